@@ -1,0 +1,74 @@
+//! Repeatable dice. The seed is given at birth; the machines never ask the world for randomness.
+
+use core::time::Duration;
+
+use crate::time::nanos;
+
+/// A small generator (SplitMix64: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014).
+///
+/// It spreads retries and expiries; it is no source of secrets.
+#[derive(Debug, Clone)]
+pub struct Entropy(u64);
+
+impl Entropy {
+    /// The generator whose every answer follows from `seed`.
+    #[must_use]
+    pub const fn from_seed(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next 64 bits.
+    pub const fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// A duration drawn evenly from `low..=high` (`low` if the range is empty).
+    pub fn between(&mut self, low: Duration, high: Duration) -> Duration {
+        let (low, high) = (nanos(low), nanos(high));
+        let Some(span) = high.checked_sub(low).filter(|&span| span > 0) else {
+            return Duration::from_nanos(low);
+        };
+        // The high half of a 128-bit product maps 64 bits onto the span without a division and with a bias
+        // below span / 2^64 (Lemire 2019).
+        let offset = (u128::from(self.bits()) * (u128::from(span) + 1)) >> 64;
+        Duration::from_nanos(low + offset as u64)
+    }
+
+    /// `middle` moved by at most `percent` of itself to either side.
+    pub fn around(&mut self, middle: Duration, percent: u8) -> Duration {
+        let swing = scale(middle, u32::from(percent), 100);
+        self.between(middle.saturating_sub(swing), middle.saturating_add(swing))
+    }
+}
+
+/// `duration × times / over`, saturating; `over` must not be zero.
+pub(crate) fn scale(duration: Duration, times: u32, over: u32) -> Duration {
+    let scaled = u128::from(nanos(duration)) * u128::from(times) / u128::from(over.max(1));
+    Duration::from_nanos(u64::try_from(scaled).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_swing_stays_inside_its_percentage_and_uses_it() {
+        let mut entropy = Entropy::from_seed(7);
+        let drawn: alloc::vec::Vec<_> = (0..1_000).map(|_| entropy.around(Duration::from_secs(10), 20)).collect();
+        assert!(drawn.iter().all(|d| (8..=12).contains(&d.as_secs()) && *d <= Duration::from_secs(12)));
+        assert!(drawn.iter().any(|d| *d < Duration::from_millis(8_500)));
+        assert!(drawn.iter().any(|d| *d > Duration::from_millis(11_500)));
+    }
+
+    #[test]
+    fn extremes_do_not_overflow() {
+        let mut entropy = Entropy::from_seed(7);
+        assert_eq!(entropy.between(Duration::from_secs(2), Duration::from_secs(1)), Duration::from_secs(2));
+        entropy.between(Duration::ZERO, Duration::MAX);
+        entropy.around(Duration::MAX, 100);
+    }
+}

@@ -1,0 +1,120 @@
+//! Ways to fail, as small values that carry only what is decided on.
+
+use core::time::Duration;
+
+use crate::time::Instant;
+
+/// What kind of failure a loader reports. The class decides whether stale may stand in (law 7), whether a
+/// breaker counts it (law 6) and whether another attempt makes sense.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// No answer could be had: refused connection, 5xx, overload. Stale may stand in; the breaker counts it.
+    Unavailable,
+    /// No answer came in time. As [`Class::Unavailable`].
+    TimedOut,
+    /// The origin answered, and the answer is an error ("not found", "forbidden"). It is passed on as it is.
+    Answer,
+    /// The loader panicked or trapped. No answer was had, so stale may stand in; never tried again.
+    Panicked,
+}
+
+impl Class {
+    /// Whether no answer was had, so that a stale value may stand in for it (RFC 5861 section 4).
+    #[must_use]
+    pub const fn is_unavailable(self) -> bool {
+        !matches!(self, Self::Answer)
+    }
+
+    /// Whether another attempt could pass with time.
+    #[must_use]
+    pub const fn is_transient(self) -> bool {
+        matches!(self, Self::Unavailable | Self::TimedOut)
+    }
+}
+
+/// A failed load as the driver reports it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadFailure {
+    /// What kind of failure.
+    pub class: Class,
+    /// When the origin asked to be asked again (`Retry-After`); the next attempt waits at least that long.
+    pub retry_after: Option<Duration>,
+}
+
+impl From<Class> for LoadFailure {
+    fn from(class: Class) -> Self {
+        Self { class, retry_after: None }
+    }
+}
+
+/// A failed store operation as the driver reports it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StoreFailure {
+    /// No connection. Counted by the breaker, tried again within the deadline.
+    Unavailable,
+    /// The step's deadline passed. Counted by the breaker.
+    TimedOut,
+    /// The server answered and refused (wrong type, read-only, out of memory). Counted by the breaker, since a
+    /// store that refuses writes is of no use; not tried again.
+    Rejected,
+    /// Bytes were there but are no envelope of ours: a counted miss (law 11); the store itself is healthy.
+    Corrupt,
+}
+
+/// Why a caller gets no value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The load failed with this class, and nothing stale could stand in.
+    Load(Class),
+    /// The breaker of the loader is open until then.
+    Open {
+        /// The first instant at which a call may be let through.
+        until: Instant,
+    },
+    /// The caller's own deadline passed.
+    DeadlinePassed,
+    /// The flight was given up: cancelled or shut down.
+    Abandoned,
+}
+
+impl Failure {
+    /// Whether no answer was had, so that a stale value may stand in for it.
+    #[must_use]
+    pub const fn is_unavailable(self) -> bool {
+        match self {
+            Self::Load(class) => class.is_unavailable(),
+            Self::Open { .. } | Self::DeadlinePassed | Self::Abandoned => true,
+        }
+    }
+}
+
+/// Why a call was not taken up at all. Nothing was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The key is longer than `key_bytes_max`.
+    KeyTooLong {
+        /// Length of the key in bytes.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// The value is larger than `value_bytes_max`.
+    ValueTooLarge {
+        /// Size of the value in bytes.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// As many callers as `waiters_max` already wait for this key.
+    TooManyWaiters {
+        /// The limit.
+        max: usize,
+    },
+    /// As many flights as `flights_max` are already under way.
+    TooManyFlights {
+        /// The limit.
+        max: usize,
+    },
+    /// The loader of this key asked for this very key, and would wait for itself.
+    Reentrant,
+}
