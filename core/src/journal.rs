@@ -1,0 +1,173 @@
+//! What is owed to the shared store: the newest change of each key made while the store was away.
+//!
+//! Until a key's debt is paid, the store's copy of it is not trusted. The journal is bounded; when it overflows, or
+//! when everything was cleared, a clear of the whole namespace is owed, and until that is paid nothing in the store is
+//! trusted: no change made in an outage is undone by its end (law 9).
+
+use alloc::collections::BTreeMap;
+use core::hash::Hash;
+
+use hashbrown::HashMap;
+
+use crate::entry::Entry;
+use crate::time::Instant;
+
+/// A change of one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Change<V> {
+    /// The entry, at the age it had at the given moment.
+    Put(Entry<V>, Instant),
+    /// Nothing is to be there.
+    Remove,
+}
+
+impl<V: Clone> Change<V> {
+    /// The entry at its age `now`, `None` for a removal.
+    pub(crate) fn entry(&self, now: Instant) -> Option<Entry<V>> {
+        match self {
+            Self::Put(entry, taken_at) => {
+                Some(Entry { age: entry.age.saturating_add(now - *taken_at), ..entry.clone() })
+            }
+            Self::Remove => None,
+        }
+    }
+}
+
+/// The newest change of each key, in the order in which they were made.
+#[derive(Clone)]
+pub(crate) struct Journal<K, V> {
+    changes: HashMap<K, (u64, Change<V>)>,
+    order: BTreeMap<u64, K>,
+    next: u64,
+    max: usize,
+    /// Counts the reasons to clear; a clear that began before the newest of them does not pay for it.
+    generation: u64,
+    owes_clear: bool,
+    overflows: u64,
+}
+
+impl<K: Clone + Hash + Eq, V> Journal<K, V> {
+    pub(crate) fn new(max: usize) -> Self {
+        Self {
+            changes: HashMap::new(),
+            order: BTreeMap::new(),
+            next: 0,
+            max,
+            generation: 0,
+            owes_clear: false,
+            overflows: 0,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.changes.len()
+    }
+
+    pub(crate) fn overflows(&self) -> u64 {
+        self.overflows
+    }
+
+    /// Whether the whole namespace is to be cleared before anything in the store is trusted.
+    pub(crate) fn owes_clear(&self) -> bool {
+        self.owes_clear
+    }
+
+    /// Whether the store's copy of `key` may be trusted.
+    pub(crate) fn trusts(&self, key: &K) -> bool {
+        !self.owes_clear && !self.changes.contains_key(key)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.changes.is_empty() && !self.owes_clear
+    }
+
+    /// Notes the newest change of `key`.
+    pub(crate) fn record(&mut self, key: K, change: Change<V>) {
+        self.settle(&key);
+        if self.changes.len() >= self.max {
+            self.overflow();
+        }
+        // Full of puts, with a clear owed: the clear takes what the store has under this key.
+        if self.changes.len() >= self.max {
+            return;
+        }
+        self.order.insert(self.next, key.clone());
+        self.changes.insert(key, (self.next, change));
+        self.next += 1;
+    }
+
+    /// The store has the newest change of `key`.
+    pub(crate) fn settle(&mut self, key: &K) {
+        if let Some((number, _)) = self.changes.remove(key) {
+            self.order.remove(&number);
+        }
+    }
+
+    /// Everything that was owed is void: all is to be cleared.
+    pub(crate) fn void(&mut self) {
+        self.changes.clear();
+        self.order.clear();
+        self.generation += 1;
+        self.owes_clear = true;
+    }
+
+    /// What a clear that begins now can pay for.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// A clear that began at `generation` is done.
+    pub(crate) fn cleared(&mut self, generation: u64) {
+        self.owes_clear &= generation != self.generation;
+    }
+
+    /// The oldest debts first.
+    pub(crate) fn debts(&self) -> impl Iterator<Item = (&K, &Change<V>)> {
+        self.order.values().filter_map(|key| self.changes.get(key).map(|(_, change)| (key, change)))
+    }
+
+    /// A clear takes every removal with it, and whatever does not fit.
+    fn overflow(&mut self) {
+        self.owes_clear = true;
+        self.generation += 1;
+        self.overflows += 1;
+        let removals = self.changes.extract_if(|_, (_, change)| matches!(change, Change::Remove));
+        for (_, (number, _)) in removals {
+            self.order.remove(&number);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_change_of_a_key_replaces_the_older_one_and_goes_last() {
+        let mut journal: Journal<&str, u8> = Journal::new(10);
+        for key in ["a", "b", "a"] {
+            journal.record(key, Change::Remove);
+        }
+        assert_eq!(journal.debts().map(|(key, _)| *key).collect::<alloc::vec::Vec<_>>(), ["b", "a"]);
+        assert!(!journal.trusts(&"a") && journal.trusts(&"c"));
+        journal.settle(&"a");
+        assert!(journal.trusts(&"a"));
+    }
+
+    #[test]
+    fn past_its_limit_it_owes_a_clear_and_trusts_nothing() {
+        let mut journal: Journal<u32, u8> = Journal::new(1_000);
+        for key in 0..3_000 {
+            journal.record(key, Change::Remove);
+            assert!(journal.len() <= 1_000);
+        }
+        assert!((0..4_000).all(|key| !journal.trusts(&key)));
+        assert_eq!(journal.overflows(), 2);
+        let began_before = journal.generation() - 1;
+        journal.cleared(began_before);
+        assert!(journal.owes_clear(), "a clear that began before the newest overflow does not pay for it");
+        journal.cleared(journal.generation());
+        let owed = (0..4_000).filter(|key| !journal.trusts(key)).count();
+        assert_eq!(owed, journal.len(), "what was dropped is covered by the clear");
+    }
+}

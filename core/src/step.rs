@@ -1,0 +1,259 @@
+//! The words that machine and driver exchange: steps are imperatives, events are their past participles.
+//!
+//! | step | what the driver does | event |
+//! |---|---|---|
+//! | [`Step::ReadStore`] | reads the key from a tier, until the deadline | [`Event::StoreRead`] |
+//! | [`Step::Load`] | calls the loader, until the deadline | [`Event::Loaded`] |
+//! | [`Step::Sleep`] | waits | [`Event::Slept`] |
+//! | [`Step::Land`] | hands the outcome to everybody who waits for the flight | [`Event::Landed`] |
+//! | [`Step::WriteStore`] | writes the entry to a tier, until the deadline | [`Event::StoreWritten`] |
+//! | [`Step::RemoveStore`] | removes the key from a tier, until the deadline | [`Event::StoreRemoved`] |
+//! | [`Step::ClearStore`] | clears the namespace in a tier, until the deadline | [`Event::StoreCleared`] |
+//! | [`Step::Done`] | forgets the flight, goes on with the next one if there is one | none |
+//!
+//! At a deadline the driver drops what it is doing and answers with a time-out. [`Event::Abandoned`] may come at any
+//! step (cancel, panic of the driver, shutdown): it settles everything that the flight holds. An event that does not
+//! answer the outstanding step is taken as `Abandoned`; an event for a flight that is over is answered with `Done`.
+
+use alloc::boxed::Box;
+use core::fmt;
+use core::time::Duration;
+
+use crate::entry::{Entry, Windows};
+use crate::failure::{Failure, LoadFailure, Refusal, StoreFailure};
+use crate::time::Instant;
+
+/// The number of a flight, never used twice by one machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FlightId(pub u64);
+
+/// Which store a step is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Tier {
+    /// The shared store.
+    Primary,
+    /// The bounded store that stands in while the shared one is away.
+    Fallback,
+}
+
+/// What the driver is to do next for a flight; see the [table](self).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "a flight whose step is not done never ends"]
+#[allow(missing_docs, reason = "the fields are named for what they are")]
+pub enum Step<K, V> {
+    /// Read `key`; answer with the entry at its present age, `None` if there is none.
+    ReadStore { tier: Tier, key: K, deadline: Instant },
+    /// Load `key` from its origin. `previous` is a stale value that a conditional request may refer to.
+    Load { key: K, attempt: u32, deadline: Instant, previous: Option<Entry<V>> },
+    /// Wait until then.
+    Sleep { until: Instant },
+    /// Hand `outcome` to everybody who waits for this flight. Each flight lands exactly once.
+    Land { outcome: Outcome<V> },
+    /// Write `entry` under `key`, to expire with [`Entry::remaining`].
+    WriteStore { tier: Tier, key: K, entry: Entry<V>, deadline: Instant },
+    /// Remove `key`.
+    RemoveStore { tier: Tier, key: K, deadline: Instant },
+    /// Remove everything in the own namespace.
+    ClearStore { tier: Tier, deadline: Instant },
+    /// This flight is over; go on with `next` in its place.
+    Done { next: Option<Box<Launch<K, V>>> },
+}
+
+/// What became of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event<V> {
+    /// Answers [`Step::ReadStore`].
+    StoreRead(Result<Option<Entry<V>>, StoreFailure>),
+    /// Answers [`Step::Load`].
+    Loaded(Result<Loaded<V>, LoadFailure>),
+    /// Answers [`Step::Sleep`].
+    Slept,
+    /// Answers [`Step::Land`].
+    Landed,
+    /// Answers [`Step::WriteStore`].
+    StoreWritten(Result<(), StoreFailure>),
+    /// Answers [`Step::RemoveStore`].
+    StoreRemoved(Result<(), StoreFailure>),
+    /// Answers [`Step::ClearStore`].
+    StoreCleared(Result<(), StoreFailure>),
+    /// Comes at any step: whoever drove the flight gives it up.
+    Abandoned,
+}
+
+/// What a loader brought.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Loaded<V> {
+    /// The value.
+    pub value: V,
+    /// Its age already on arrival (it may come from a cache further up).
+    pub age: Duration,
+    /// For how long it may be used; `None` takes the windows of the policy.
+    pub windows: Option<Windows>,
+    /// Who may have it.
+    pub sharing: Sharing,
+}
+
+/// Who may have a loaded value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sharing {
+    /// Everybody, from now on: it is kept.
+    #[default]
+    Store,
+    /// Everybody who waits; it is not kept.
+    Share,
+    /// The caller that led the flight, nobody else. The others ask again, each for itself, and the key is
+    /// remembered as private for a while.
+    Private,
+}
+
+/// What waiters get.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome<V> {
+    /// A value.
+    Served(Served<V>),
+    /// A value for the caller that led the flight alone. All others look up again.
+    Private(Served<V>),
+    /// There is no value, and nothing was to load one.
+    Absent,
+    /// A write, removal or clear is done.
+    Settled(Settled),
+    /// No value, for this reason.
+    Failed(Failure),
+}
+
+/// A value and where it comes from.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Served<V> {
+    /// The value.
+    pub value: V,
+    /// Time since it was written or validated at its origin.
+    pub age: Duration,
+    /// Its freshness lifetime; `None` never expires.
+    pub ttl: Option<Duration>,
+    /// Why it is served although stale; `None` for a fresh value.
+    pub stale: Option<Stale>,
+    /// Where it was found.
+    pub source: Source,
+}
+
+/// Why a stale value is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stale {
+    /// A refresh is under way or was tried a moment ago. RFC 5861 section 3.
+    WhileRevalidate,
+    /// The origin is unavailable. RFC 5861 section 4.
+    IfError,
+}
+
+/// Where a value was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// In this process.
+    Memory,
+    /// In the shared store.
+    Store,
+    /// In the store that stands in while the shared one is away.
+    Fallback,
+    /// At the origin.
+    Load,
+}
+
+/// Where a write, removal or clear has taken effect, besides memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Settled {
+    /// There is no store.
+    Memory,
+    /// In the shared store.
+    Store,
+    /// The shared store is away: in the fallback, and in the journal of what is owed to the store.
+    Journaled,
+}
+
+/// A flight that the driver is to fly, and its first step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launch<K, V> {
+    /// Which.
+    pub flight: FlightId,
+    /// What to do first.
+    pub step: Step<K, V>,
+}
+
+/// The answer to a caller, and work for the driver. Caller and driver are independent: whoever called is only ever
+/// a waiter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lookup<K, V> {
+    /// For the caller.
+    pub answer: Answer<V>,
+    /// For the driver.
+    pub launch: Option<Launch<K, V>>,
+}
+
+/// The answer to a caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer<V> {
+    /// At once.
+    Now(Outcome<V>),
+    /// When this flight lands. A caller that goes away says so ([`Machine::leave`](crate::Machine::leave)); one
+    /// that still waits at `until` asks [`Machine::expire`](crate::Machine::expire) for what it gets instead.
+    Pending {
+        /// The flight to wait for.
+        flight: FlightId,
+        /// The end of this caller's patience.
+        until: Instant,
+    },
+    /// Not taken up; nothing was changed.
+    Refused(Refusal),
+}
+
+/// What a waiter leaves behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// The flight goes on, or has landed already.
+    Stays,
+    /// Nobody is interested any more: drop the work and resume the flight with [`Event::Abandoned`].
+    Abandon,
+}
+
+/// What a caller asks for beside the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Call<'a> {
+    /// The caller's own deadline; the policy's `call_deadline` holds beside it.
+    pub deadline: Option<Instant>,
+    /// Whether a loader is there. Without one, a key that is nowhere is [`Outcome::Absent`].
+    pub read_only: bool,
+    /// The flights inside whose loader the call is made, so that a loader that asks for its own key is refused
+    /// instead of waiting for itself.
+    pub within: &'a [FlightId],
+}
+
+/// A change that a caller asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command<K, V> {
+    /// Keep `value` under `key`; `windows: None` takes the windows of the policy.
+    #[allow(missing_docs, reason = "the fields are named for what they are")]
+    Put { key: K, value: V, windows: Option<Windows> },
+    /// Remove `key`.
+    #[allow(missing_docs, reason = "the fields are named for what they are")]
+    Remove { key: K },
+    /// Remove everything.
+    Clear,
+}
+
+/// The value itself is never shown.
+impl<V> fmt::Debug for Loaded<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { value: _, age, windows, sharing } = self;
+        let mut shown = f.debug_struct("Loaded");
+        shown.field("age", age).field("windows", windows).field("sharing", sharing).finish_non_exhaustive()
+    }
+}
+
+/// The value itself is never shown.
+impl<V> fmt::Debug for Served<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { value: _, age, ttl, stale, source } = self;
+        let mut shown = f.debug_struct("Served");
+        shown.field("age", age).field("ttl", ttl).field("stale", stale).field("source", source);
+        shown.finish_non_exhaustive()
+    }
+}
