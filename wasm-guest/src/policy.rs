@@ -1,0 +1,192 @@
+//! World `policy`: the machine as synchronous functions.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use spin::Mutex;
+use tideover_core as core_;
+use tideover_core::{Cache, FlightId, Policy};
+
+use crate::bindings::exports::tideover::cache::machine as wit;
+use crate::bindings::tideover::cache::types;
+use crate::convert::{self, Key, Value, instant};
+
+/// The one machine of this instance.
+static MACHINE: Mutex<Option<Cache<Key, Value>>> = Mutex::new(None);
+
+struct Component;
+
+crate::bindings::export!(Component with_types_in crate::bindings);
+
+/// Runs `work` on the machine, made with default settings if nobody has configured it.
+fn with<R>(work: impl FnOnce(&mut Cache<Key, Value>) -> R) -> Option<R> {
+    let mut machine = MACHINE.lock();
+    if machine.is_none() {
+        *machine = Cache::new(Policy::default(), 0).ok();
+    }
+    machine.as_mut().map(work)
+}
+
+impl wit::Guest for Component {
+    fn configure(settings: Vec<types::Setting>, seed: u64, first_flight: u64) -> Result<(), types::PolicyError> {
+        let made = Cache::new(convert::policy(settings)?, seed)?;
+        *MACHINE.lock() = Some(made.numbered_from(FlightId(first_flight)));
+        Ok(())
+    }
+
+    fn lookup(key: String, call: wit::Call, now: u64) -> wit::LookedUp {
+        let within: Vec<FlightId> = call.within.into_iter().map(FlightId).collect();
+        let call = core_::Call {
+            deadline: call.deadline.map(instant),
+            read_only: call.read_only,
+            within: &within,
+        };
+        with(|cache| match cache.policy().check_key(&key) {
+            Ok(()) => cache.lookup(&key.into(), call, instant(now)).into(),
+            Err(refusal) => refusal.into(),
+        })
+        .unwrap_or_else(abandoned)
+    }
+
+    fn command(command: wit::Change, now: u64) -> wit::LookedUp {
+        with(|cache| {
+            let policy = cache.policy();
+            let (key, bytes) = match &command {
+                wit::Change::Put(put) => (put.key.as_str(), put.value.len()),
+                wit::Change::Remove(key) => (key.as_str(), 0),
+                wit::Change::Clear => ("", 0),
+            };
+            match policy.check_key(key).and_then(|()| policy.check_value(bytes)) {
+                Ok(()) => cache.command(command.into(), instant(now)).into(),
+                Err(refusal) => refusal.into(),
+            }
+        })
+        .unwrap_or_else(abandoned)
+    }
+
+    fn resume(flight: u64, event: wit::Event, now: u64) -> wit::Launch {
+        let step = with(|cache| cache.resume(FlightId(flight), event.into(), instant(now)));
+        launch(FlightId(flight), step.unwrap_or(core_::Step::Done { next: None }))
+    }
+
+    fn leave(flight: u64) -> wit::Left {
+        match with(|cache| cache.leave(FlightId(flight))) {
+            Some(core_::Left::Abandon) => wit::Left::Abandon,
+            Some(core_::Left::Stays) | None => wit::Left::Stays,
+        }
+    }
+
+    fn expire(flight: u64, now: u64) -> types::Outcome {
+        with(|cache| cache.expire(FlightId(flight), instant(now)))
+            .map_or(types::Outcome::Failed(types::Failure::Abandoned), Into::into)
+    }
+
+    fn maintain(now: u64) -> Option<wit::Launch> {
+        with(|cache| cache.maintain(instant(now))).flatten().map(|next| launch(next.flight, next.step))
+    }
+
+    fn health() -> types::Report {
+        // An empty report would lie; the machine with default settings always exists.
+        with(|cache| convert::health(&cache.health(), &cache.memory_stats())).unwrap_or_else(|| unreachable!())
+    }
+}
+
+fn abandoned() -> wit::LookedUp {
+    let outcome = types::Outcome::Failed(types::Failure::Abandoned);
+    wit::LookedUp { answer: wit::Answer::Now(outcome), launch: None }
+}
+
+/// The flight to go on with: the one that takes the place of a flight that is over, if there is one.
+fn launch(flight: FlightId, step: core_::Step<Key, Value>) -> wit::Launch {
+    match step {
+        core_::Step::Done { next: Some(next) } => launch(next.flight, next.step),
+        step => wit::Launch { flight: flight.0, step: step.into() },
+    }
+}
+
+impl From<core_::Refusal> for wit::LookedUp {
+    fn from(refusal: core_::Refusal) -> Self {
+        Self { answer: wit::Answer::Refused(refusal.into()), launch: None }
+    }
+}
+
+impl From<core_::Lookup<Key, Value>> for wit::LookedUp {
+    fn from(lookup: core_::Lookup<Key, Value>) -> Self {
+        let answer = match lookup.answer {
+            core_::Answer::Now(outcome) => wit::Answer::Now(outcome.into()),
+            core_::Answer::Pending { flight, until } => {
+                wit::Answer::Pending(wit::Pending { flight: flight.0, until: until.as_nanos() })
+            }
+            core_::Answer::Refused(refusal) => wit::Answer::Refused(refusal.into()),
+        };
+        Self { answer, launch: lookup.launch.map(|next| launch(next.flight, next.step)) }
+    }
+}
+
+impl From<wit::Change> for core_::Command<Key, Value> {
+    fn from(command: wit::Change) -> Self {
+        match command {
+            wit::Change::Put(put) => {
+                Self::Put { key: put.key.into(), value: put.value.into(), windows: put.windows.map(Into::into) }
+            }
+            wit::Change::Remove(key) => Self::Remove { key: key.into() },
+            wit::Change::Clear => Self::Clear,
+        }
+    }
+}
+
+impl From<wit::Event> for core_::Event<Value> {
+    fn from(event: wit::Event) -> Self {
+        match event {
+            wit::Event::StoreRead(result) => Self::StoreRead(match result {
+                Ok(entry) => Ok(entry.map(|entry| core_::Entry {
+                    value: entry.value.into(),
+                    age: Duration::from_nanos(entry.age),
+                    windows: entry.windows.into(),
+                })),
+                Err(failure) => Err(failure.into()),
+            }),
+            wit::Event::Loaded(result) => Self::Loaded(result.map(Into::into).map_err(Into::into)),
+            wit::Event::Slept => Self::Slept,
+            wit::Event::Landed => Self::Landed,
+            wit::Event::StoreWritten(result) => Self::StoreWritten(result.map_err(Into::into)),
+            wit::Event::StoreRemoved(result) => Self::StoreRemoved(result.map_err(Into::into)),
+            wit::Event::StoreCleared(result) => Self::StoreCleared(result.map_err(Into::into)),
+            wit::Event::Abandoned => Self::Abandoned,
+        }
+    }
+}
+
+impl From<core_::Step<Key, Value>> for wit::Step {
+    fn from(step: core_::Step<Key, Value>) -> Self {
+        use core_::Step;
+        let keyed = |tier: core_::Tier, key: Key, deadline: core_::Instant| wit::Keyed {
+            tier: tier.into(),
+            key: String::from(&*key),
+            deadline: deadline.as_nanos(),
+        };
+        match step {
+            Step::ReadStore { tier, key, deadline } => Self::ReadStore(keyed(tier, key, deadline)),
+            Step::Load { key, attempt, deadline, previous } => Self::Load(wit::Load {
+                key: String::from(&*key),
+                attempt,
+                deadline: deadline.as_nanos(),
+                previous: previous.map(Into::into),
+            }),
+            Step::Sleep { until } => Self::Sleep(until.as_nanos()),
+            Step::Land { outcome } => Self::Land(outcome.into()),
+            Step::WriteStore { tier, key, entry, deadline } => Self::WriteStore(wit::Write {
+                tier: tier.into(),
+                key: String::from(&*key),
+                entry: entry.into(),
+                deadline: deadline.as_nanos(),
+            }),
+            Step::RemoveStore { tier, key, deadline } => Self::RemoveStore(keyed(tier, key, deadline)),
+            Step::ClearStore { tier, deadline } => {
+                Self::ClearStore(wit::Clear { tier: tier.into(), deadline: deadline.as_nanos() })
+            }
+            Step::Done { .. } => Self::Done,
+        }
+    }
+}
