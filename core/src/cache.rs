@@ -155,45 +155,50 @@ impl<V> Work<V> {
     }
 }
 
-/// What the machine has counted since it was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Stats {
-    /// Lookups that had to wait for a flight.
-    pub misses: u64,
-    /// Of those, the ones that joined a flight of another caller.
-    pub coalesced: u64,
-    /// Stale values served while a refresh was under way.
-    pub stale_while_revalidate: u64,
-    /// Stale values served because the origin was unavailable.
-    pub stale_if_error: u64,
-    /// Attempts to load.
-    pub loads: u64,
-    /// Attempts to load that failed.
-    pub load_failures: u64,
-    /// Loads whose result must not be shared.
-    pub private: u64,
-    /// Reads of the shared store that found a usable entry.
-    pub store_hits: u64,
-    /// Reads of the shared store that found nothing.
-    pub store_misses: u64,
-    /// Operations of the shared store that failed.
-    pub store_failures: u64,
-    /// Store reads that found bytes which are no envelope of ours.
-    pub corrupt: u64,
-    /// Reads of the fallback.
-    pub fallback_reads: u64,
-    /// Of those, the ones that found a usable entry.
-    pub fallback_hits: u64,
-    /// Puts and removals that are owed to the shared store.
-    pub journaled: u64,
-    /// Debts to the shared store that were paid.
-    pub replayed: u64,
-    /// Times the journal was full.
-    pub journal_overflows: u64,
-    /// Calls refused because of a limit.
-    pub refused: u64,
-    /// Results that were not kept because a change had won over their flight.
-    pub fenced: u64,
+counts! {
+    /// What the machine has counted since it was made.
+    pub struct Stats {
+        /// Lookups that had to wait for a flight.
+        misses,
+        /// Of those, the ones that joined a flight of another caller.
+        coalesced,
+        /// Stale values served while a refresh was under way.
+        stale_while_revalidate,
+        /// Stale values served because the origin was unavailable.
+        stale_if_error,
+        /// Attempts to load.
+        loads,
+        /// Attempts to load that failed.
+        load_failures,
+        /// Loads whose result must not be shared.
+        private,
+        /// Reads of the shared store that found a usable entry.
+        store_hits,
+        /// Reads of the shared store that found nothing.
+        store_misses,
+        /// Operations of the shared store that failed.
+        store_failures,
+        /// Store reads that found bytes which are no envelope of ours.
+        corrupt,
+        /// Reads of the fallback.
+        fallback_reads,
+        /// Of those, the ones that found a usable entry.
+        fallback_hits,
+        /// Puts and removals that are owed to the shared store.
+        journaled,
+        /// Debts to the shared store that were paid.
+        replayed,
+        /// Times the journal was full.
+        journal_overflows,
+        /// Flights under way.
+        flights,
+        /// Changes that are owed to the shared store.
+        owed,
+        /// Calls refused because of a limit.
+        refused,
+        /// Results that were not kept because a change had won over their flight.
+        fenced,
+    }
 }
 
 /// A look at the whole machine, for health reports.
@@ -207,10 +212,6 @@ pub struct Health {
     pub load_breaker: State,
     /// What it has counted.
     pub load_breaker_stats: BreakerStats,
-    /// Flights under way.
-    pub flights: u64,
-    /// Changes that are owed to the shared store.
-    pub owed: u64,
     /// Whether a clear of the shared store is owed, so that nothing in it is trusted.
     pub owes_clear: bool,
     /// The counts.
@@ -375,10 +376,13 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
             store_breaker_stats: self.store_breaker.stats(),
             load_breaker: self.load_breaker.state(),
             load_breaker_stats: self.load_breaker.stats(),
-            flights: self.flights.len() as u64,
-            owed: self.journal.len() as u64,
             owes_clear: self.journal.owes_clear(),
-            stats: Stats { journal_overflows: self.journal.overflows(), ..self.stats },
+            stats: Stats {
+                journal_overflows: self.journal.overflows(),
+                flights: self.flights.len() as u64,
+                owed: self.journal.len() as u64,
+                ..self.stats
+            },
         }
     }
 

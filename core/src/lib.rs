@@ -5,6 +5,9 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+#[macro_use]
+mod counts;
+
 pub mod backoff;
 pub mod breaker;
 pub mod cache;

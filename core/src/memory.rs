@@ -53,19 +53,20 @@ struct Row<K, V> {
     older: u32,
 }
 
-/// What the memory has counted since it was made or cleared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct MemoryStats {
-    /// Entries held, expired ones that have not been met included.
-    pub entries: u64,
-    /// Entries that fit.
-    pub capacity: u64,
-    /// Lookups that found a fresh entry.
-    pub hits: u64,
-    /// Entries pushed out by newer ones while still of use.
-    pub evictions: u64,
-    /// Entries that left because their time was over.
-    pub expirations: u64,
+counts! {
+    /// What a memory has counted since it was made or cleared.
+    pub struct MemoryStats {
+        /// Entries held, expired ones that have not been met included.
+        entries,
+        /// Entries that fit.
+        capacity,
+        /// Lookups that found a fresh entry.
+        hits,
+        /// Entries pushed out by newer ones while still of use.
+        evictions,
+        /// Entries that left because their time was over.
+        expirations,
+    }
 }
 
 /// What a lookup sees of a row.

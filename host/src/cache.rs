@@ -1,0 +1,443 @@
+//! The cache as users hold it.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tideover_core::{Clock, Command, Failure, Outcome, Policy, Served, Settled, Source, Stale, Windows};
+
+use crate::clock::HostClock;
+use crate::driver::{Driver, Stores};
+use crate::engine::{Key, NativeEngine, Report};
+#[cfg(feature = "component")]
+use crate::component::{Embedding, PolicyEngine};
+use crate::error::Error;
+use crate::loader::{LoadContext, LoadError, Loaded, Loader, boxed};
+use crate::store::{MemoryStore, Store};
+use crate::watch;
+
+/// How long flights may still go on after [`Cache::shutdown`] was called.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+
+/// A cache. Cheap to clone; all clones are the same cache.
+///
+/// ```
+/// use tideover::{Cache, Loaded};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), tideover::Error> {
+/// let cache = Cache::builder().build()?;
+/// let greeting = cache.get_or_load("greeting", |_| async { Ok(Loaded::new("hello")) }).await?;
+/// assert_eq!(greeting.value, "hello");
+/// let again = cache.get_or_load("greeting", |_| async { panic!("not asked") }).await?;
+/// assert_eq!(again.source, tideover::Source::Memory);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Cache {
+    backend: Backend,
+    policy: Arc<Policy>,
+    store_name: Option<&'static str>,
+}
+
+/// Where the calls go: to the driver of an engine, or into a component that is its own driver.
+#[derive(Clone)]
+enum Backend {
+    Driver(Arc<Driver>),
+    #[cfg(feature = "component")]
+    Component(Arc<Embedding>),
+}
+
+/// Where the policy runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EngineKind {
+    /// Compiled into this program. The default.
+    #[default]
+    Native,
+    /// The component of world `policy` under this crate's driver: the machine is sandboxed, memory included.
+    #[cfg(feature = "component")]
+    Policy,
+    /// The component of world `cache`: machine, memory and driver are sandboxed; store and loader are imports.
+    #[cfg(feature = "component")]
+    Component,
+}
+
+/// A value, and where it comes from.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Fetched {
+    /// The value.
+    pub value: Bytes,
+    /// Time since it was written or validated at its origin.
+    pub age: Duration,
+    /// Its freshness lifetime; `None` never expires.
+    pub ttl: Option<Duration>,
+    /// Why it is served although stale; `None` for a fresh value.
+    pub stale: Option<Stale>,
+    /// Where it was found.
+    pub source: Source,
+    /// Whether this call had to wait for a flight that another call led.
+    pub collapsed: bool,
+    /// Whether nobody else has got it: its loader said so.
+    pub private: bool,
+}
+
+impl Cache {
+    /// A cache to be made.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// The value under `key`, loaded if memory and store do not have it. However many ask, one load is under way.
+    ///
+    /// The loader may outlive this call: others may wait for it, or it refreshes behind a stale value. It is called
+    /// again for further attempts.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Load`] with the loader's own error, [`Error::Open`] while its circuit is open (in both cases only
+    /// when nothing stale may stand in), [`Error::DeadlinePassed`], [`Error::Refused`] at a limit, [`Error::Closed`].
+    pub async fn get_or_load<F, Fut>(&self, key: &str, load: F) -> Result<Fetched, Error>
+    where
+        F: Fn(LoadContext) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Loaded, LoadError>> + Send + 'static,
+    {
+        if let Backend::Driver(driver) = &self.backend
+            && let Some(served) = driver.hit(key)
+        {
+            return Ok(Fetched::new(served, false));
+        }
+        self.fetch(key, Some(boxed(load)), None).await.and_then(|found| found.ok_or(Error::Abandoned))
+    }
+
+    /// The value under `key` if memory or store has it, fresh or inside its stale-while-revalidate window.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DeadlinePassed`], [`Error::Refused`] at a limit, [`Error::Closed`].
+    pub async fn get(&self, key: &str) -> Result<Option<Fetched>, Error> {
+        self.fetch(key, None, None).await
+    }
+
+    async fn fetch(
+        &self,
+        key: &str,
+        loader: Option<Loader>,
+        deadline: Option<tokio::time::Instant>,
+    ) -> Result<Option<Fetched>, Error> {
+        self.policy.check_key(key).map_err(Error::Refused)?;
+        let key: Key = key.into();
+        let reply = match &self.backend {
+            Backend::Driver(driver) => {
+                let deadline = deadline.map(|deadline| driver.clock().reading(deadline));
+                driver.get(key, loader, deadline).await?
+            }
+            #[cfg(feature = "component")]
+            Backend::Component(embedding) => embedding.get(key, loader, deadline).await?,
+        };
+        match reply.outcome {
+            Outcome::Served(served) => Ok(Some(Fetched::new(served, reply.waited && !reply.led))),
+            Outcome::Private(served) => Ok(Some(Fetched { private: true, ..Fetched::new(served, false) })),
+            Outcome::Absent => Ok(None),
+            Outcome::Settled(_) => Err(Error::Abandoned),
+            Outcome::Failed(failure) => Err(self.error(failure, reply.error)),
+        }
+    }
+
+    /// Keeps `value` under `key` for the windows given, `None` for the cache's own. It is in memory when this begins
+    /// to wait; it waits until the value is in the store too, or known not to get there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] at a limit, [`Error::DeadlinePassed`], [`Error::Closed`]. A store that is away is no error:
+    /// then the answer is [`Settled::Journaled`].
+    pub async fn put(&self, key: &str, value: impl Into<Bytes>, windows: Option<Windows>) -> Result<Settled, Error> {
+        let value = value.into();
+        self.policy.check_value(value.len()).map_err(Error::Refused)?;
+        self.policy.check_key(key).map_err(Error::Refused)?;
+        self.change(Command::Put { key: key.into(), value, windows }).await
+    }
+
+    /// Removes `key`. What a load that is under way brings is not kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cache::put`].
+    pub async fn remove(&self, key: &str) -> Result<Settled, Error> {
+        self.policy.check_key(key).map_err(Error::Refused)?;
+        self.change(Command::Remove { key: key.into() }).await
+    }
+
+    /// Removes everything, here and in the own namespace of the store.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cache::put`].
+    pub async fn clear(&self) -> Result<Settled, Error> {
+        self.change(Command::Clear).await
+    }
+
+    async fn change(&self, command: Command<Key, Bytes>) -> Result<Settled, Error> {
+        let reply = match &self.backend {
+            Backend::Driver(driver) => driver.change(command).await?,
+            #[cfg(feature = "component")]
+            Backend::Component(embedding) => embedding.change(command).await?,
+        };
+        match reply.outcome {
+            Outcome::Settled(settled) => Ok(settled),
+            Outcome::Failed(failure) => Err(self.error(failure, reply.error)),
+            Outcome::Served(_) | Outcome::Private(_) | Outcome::Absent => Err(Error::Abandoned),
+        }
+    }
+
+    /// Counts and circuit breakers.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Engine`] when the engine broke while it was asked; it has been replaced.
+    pub async fn stats(&self) -> Result<Report, Error> {
+        match &self.backend {
+            Backend::Driver(driver) => Ok(driver.engine().report()?),
+            #[cfg(feature = "component")]
+            Backend::Component(embedding) => embedding.report().await,
+        }
+    }
+
+    /// The name of the engine: `native`, `policy` or `component`.
+    #[must_use]
+    pub fn engine(&self) -> &'static str {
+        match &self.backend {
+            Backend::Driver(driver) => driver.engine().name(),
+            #[cfg(feature = "component")]
+            Backend::Component(_) => "component",
+        }
+    }
+
+    /// The name of the shared store, if there is one.
+    #[must_use]
+    pub const fn store(&self) -> Option<&'static str> {
+        self.store_name
+    }
+
+    /// The choices this cache was made with.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Takes no more calls, lets flights that are under way end for up to five seconds, and closes the store. A second
+    /// call does nothing.
+    pub async fn shutdown(&self) {
+        match &self.backend {
+            Backend::Driver(driver) => driver.shutdown(SHUTDOWN_GRACE).await,
+            #[cfg(feature = "component")]
+            Backend::Component(embedding) => embedding.shutdown(SHUTDOWN_GRACE).await,
+        }
+    }
+
+    fn error(&self, failure: Failure, error: Option<Arc<LoadError>>) -> Error {
+        match failure {
+            Failure::Load(class) => Error::Load(error.unwrap_or_else(|| Arc::new(LoadError::of_class(class)))),
+            Failure::Open { until } => Error::Open { retry_after: until - self.clock().now() },
+            Failure::DeadlinePassed => Error::DeadlinePassed,
+            Failure::Abandoned => Error::Abandoned,
+        }
+    }
+
+    fn clock(&self) -> &HostClock {
+        match &self.backend {
+            Backend::Driver(driver) => driver.clock(),
+            #[cfg(feature = "component")]
+            Backend::Component(embedding) => embedding.clock(),
+        }
+    }
+
+    pub(crate) fn maintain(&self) {
+        match &self.backend {
+            Backend::Driver(driver) => driver.maintain(),
+            #[cfg(feature = "component")]
+            Backend::Component(embedding) => embedding.maintain(),
+        }
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakCache {
+        WeakCache {
+            backend: match &self.backend {
+                Backend::Driver(driver) => WeakBackend::Driver(Arc::downgrade(driver)),
+                #[cfg(feature = "component")]
+                Backend::Component(embedding) => WeakBackend::Component(Arc::downgrade(embedding)),
+            },
+            policy: Arc::clone(&self.policy),
+            store_name: self.store_name,
+        }
+    }
+}
+
+/// A cache that does not keep itself alive.
+pub(crate) struct WeakCache {
+    backend: WeakBackend,
+    policy: Arc<Policy>,
+    store_name: Option<&'static str>,
+}
+
+enum WeakBackend {
+    Driver(std::sync::Weak<Driver>),
+    #[cfg(feature = "component")]
+    Component(std::sync::Weak<Embedding>),
+}
+
+impl WeakCache {
+    pub(crate) fn upgrade(&self) -> Option<Cache> {
+        let backend = match &self.backend {
+            WeakBackend::Driver(driver) => Backend::Driver(driver.upgrade()?),
+            #[cfg(feature = "component")]
+            WeakBackend::Component(embedding) => Backend::Component(embedding.upgrade()?),
+        };
+        Some(Cache { backend, policy: Arc::clone(&self.policy), store_name: self.store_name })
+    }
+}
+
+/// Names the engine, never the contents.
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache").field("engine", &self.engine()).field("store", &self.store_name).finish_non_exhaustive()
+    }
+}
+
+impl Fetched {
+    fn new(served: Served<Bytes>, collapsed: bool) -> Self {
+        let Served { value, age, ttl, stale, source } = served;
+        Self { value, age, ttl, stale, source, collapsed, private: false }
+    }
+
+    /// Whether the value is past its freshness lifetime.
+    #[must_use]
+    pub const fn is_stale(&self) -> bool {
+        self.stale.is_some()
+    }
+}
+
+/// The value itself is never shown.
+impl fmt::Debug for Fetched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { value: _, age, ttl, stale, source, collapsed, private } = self;
+        let mut shown = f.debug_struct("Fetched");
+        shown.field("age", age).field("ttl", ttl).field("stale", stale).field("source", source);
+        shown.field("collapsed", collapsed).field("private", private).finish_non_exhaustive()
+    }
+}
+
+/// The choices for a cache to be made. The defaults are those of [`Policy`].
+#[derive(Default)]
+pub struct Builder {
+    policy: Policy,
+    store: Option<Arc<dyn Store>>,
+    engine: EngineKind,
+    seed: Option<u64>,
+}
+
+impl Builder {
+    /// All choices at once.
+    #[must_use]
+    pub fn policy(self, policy: Policy) -> Self {
+        Self { policy, ..self }
+    }
+
+    /// One choice by its name, as text: `set("stale_if_error", "1h")`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] naming the option.
+    pub fn set(mut self, option: &str, value: &str) -> Result<Self, Error> {
+        self.policy.set(option, value)?;
+        Ok(self)
+    }
+
+    /// Freshness lifetime of values that bring none of their own; zero never expires.
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.policy.ttl = Some(ttl).filter(|ttl| !ttl.is_zero());
+        self
+    }
+
+    /// How long after `ttl` stale is served at once while one refresh runs.
+    #[must_use]
+    pub fn stale_while_revalidate(mut self, window: Duration) -> Self {
+        self.policy.stale_while_revalidate = window;
+        self
+    }
+
+    /// How long after `ttl` stale stands in when the origin is unavailable.
+    #[must_use]
+    pub fn stale_if_error(mut self, window: Duration) -> Self {
+        self.policy.stale_if_error = window;
+        self
+    }
+
+    /// The shared store behind memory. Without one, memory is all there is.
+    #[must_use]
+    pub fn store(self, store: impl Store) -> Self {
+        Self { store: Some(Arc::new(store)), ..self }
+    }
+
+    /// Where the policy runs.
+    #[must_use]
+    pub fn engine(self, engine: EngineKind) -> Self {
+        Self { engine, ..self }
+    }
+
+    /// Makes every draw of the machine follow from `seed`. Without it each cache draws differently.
+    #[must_use]
+    pub fn seed(self, seed: u64) -> Self {
+        Self { seed: Some(seed), ..self }
+    }
+
+    /// The cache. To be called inside a tokio runtime, whose tasks fly the flights.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] for choices that cannot be, [`Error::Engine`] when a component cannot be made,
+    /// [`Error::NoRuntime`] outside a tokio runtime.
+    pub fn build(mut self) -> Result<Cache, Error> {
+        tokio::runtime::Handle::try_current().map_err(|_| Error::NoRuntime)?;
+        self.policy.store = self.store.is_some();
+        self.policy.validate()?;
+        let store_name = self.store.as_ref().map(|store| store.name());
+        let seed = self.seed.unwrap_or_else(random_seed);
+        let stores = Stores {
+            primary: self.store,
+            fallback: Arc::new(MemoryStore::new(self.policy.entries_max as usize)),
+        };
+        let backend = backend(self.engine, &self.policy, seed, stores)?;
+        let cache = Cache { backend, policy: Arc::new(self.policy), store_name };
+        watch::spawn(&cache);
+        Ok(cache)
+    }
+}
+
+fn backend(kind: EngineKind, policy: &Policy, seed: u64, stores: Stores) -> Result<Backend, Error> {
+    let clock = HostClock::new();
+    Ok(match kind {
+        EngineKind::Native => {
+            let engine = NativeEngine::new(policy.clone(), seed)?;
+            Backend::Driver(Driver::new(Arc::new(engine), stores, clock))
+        }
+        #[cfg(feature = "component")]
+        EngineKind::Policy => {
+            let engine = PolicyEngine::new(policy.clone(), seed)?;
+            Backend::Driver(Driver::new(Arc::new(engine), stores, clock))
+        }
+        #[cfg(feature = "component")]
+        EngineKind::Component => Backend::Component(Embedding::new(policy, seed, stores, clock)?),
+    })
+}
+
+/// The hasher keys of the standard library are drawn from the system once for each process and differ for each call.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0)
+}

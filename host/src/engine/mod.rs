@@ -1,0 +1,109 @@
+//! Engines: where the machine runs. The driver does not know which one it drives.
+
+mod native;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tideover_core::breaker::{BreakerStats, State};
+use tideover_core::{Call, Command, Event, FlightId, Instant, Launch, Left, Lookup, Outcome, Served, Step};
+
+pub use self::native::NativeEngine;
+
+/// Keys as the host passes them around.
+pub type Key = Arc<str>;
+
+/// The machine of `tideover-core`, wherever it runs. The protocol is that of
+/// [`tideover_core::Machine`]; each call is short and never waits for anything but other calls of the same engine.
+pub trait Engine: Send + Sync + 'static {
+    /// `native`, `policy` or `component`, for health reports.
+    fn name(&self) -> &'static str;
+
+    /// The hit path: a fresh value, if this engine can tell without the rest of the machine.
+    fn hit(&self, key: &str, now: Instant) -> Option<Served<Bytes>>;
+
+    /// See [`tideover_core::Machine::lookup`].
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError`], as for all calls: the engine broke and was replaced by an empty one.
+    fn lookup(&self, key: &Key, call: Call<'_>, now: Instant) -> Result<Lookup<Key, Bytes>, EngineError>;
+
+    /// See [`tideover_core::Machine::command`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::lookup`].
+    fn command(&self, command: Command<Key, Bytes>, now: Instant) -> Result<Lookup<Key, Bytes>, EngineError>;
+
+    /// See [`tideover_core::Machine::resume`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::lookup`].
+    fn resume(&self, flight: FlightId, event: Event<Bytes>, now: Instant) -> Result<Step<Key, Bytes>, EngineError>;
+
+    /// See [`tideover_core::Machine::leave`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::lookup`].
+    fn leave(&self, flight: FlightId) -> Result<Left, EngineError>;
+
+    /// See [`tideover_core::Machine::expire`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::lookup`].
+    fn expire(&self, flight: FlightId, now: Instant) -> Result<Outcome<Bytes>, EngineError>;
+
+    /// See [`tideover_core::Machine::maintain`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::lookup`].
+    fn maintain(&self, now: Instant) -> Result<Option<Launch<Key, Bytes>>, EngineError>;
+
+    /// How the machine is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::lookup`].
+    fn report(&self) -> Result<Report, EngineError>;
+}
+
+/// The engine broke (a component trapped). It has been replaced by an empty one; what flew in the old one is lost, and
+/// those who waited for it get this error.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the engine broke and was replaced: {0}")]
+pub struct EngineError(pub String);
+
+/// How the machine is, whatever engine it runs in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The store's circuit breaker.
+    pub store_breaker: BreakerReport,
+    /// The loader's circuit breaker.
+    pub load_breaker: BreakerReport,
+    /// Whether a clear of the shared store is owed, so that nothing in it is trusted.
+    pub owes_clear: bool,
+    /// The counts of [`tideover_core::cache::Stats`] and [`tideover_core::memory::MemoryStats`], by name.
+    pub counts: Vec<(String, u64)>,
+}
+
+/// A circuit breaker: where it stands and what it has counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BreakerReport {
+    /// Where it stands.
+    pub state: State,
+    /// What it has counted.
+    pub stats: BreakerStats,
+}
+
+impl Report {
+    /// The count of that name, zero if there is none.
+    #[must_use]
+    pub fn count(&self, name: &str) -> u64 {
+        self.counts.iter().find(|(known, _)| known == name).map_or(0, |(_, value)| *value)
+    }
+}

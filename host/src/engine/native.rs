@@ -1,0 +1,122 @@
+//! The core itself: memory in shards, each behind a lock of its own, so that a hit takes one lock and touches nothing
+//! else; everything that a miss needs behind one more.
+
+use std::hash::BuildHasher;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use hashbrown::DefaultHashBuilder;
+use tideover_core::memory::{Memory, MemoryStats};
+use tideover_core::{
+    Call, Command, Event, FlightId, Instant, Launch, Left, Lookup, Machine, Outcome, Policy, PolicyError, Served,
+    Shards, Source, Step,
+};
+
+use super::{BreakerReport, Engine, EngineError, Key, Report};
+
+/// With fewer entries than this for each shard, recency would be a matter of luck.
+const ENTRIES_PER_SHARD_MIN: usize = 1_024;
+
+/// The engine that is compiled into the host.
+pub struct NativeEngine {
+    machine: Mutex<Machine<Key, Bytes>>,
+    memory: ShardedMemory,
+}
+
+struct ShardedMemory {
+    shards: Box<[Mutex<Memory<Key, Bytes>>]>,
+    hasher: DefaultHashBuilder,
+}
+
+impl NativeEngine {
+    /// An empty engine. Its memory is one shard up to 2 047 entries, and up to four shards for each core beyond.
+    ///
+    /// # Errors
+    ///
+    /// [`PolicyError`] as [`Policy::validate`](tideover_core::Policy::validate) finds it.
+    pub fn new(policy: Policy, seed: u64) -> Result<Self, PolicyError> {
+        let entries = policy.entries_max as usize;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let count = (entries / ENTRIES_PER_SHARD_MIN).clamp(1, 4 * cores);
+        let shard = |_| Mutex::new(Memory::new(entries / count, policy.time_to_idle));
+        let memory =
+            ShardedMemory { shards: (0..count).map(shard).collect(), hasher: DefaultHashBuilder::default() };
+        Ok(Self { machine: Mutex::new(Machine::new(policy, seed)?), memory })
+    }
+
+    fn machine(&self) -> MutexGuard<'_, Machine<Key, Bytes>> {
+        locked(&self.machine)
+    }
+}
+
+impl ShardedMemory {
+    fn shard(&self, key: &str) -> MutexGuard<'_, Memory<Key, Bytes>> {
+        // The top bits choose the shard; the table inside uses the others.
+        let hash = self.hasher.hash_one(key);
+        let index = (u128::from(hash) * self.shards.len() as u128) >> 64;
+        locked(&self.shards[index as usize])
+    }
+}
+
+/// The machines do not panic, and were one to, its state is still a state.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shards<Key, Bytes> for &ShardedMemory {
+    fn with<R>(&mut self, key: &Key, access: impl FnOnce(&mut Memory<Key, Bytes>) -> R) -> R {
+        access(&mut self.shard(key))
+    }
+
+    fn clear(&mut self) {
+        self.shards.iter().for_each(|shard| locked(shard).clear());
+    }
+}
+
+impl Engine for NativeEngine {
+    fn name(&self) -> &'static str {
+        "native"
+    }
+
+    fn hit(&self, key: &str, now: Instant) -> Option<Served<Bytes>> {
+        let entry = self.memory.shard(key).fresh(key, now)?;
+        Some(Served { value: entry.value, age: entry.age, ttl: entry.windows.ttl, stale: None, source: Source::Memory })
+    }
+
+    fn lookup(&self, key: &Key, call: Call<'_>, now: Instant) -> Result<Lookup<Key, Bytes>, EngineError> {
+        Ok(self.machine().lookup(&mut &self.memory, key, call, now))
+    }
+
+    fn command(&self, command: Command<Key, Bytes>, now: Instant) -> Result<Lookup<Key, Bytes>, EngineError> {
+        Ok(self.machine().command(&mut &self.memory, command, now))
+    }
+
+    fn resume(&self, flight: FlightId, event: Event<Bytes>, now: Instant) -> Result<Step<Key, Bytes>, EngineError> {
+        Ok(self.machine().resume(&mut &self.memory, flight, event, now))
+    }
+
+    fn leave(&self, flight: FlightId) -> Result<Left, EngineError> {
+        Ok(self.machine().leave(flight))
+    }
+
+    fn expire(&self, flight: FlightId, now: Instant) -> Result<Outcome<Bytes>, EngineError> {
+        Ok(self.machine().expire(&mut &self.memory, flight, now))
+    }
+
+    fn maintain(&self, now: Instant) -> Result<Option<Launch<Key, Bytes>>, EngineError> {
+        Ok(self.machine().maintain(now))
+    }
+
+    fn report(&self) -> Result<Report, EngineError> {
+        let health = self.machine().health();
+        let mut memory = MemoryStats::default();
+        self.memory.shards.iter().for_each(|shard| memory.add(&locked(shard).stats()));
+        let counts = health.stats.counts().chain(memory.counts());
+        Ok(Report {
+            store_breaker: BreakerReport { state: health.store_breaker, stats: health.store_breaker_stats },
+            load_breaker: BreakerReport { state: health.load_breaker, stats: health.load_breaker_stats },
+            owes_clear: health.owes_clear,
+            counts: counts.map(|(name, value)| (name.to_owned(), value)).collect(),
+        })
+    }
+}

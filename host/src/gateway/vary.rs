@@ -1,0 +1,225 @@
+//! Keys: which request headers tell the variants of a response apart, and the text under which each is stored.
+//! RFC 9111 sections 2 and 4.1; RFC 9110 section 12.5.5.
+//!
+//! A key is made of words separated by one space, and no word contains one:
+//!
+//! ```text
+//! GET http://shop.example/cart?id=7 accept-encoding=gzip,br accept-language
+//! ```
+//!
+//! the request, then each header that the response varies by, without `=` if the request has no such header. Where
+//! the headers would take more than [`VARIANT_BYTES_MAX`], `=` and their digest take their place.
+
+use std::fmt::Write as _;
+
+use hyper::header::{self, HeaderMap, HeaderName};
+use hyper::{Method, Uri};
+use sha2::{Digest, Sha256};
+use tideover_core::Refusal;
+
+use super::headers::{X_FORWARDED_HOST, X_FORWARDED_PROTO, elements};
+
+/// A response that varies by more headers is taken to vary by everything.
+const NAMES_MAX: usize = 16;
+/// So is one that names a header longer than this.
+const NAME_BYTES_MAX: usize = 64;
+/// How much the headers may add to a key.
+const VARIANT_BYTES_MAX: usize = 128;
+
+/// What a response varies by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Vary {
+    /// These request headers, sorted, each once; often none.
+    Names(Vec<HeaderName>),
+    /// More than the request: no stored response answers another one.
+    Any,
+}
+
+impl Vary {
+    /// Reads all lines of `Vary`; what is malformed or past the limits is [`Vary::Any`].
+    pub(super) fn of(response: &HeaderMap) -> Self {
+        let mut names = Vec::new();
+        for element in elements(response, &header::VARY) {
+            match HeaderName::from_bytes(element) {
+                Ok(name) if element != b"*" && element.len() <= NAME_BYTES_MAX => names.push(name),
+                _ => return Self::Any,
+            }
+        }
+        names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+        names.dedup();
+        if names.len() > NAMES_MAX { Self::Any } else { Self::Names(names) }
+    }
+}
+
+/// The key of a request before any response is known: its method and target (RFC 9111 section 2).
+///
+/// `forwarded` are the headers for the origin (see `headers::forward`). Scheme and host are part of the key exactly
+/// if the origin is told them there: it may build the response from them, and one client's `Host` must not shape what
+/// others get. Where it is not told, the key is `GET /path?query`.
+///
+/// # Errors
+///
+/// [`Refusal::KeyTooLong`] if the key, with room for a variant, exceeds `bytes_max`.
+pub(super) fn base_key(method: &Method, uri: &Uri, forwarded: &HeaderMap, bytes_max: usize) -> Result<String, Refusal> {
+    let mut key = format!("{method} ");
+    if forwarded.contains_key(X_FORWARDED_HOST) {
+        let told = key.len();
+        push_elements(&mut key, forwarded, &X_FORWARDED_PROTO);
+        key.push_str("://");
+        push_elements(&mut key, forwarded, &X_FORWARDED_HOST);
+        key[told..].make_ascii_lowercase();
+    }
+    key.push_str(uri.path_and_query().map_or("/", |target| target.as_str()));
+    let bytes = key.len() + VARIANT_BYTES_MAX;
+    if bytes > bytes_max { Err(Refusal::KeyTooLong { bytes, max: bytes_max }) } else { Ok(key) }
+}
+
+/// The key of the variant that answers requests whose headers `names` are as in `request`.
+///
+/// Headers match if they differ only in how they are split over lines and in the whitespace around commas
+/// (RFC 9111 section 4.1). An absent header matches only an absent one.
+pub(super) fn variant_key(base_key: &str, names: &[HeaderName], request: &HeaderMap) -> String {
+    let mut variant = String::new();
+    for name in names {
+        variant.push(' ');
+        variant.push_str(name.as_str());
+        if request.contains_key(name) {
+            variant.push('=');
+            push_elements(&mut variant, request, name);
+        }
+    }
+    if variant.len() > VARIANT_BYTES_MAX {
+        variant = digest(&variant);
+    }
+    format!("{base_key}{variant}")
+}
+
+/// Half of a SHA-256. A client chooses what goes in, so anything that is only fast would let it build the key of
+/// another client's variant.
+fn digest(variant: &str) -> String {
+    let mut text = String::from(" =");
+    for byte in &Sha256::digest(variant)[..16] {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+/// Appends the elements of all lines of the field, with a comma and nothing else between two.
+fn push_elements(text: &mut String, headers: &HeaderMap, name: &HeaderName) {
+    for (index, element) in elements(headers, name).enumerate() {
+        if index > 0 {
+            text.push(',');
+        }
+        push_escaped(text, element);
+    }
+}
+
+/// Appends `bytes` with all but visible ASCII, and `%` itself, as `%` and two digits.
+fn push_escaped(text: &mut String, bytes: &[u8]) {
+    for &byte in bytes {
+        if byte.is_ascii_graphic() && byte != b'%' {
+            text.push(char::from(byte));
+        } else {
+            let _ = write!(text, "%{byte:02X}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderValue;
+
+    use super::super::headers::headers;
+    use super::*;
+
+    fn vary(lines: &[&'static str]) -> Vary {
+        Vary::of(&lines.iter().map(|&line| (header::VARY, HeaderValue::from_static(line))).collect())
+    }
+
+    fn variant(names: &[&'static str], request: &[(&'static str, &'static str)]) -> String {
+        let names: Vec<_> = names.iter().copied().map(HeaderName::from_static).collect();
+        variant_key("GET /", &names, &headers(request))
+    }
+
+    #[test]
+    fn names_are_lower_case_sorted_and_once() {
+        let expected = vec![header::ACCEPT, header::COOKIE];
+        assert_eq!(vary(&["Cookie, Accept", "COOKIE ,"]), Vary::Names(expected));
+        assert_eq!(vary(&[]), Vary::Names(Vec::new()));
+    }
+
+    #[test]
+    fn a_star_a_bad_name_and_too_much_all_mean_anything() {
+        assert_eq!(vary(&["accept", "cookie, *"]), Vary::Any);
+        assert_eq!(vary(&["accept encoding"]), Vary::Any);
+        let name = |length| HeaderMap::from_iter([(header::VARY, value("a".repeat(length)))]);
+        assert_ne!(Vary::of(&name(64)), Vary::Any);
+        assert_eq!(Vary::of(&name(65)), Vary::Any);
+        let names = |count: usize| (0..count).map(|n| (header::VARY, value(format!("x-{n}")))).collect();
+        assert_ne!(Vary::of(&names(16)), Vary::Any);
+        assert_eq!(Vary::of(&names(17)), Vary::Any);
+    }
+
+    fn value(text: String) -> HeaderValue {
+        HeaderValue::try_from(text).expect("a header value")
+    }
+
+    #[test]
+    fn the_key_holds_what_the_origin_is_told() {
+        let uri = Uri::from_static("/a?b=c%20d");
+        let key = |forwarded: &HeaderMap| base_key(&Method::GET, &uri, forwarded, 1_024);
+        assert_eq!(key(&headers(&[("host", "ignored")])), Ok("GET /a?b=c%20d".into()));
+        let told = headers(&[("x-forwarded-proto", "HTTPS"), ("x-forwarded-host", "Shop.example")]);
+        assert_eq!(key(&told), Ok("GET https://shop.example/a?b=c%20d".into()));
+        let hostile =
+            headers(&[("x-forwarded-proto", "http"), ("x-forwarded-host", "a b%"), ("x-forwarded-host", "c")]);
+        assert_eq!(key(&hostile), Ok("GET http://a%20b%25,c/a?b=c%20d".into()));
+        let absolute = Uri::from_static("http://other.example");
+        assert_eq!(base_key(&Method::HEAD, &absolute, &HeaderMap::new(), 1_024), Ok("HEAD /".into()));
+    }
+
+    #[test]
+    fn a_key_leaves_room_for_its_variants() {
+        let uri: Uri = format!("/{}", "a".repeat(100)).parse().expect("a path");
+        let length = "GET /".len() + 100 + VARIANT_BYTES_MAX;
+        assert!(base_key(&Method::GET, &uri, &HeaderMap::new(), length).is_ok());
+        let refused = base_key(&Method::GET, &uri, &HeaderMap::new(), length - 1);
+        assert_eq!(refused, Err(Refusal::KeyTooLong { bytes: length, max: length - 1 }));
+    }
+
+    /// RFC 9111 section 4.1.
+    #[test]
+    fn lines_and_whitespace_do_not_make_a_variant() {
+        let key = variant(&["accept"], &[("accept", "a/b;q=1 ,\tc/d,")]);
+        assert_eq!(key, "GET / accept=a/b;q=1,c/d");
+        assert_eq!(variant(&["accept"], &[("accept", "a/b;q=1"), ("accept", "c/d")]), key);
+    }
+
+    #[test]
+    fn an_absent_header_is_not_an_empty_one() {
+        assert_eq!(variant(&["accept", "cookie"], &[("cookie", "")]), "GET / accept cookie=");
+        assert_eq!(variant(&["accept", "cookie"], &[("accept", " , ")]), "GET / accept= cookie");
+        assert_eq!(variant(&["accept"], &[("accept", "accept")]), "GET / accept=accept");
+    }
+
+    #[test]
+    fn no_value_can_pass_for_other_headers() {
+        let forged = variant(&["accept", "cookie"], &[("accept", "x cookie=y%")]);
+        assert_eq!(forged, "GET / accept=x%20cookie=y%25 cookie");
+        let opaque = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_bytes(b"\xff").expect("opaque bytes"))]);
+        assert_eq!(variant_key("GET /", &[header::ACCEPT], &opaque), "GET / accept=%FF");
+    }
+
+    #[test]
+    fn long_values_are_digested() {
+        let key = |length| {
+            let request = HeaderMap::from_iter([(header::COOKIE, value("c".repeat(length)))]);
+            variant_key("GET /", &[header::COOKIE], &request)
+        };
+        let longest = VARIANT_BYTES_MAX - " cookie=".len();
+        assert_eq!(key(longest).len(), "GET /".len() + VARIANT_BYTES_MAX);
+        // Keys outlive processes and releases: the digest must never change.
+        assert_eq!(key(longest + 1), "GET / =d9e9b81fdbda2c1cedddb2d852ce56ec");
+        assert_ne!(key(longest + 1), key(longest + 2));
+    }
+}

@@ -1,0 +1,112 @@
+//! The store inside the process: what stands in while the shared one is away, and what tests and small services use.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tideover_core::memory::Memory;
+use tideover_core::{Entry, Instant, Windows};
+
+use super::{Store, StoreError};
+
+/// A bounded store in the memory of this process.
+///
+/// It keeps the most recently used entries up to a number, and each exactly for its time to live. The bound counts
+/// entries, not bytes: what a value weighs is the caller's to limit. All callers share one lock, held for a table
+/// lookup at most.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), tideover::store::StoreError> {
+/// use tideover::store::{MemoryStore, Store};
+///
+/// let store = MemoryStore::new(10_000);
+/// store.write("user:7", "Ada".into(), None).await?;
+/// assert_eq!(store.read("user:7").await?, Some("Ada".into()));
+/// # Ok(())
+/// # }
+/// ```
+pub struct MemoryStore {
+    /// `None` once closed.
+    memory: Mutex<Option<Memory<Box<str>, Bytes>>>,
+    /// The zero of the core's readings.
+    started_at: tokio::time::Instant,
+}
+
+impl MemoryStore {
+    /// An empty store for `entries_max` entries (at least one). When it is full, the least recently used one leaves.
+    #[must_use]
+    pub fn new(entries_max: usize) -> Self {
+        Self { memory: Mutex::new(Some(Memory::new(entries_max, None))), started_at: tokio::time::Instant::now() }
+    }
+
+    /// Runs `work` on the memory at this moment.
+    fn with<T>(&self, work: impl FnOnce(&mut Memory<Box<str>, Bytes>, Instant) -> T) -> Result<T, StoreError> {
+        let now = Instant::ZERO + self.started_at.elapsed();
+        self.lock().as_mut().map(|memory| work(memory, now)).ok_or(StoreError::Closed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Memory<Box<str>, Bytes>>> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store for MemoryStore {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
+    fn read<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
+        Box::pin(async move { self.with(|memory, now| memory.find(key, now).map(|found| found.entry.value)) })
+    }
+
+    fn write<'a>(&'a self, key: &'a str, value: Bytes, ttl: Option<Duration>) -> BoxFuture<'a, Result<(), StoreError>> {
+        let windows = Windows { ttl, ..Windows::FOREVER };
+        let entry = Entry { value, age: Duration::ZERO, windows };
+        Box::pin(async move { self.with(|memory, now| memory.insert(key.into(), entry, now)) })
+    }
+
+    fn remove<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move { self.with(|memory, _| memory.remove(key)).map(drop) })
+    }
+
+    fn clear(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move { self.with(|memory, _| memory.clear()) })
+    }
+
+    fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move { self.with(|_, _| ()) })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move { *self.lock() = None })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_value_is_there_just_before_its_time_and_gone_exactly_then() {
+        let store = MemoryStore::new(2);
+        store.write("a", "1".into(), Some(Duration::from_secs(5))).await.expect("open");
+        tokio::time::advance(Duration::from_millis(4_999)).await;
+        assert_eq!(store.read("a").await.expect("open"), Some("1".into()));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(store.read("a").await.expect("open"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_least_recently_read_leaves_when_it_is_full() {
+        let store = MemoryStore::new(2);
+        for key in ["a", "b"] {
+            store.write(key, "1".into(), None).await.expect("open");
+        }
+        store.read("a").await.expect("open");
+        store.write("c", "1".into(), None).await.expect("open");
+        assert_eq!(store.read("b").await.expect("open"), None);
+        assert_eq!(store.read("a").await.expect("open"), Some("1".into()));
+    }
+}

@@ -1,0 +1,63 @@
+//! The shared second level: what the driver asks of it, and the stores that come with tideover.
+//!
+//! A store keeps bytes under text keys for a time. It knows nothing of freshness, breakers, retries or
+//! deadlines: the machine decides those, the driver enforces them and an [envelope](tideover_core::envelope)
+//! inside the bytes carries the age of a value from one process to the next.
+
+mod memory;
+#[cfg(feature = "redis")]
+mod redis;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+
+pub use self::memory::MemoryStore;
+#[cfg(feature = "redis")]
+pub use self::redis::{RedisConfig, RedisConfigError, RedisStore};
+
+/// A shared key-value level with expiry, as the driver sees it.
+///
+/// Every operation may be dropped before it completes (the driver does so at the step's deadline);
+/// an implementation MUST stay usable after that. Keys arrive without namespace; the store adds its own.
+pub trait Store: Send + Sync + 'static {
+    /// A short name for logs and health reports: `redis`, `memory`.
+    fn name(&self) -> &'static str;
+
+    /// The bytes under `key`, or `None` when there are none.
+    fn read<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>>;
+
+    /// Keeps `value` under `key`, replacing what is there, for `ttl` (`None`: until removed).
+    fn write<'a>(&'a self, key: &'a str, value: Bytes, ttl: Option<Duration>) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// Removes `key`; removing what is not there is a success.
+    fn remove<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// Removes every key of this store's own namespace, and no other.
+    fn clear(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// One round trip that proves the store answers.
+    fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Lets go of connections. Calls after it fail with [`StoreError::Closed`]; a second close does nothing.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+/// Why a store operation did not do its work. The text never holds a key's value or a password.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// No connection could be made, or it broke. Time can heal it.
+    #[error("store unavailable: {0}")]
+    Unavailable(String),
+    /// A limit of the store client passed before the answer came. Time can heal it.
+    #[error("store timed out: {0}")]
+    TimedOut(String),
+    /// The server answered and refused: wrong type, out of memory, read-only, no permission.
+    #[error("store refused: {0}")]
+    Rejected(String),
+    /// The store was closed by [`Store::close`].
+    #[error("store closed")]
+    Closed,
+}

@@ -1,0 +1,3 @@
+//! The kit that tests across crates are written with.
+
+pub mod redis_server;

@@ -1,0 +1,248 @@
+//! A Redis server of one's own, to be killed, frozen and brought back.
+//!
+//! ```no_run
+//! use tideover_tests::redis_server::RedisServer;
+//!
+//! let mut server = RedisServer::start();
+//! assert_eq!(server.command(&["SET", "user:7", "Ada"]), "OK");
+//! server.kill();
+//! server.restart();
+//! assert_eq!(server.command(&["GET", "user:7"]), "(nil)");
+//! ```
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Ports tried before giving up; between finding one free and the server's bind, another process may take it.
+const STARTS_MAX: u32 = 10;
+
+/// How long a server may take to answer after its start.
+const START_MAX: Duration = Duration::from_secs(10);
+
+/// How long one command of [`RedisServer::command`] may take.
+const COMMAND_MAX: Duration = Duration::from_secs(5);
+
+/// A running `redis-server` on 127.0.0.1 with a port and a folder of its own, without persistence.
+///
+/// All methods block, for milliseconds as a rule, and panic when they fail. Dropping it kills the server, frozen or
+/// not, and removes the folder.
+pub struct RedisServer {
+    process: Child,
+    port: u16,
+    folder: PathBuf,
+    password: Option<String>,
+}
+
+impl RedisServer {
+    /// Starts a server and waits until it answers.
+    ///
+    /// # Panics
+    ///
+    /// When `redis-server` is not installed, or answers on none of ten ports.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    /// As [`start`](Self::start), with a server that wants `password` of its clients; letters and digits only, as
+    /// [`url`](Self::url) does not encode it.
+    #[must_use]
+    pub fn start_with_password(password: &str) -> Self {
+        Self::start_with(Some(password.to_owned()))
+    }
+
+    fn start_with(mut password: Option<String>) -> Self {
+        for _ in 0..STARTS_MAX {
+            let port = free_port();
+            let folder = std::env::temp_dir().join(format!("tideover-redis-{}-{port}", std::process::id()));
+            fs::create_dir_all(&folder).expect("the temporary folder is writable");
+            let process = spawn(port, &folder, password.as_deref());
+            let mut server = Self { process, port, folder, password };
+            if server.answers() {
+                return server;
+            }
+            password = server.password.take();
+        }
+        panic!("redis-server answered on none of {STARTS_MAX} ports");
+    }
+
+    /// The URL for clients, with the password if there is one.
+    #[must_use]
+    pub fn url(&self) -> String {
+        match &self.password {
+            Some(password) => format!("redis://:{password}@127.0.0.1:{}", self.port),
+            None => format!("redis://127.0.0.1:{}", self.port),
+        }
+    }
+
+    /// The URL of the server's unix socket, for a server without a password.
+    #[must_use]
+    pub fn unix_url(&self) -> String {
+        format!("redis+unix://{}", socket(&self.folder).display())
+    }
+
+    /// The TCP port, the same for life, restarts included.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Kills the server as `kill -9` does: connections break, data is lost.
+    pub fn kill(&mut self) {
+        self.process.kill().expect("the server is a child of this process");
+        self.process.wait().expect("the server is a child of this process");
+    }
+
+    /// Kills the server if it runs, and starts an empty one on the same port.
+    ///
+    /// # Panics
+    ///
+    /// When it does not answer within ten seconds.
+    pub fn restart(&mut self) {
+        self.kill();
+        self.process = spawn(self.port, &self.folder, self.password.as_deref());
+        assert!(self.answers(), "redis-server does not answer on port {}", self.port);
+    }
+
+    /// Stops the server in its tracks: the kernel goes on accepting connections and bytes, but nothing is answered.
+    pub fn freeze(&mut self) {
+        self.signal(libc::SIGSTOP);
+        self.wait_until_stopped();
+    }
+
+    /// Lets a frozen server go on; it works off what came in meanwhile.
+    pub fn thaw(&mut self) {
+        self.signal(libc::SIGCONT);
+    }
+
+    /// Sends a command on a connection of its own and returns the answer: bytes as text, numbers in decimal, `(nil)`,
+    /// errors after `(error) `, and the items of a list each on a line.
+    ///
+    /// # Panics
+    ///
+    /// When the server does not answer within five seconds.
+    #[must_use]
+    pub fn command(&self, words: &[&str]) -> String {
+        self.try_command(words).expect("the server answers")
+    }
+
+    fn try_command(&self, words: &[&str]) -> io::Result<String> {
+        let stream = TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, self.port).into(), COMMAND_MAX)?;
+        stream.set_read_timeout(Some(COMMAND_MAX))?;
+        stream.set_write_timeout(Some(COMMAND_MAX))?;
+        let mut stream = BufReader::new(stream);
+        if let Some(password) = &self.password {
+            ask(&mut stream, &["AUTH", password])?;
+        }
+        ask(&mut stream, words)
+    }
+
+    /// Waits for the first answer; `false` if the process ended (its port was taken, as a rule) or time is up.
+    /// An answer counts only if it is from this very process: another test's server may have got the port.
+    fn answers(&mut self) -> bool {
+        let deadline = Instant::now() + START_MAX;
+        let itself = format!("process_id:{}\r", self.process.id());
+        while self.runs() && Instant::now() < deadline {
+            if self.try_command(&["INFO", "server"]).is_ok_and(|answer| answer.contains(&itself)) {
+                return true;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        false
+    }
+
+    fn runs(&mut self) -> bool {
+        self.process.try_wait().expect("the server is a child of this process").is_none()
+    }
+
+    fn signal(&mut self, signal: libc::c_int) {
+        assert!(self.runs(), "the server was killed");
+        // SAFETY: `kill` takes no pointers. The child runs and was not waited for, so its id is nobody else's.
+        let outcome = unsafe { libc::kill(self.process_id(), signal) };
+        assert_eq!(outcome, 0, "the server is a child of this process");
+    }
+
+    /// A signal is only queued when `kill` returns; the server might still answer one more command.
+    fn wait_until_stopped(&self) {
+        let mut status = 0;
+        // SAFETY: `status` outlives the call. WUNTRACED reports the stop of our own child and reaps nothing.
+        let stopped = unsafe { libc::waitpid(self.process_id(), &raw mut status, libc::WUNTRACED) };
+        assert!(stopped == self.process_id() && libc::WIFSTOPPED(status), "the server stopped");
+    }
+
+    fn process_id(&self) -> libc::pid_t {
+        self.process.id().cast_signed()
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        // A test that fails is unwinding here; what cannot be cleaned up must not hide why.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.local_addr().expect("a bound address").port()
+}
+
+fn socket(folder: &Path) -> PathBuf {
+    folder.join("redis.sock")
+}
+
+fn spawn(port: u16, folder: &Path, password: Option<&str>) -> Child {
+    let mut command = Command::new("redis-server");
+    command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"]);
+    command.arg("--dir").arg(folder).arg("--unixsocket").arg(socket(folder));
+    if let Some(password) = password {
+        command.args(["--requirepass", password]);
+    }
+    match command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn() {
+        Ok(process) => process,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            panic!("redis-server is not installed; ./test installs it")
+        }
+        Err(error) => panic!("redis-server does not start: {error}"),
+    }
+}
+
+fn ask(stream: &mut BufReader<TcpStream>, words: &[&str]) -> io::Result<String> {
+    let mut request = format!("*{}\r\n", words.len());
+    for word in words {
+        request += &format!("${}\r\n{word}\r\n", word.len());
+    }
+    stream.get_mut().write_all(request.as_bytes())?;
+    read_answer(stream)
+}
+
+fn read_answer(stream: &mut BufReader<TcpStream>) -> io::Result<String> {
+    let mut line = String::new();
+    stream.read_line(&mut line)?;
+    let malformed = || io::Error::new(io::ErrorKind::InvalidData, "not an answer of Redis");
+    let (kind, rest) = line.trim_end().split_at_checked(1).ok_or_else(malformed)?;
+    let count = || rest.parse::<usize>().map_err(|_| malformed());
+    match kind {
+        "+" | ":" => Ok(rest.to_owned()),
+        "-" => Ok(format!("(error) {rest}")),
+        "$" | "*" if rest == "-1" => Ok("(nil)".to_owned()),
+        "$" => {
+            let mut bytes = vec![0; count()? + 2];
+            stream.read_exact(&mut bytes)?;
+            bytes.truncate(bytes.len() - 2);
+            Ok(String::from_utf8_lossy(&bytes).into_owned())
+        }
+        "*" => {
+            let items: io::Result<Vec<String>> = (0..count()?).map(|_| read_answer(stream)).collect();
+            Ok(items?.join("\n"))
+        }
+        _ => Err(malformed()),
+    }
+}
