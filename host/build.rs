@@ -47,12 +47,13 @@ fn main() {
     for source in SOURCES {
         println!("cargo::rerun-if-changed={source}");
     }
+    println!("cargo::rerun-if-env-changed=DOCS_RS");
     if env::var_os("CARGO_FEATURE_COMPONENT").is_none() {
         return;
     }
     if let Err(reason) = build_components() {
-        eprintln!("\nerror: {reason}\n");
-        exit(1);
+        // Fails the build with this line alone, whereas a script that exits with an error has all its output shown.
+        println!("cargo::error={reason}");
     }
 }
 
@@ -83,7 +84,10 @@ fn build_guest(world: &str, out: &Path) -> Result<Vec<u8>, String> {
     isolate(&mut cargo, &target_dir);
     match cargo.status() {
         Ok(status) if status.success() => {}
-        Ok(_) => return Err(format!("the guest for world `{world}` does not build, see above")),
+        Ok(_) => {
+            println!("cargo::error=the guest for world `{world}` does not build; its compiler's words are at the end");
+            exit(1);
+        }
         Err(error) => return Err(format!("cannot run cargo for the guest: {error}")),
     }
     let module = target_dir.join(TARGET).join("release/tideover_guest.wasm");

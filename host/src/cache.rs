@@ -40,7 +40,7 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 pub struct Cache {
     backend: Backend,
     policy: Arc<Policy>,
-    store_name: Option<&'static str>,
+    store: Option<Arc<dyn Store>>,
 }
 
 /// Where the calls go: to the driver of an engine, or into a component that is its own driver.
@@ -219,8 +219,15 @@ impl Cache {
 
     /// The name of the shared store, if there is one.
     #[must_use]
-    pub const fn store(&self) -> Option<&'static str> {
-        self.store_name
+    pub fn store(&self) -> Option<&'static str> {
+        self.store.as_ref().map(|store| store.name())
+    }
+
+    /// Whether the shared store answers within a second; `None` if there is none.
+    pub async fn store_answers(&self) -> Option<bool> {
+        const LIMIT: Duration = Duration::from_secs(1);
+        let store = self.store.as_ref()?;
+        Some(matches!(tokio::time::timeout(LIMIT, store.ping()).await, Ok(Ok(()))))
     }
 
     /// The choices this cache was made with.
@@ -272,7 +279,7 @@ impl Cache {
                 Backend::Component(embedding) => WeakBackend::Component(Arc::downgrade(embedding)),
             },
             policy: Arc::clone(&self.policy),
-            store_name: self.store_name,
+            store: self.store.clone(),
         }
     }
 }
@@ -281,7 +288,7 @@ impl Cache {
 pub(crate) struct WeakCache {
     backend: WeakBackend,
     policy: Arc<Policy>,
-    store_name: Option<&'static str>,
+    store: Option<Arc<dyn Store>>,
 }
 
 enum WeakBackend {
@@ -297,14 +304,14 @@ impl WeakCache {
             #[cfg(feature = "component")]
             WeakBackend::Component(embedding) => Backend::Component(embedding.upgrade()?),
         };
-        Some(Cache { backend, policy: Arc::clone(&self.policy), store_name: self.store_name })
+        Some(Cache { backend, policy: Arc::clone(&self.policy), store: self.store.clone() })
     }
 }
 
 /// Names the engine, never the contents.
 impl fmt::Debug for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cache").field("engine", &self.engine()).field("store", &self.store_name).finish_non_exhaustive()
+        f.debug_struct("Cache").field("engine", &self.engine()).field("store", &self.store()).finish_non_exhaustive()
     }
 }
 
@@ -406,14 +413,14 @@ impl Builder {
         tokio::runtime::Handle::try_current().map_err(|_| Error::NoRuntime)?;
         self.policy.store = self.store.is_some();
         self.policy.validate()?;
-        let store_name = self.store.as_ref().map(|store| store.name());
+        let store = self.store.clone();
         let seed = self.seed.unwrap_or_else(random_seed);
         let stores = Stores {
             primary: self.store,
             fallback: Arc::new(MemoryStore::new(self.policy.entries_max as usize)),
         };
         let backend = backend(self.engine, &self.policy, seed, stores)?;
-        let cache = Cache { backend, policy: Arc::new(self.policy), store_name };
+        let cache = Cache { backend, policy: Arc::new(self.policy), store };
         watch::spawn(&cache);
         Ok(cache)
     }
@@ -437,7 +444,7 @@ fn backend(kind: EngineKind, policy: &Policy, seed: u64, stores: Stores) -> Resu
 }
 
 /// The hasher keys of the standard library are drawn from the system once for each process and differ for each call.
-fn random_seed() -> u64 {
+pub(crate) fn random_seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(0)
 }

@@ -11,7 +11,6 @@ pub(crate) struct HostClock {
 }
 
 impl HostClock {
-    #[allow(clippy::disallowed_methods, reason = "the one place that asks")]
     pub(crate) fn new() -> Self {
         Self { zero: tokio::time::Instant::now() }
     }
@@ -30,12 +29,10 @@ impl HostClock {
 }
 
 impl Clock for HostClock {
-    #[allow(clippy::disallowed_methods, reason = "the one place that asks")]
     fn now(&self) -> Instant {
         self.reading(tokio::time::Instant::now())
     }
 
-    #[allow(clippy::disallowed_methods, reason = "the one place that asks")]
     fn wall(&self) -> WallTime {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         WallTime::from_unix_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))

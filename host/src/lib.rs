@@ -8,6 +8,8 @@ mod component;
 mod driver;
 pub mod engine;
 mod error;
+#[cfg(feature = "gateway")]
+pub mod gateway;
 mod loader;
 pub mod store;
 mod watch;

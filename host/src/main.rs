@@ -1,1 +1,7 @@
-fn main(){}
+//! The program `tideover`.
+
+mod program;
+
+fn main() -> std::process::ExitCode {
+    program::main()
+}

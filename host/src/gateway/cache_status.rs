@@ -17,11 +17,7 @@ pub(super) enum Fwd {
     Bypass,
     /// The method is not one that a cache may answer.
     Method,
-    /// Nothing is stored for this target.
-    UriMiss,
-    /// Responses are stored for this target, none for these request headers.
-    VaryMiss,
-    /// Nothing suitable is stored, which of the two is not known.
+    /// Nothing suitable is stored: neither whether the target nor whether its variant was missing is told.
     Miss,
     /// What is stored is fresh, but the request asks for a newer one.
     Request,
@@ -34,8 +30,6 @@ impl Fwd {
         match self {
             Self::Bypass => "bypass",
             Self::Method => "method",
-            Self::UriMiss => "uri-miss",
-            Self::VaryMiss => "vary-miss",
             Self::Miss => "miss",
             Self::Request => "request",
             Self::Stale => "stale",
@@ -154,9 +148,9 @@ mod tests {
 
     #[test]
     fn a_miss_says_whether_it_was_stored_and_shared() {
-        let leader = CacheStatus::fwd(Fwd::UriMiss).ttl(secs(60), secs(0)).stored();
-        assert_eq!(leader.to_string(), "tideover; fwd=uri-miss; ttl=60; stored");
-        assert_eq!(leader.collapsed().to_string(), "tideover; fwd=uri-miss; ttl=60; stored; collapsed");
+        let leader = CacheStatus::fwd(Fwd::Miss).ttl(secs(60), secs(0)).stored();
+        assert_eq!(leader.to_string(), "tideover; fwd=miss; ttl=60; stored");
+        assert_eq!(leader.collapsed().to_string(), "tideover; fwd=miss; ttl=60; stored; collapsed");
         assert_eq!(
             CacheStatus::fwd(Fwd::Bypass).detail("no-store").to_string(),
             "tideover; fwd=bypass; detail=no-store"
@@ -165,9 +159,9 @@ mod tests {
 
     #[test]
     fn every_reason_has_the_token_of_the_rfc() {
-        let reasons = [Fwd::Bypass, Fwd::Method, Fwd::UriMiss, Fwd::VaryMiss, Fwd::Miss, Fwd::Request, Fwd::Stale]
+        let reasons = [Fwd::Bypass, Fwd::Method, Fwd::Miss, Fwd::Request, Fwd::Stale]
             .map(Fwd::token);
-        assert_eq!(reasons, ["bypass", "method", "uri-miss", "vary-miss", "miss", "request", "stale"]);
+        assert_eq!(reasons, ["bypass", "method", "miss", "request", "stale"]);
     }
 
     #[test]

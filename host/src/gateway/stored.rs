@@ -3,7 +3,7 @@
 //! ```text
 //! version: u8   kind: u8   body of the kind
 //! response (0): status: u16   lines: u16   (name: block, value: block) for each line   body: what remains
-//! varies   (1): (name: block) for each name, to the end
+//! varies   (1): generation: u64   (name: block) for each name, to the end
 //! block:        length: u32   bytes
 //! ```
 //!
@@ -36,7 +36,16 @@ pub(super) enum Record {
     /// The response to the request.
     Response(StoredResponse),
     /// Stored at a base key: look again, with these request headers joined to the key.
-    Varies(Vec<HeaderName>),
+    Varies(Varies),
+}
+
+/// Where the variants of a target are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Varies {
+    /// The request headers that tell them apart.
+    pub(super) names: Vec<HeaderName>,
+    /// Joins the key of each variant, so that removing this record removes them all.
+    pub(super) generation: u64,
 }
 
 /// The bytes are no record of ours.
@@ -53,8 +62,9 @@ impl Record {
                 out.put_u8(RESPONSE);
                 response.encode(&mut out);
             }
-            Self::Varies(names) => {
+            Self::Varies(Varies { names, generation }) => {
                 out.put_u8(VARIES);
+                out.put_u64(*generation);
                 names.iter().for_each(|name| put_block(&mut out, name.as_ref()));
             }
         }
@@ -73,11 +83,12 @@ impl Record {
         match bytes.try_get_u8() {
             Ok(RESPONSE) => StoredResponse::decode(bytes).map(Self::Response),
             Ok(VARIES) => {
+                let generation = bytes.try_get_u64().map_err(|_| Corrupt)?;
                 let mut names = Vec::new();
                 while bytes.has_remaining() {
                     names.push(take_name(&mut bytes)?);
                 }
-                Ok(Self::Varies(names))
+                Ok(Self::Varies(Varies { names, generation }))
             }
             _ => Err(Corrupt),
         }
@@ -146,13 +157,13 @@ mod tests {
     }
 
     fn varies() -> Record {
-        Record::Varies(vec![header::ACCEPT_ENCODING, header::COOKIE])
+        Record::Varies(Varies { names: vec![header::ACCEPT_ENCODING, header::COOKIE], generation: 7 })
     }
 
     #[test]
     fn what_is_written_is_read() {
         let empty = StoredResponse { status: StatusCode::NO_CONTENT, headers: HeaderMap::new(), body: Bytes::new() };
-        for record in [response(), varies(), Record::Varies(Vec::new()), Record::Response(empty)] {
+        for record in [response(), varies(), Record::Response(empty)] {
             assert_eq!(Record::decode(record.encode()), Ok(record));
         }
     }

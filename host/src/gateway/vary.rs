@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 use tideover_core::Refusal;
 
 use super::headers::{X_FORWARDED_HOST, X_FORWARDED_PROTO, elements};
+use super::stored::Varies;
 
 /// A response that varies by more headers is taken to vary by everything.
 const NAMES_MAX: usize = 16;
@@ -74,13 +75,13 @@ pub(super) fn base_key(method: &Method, uri: &Uri, forwarded: &HeaderMap, bytes_
     if bytes > bytes_max { Err(Refusal::KeyTooLong { bytes, max: bytes_max }) } else { Ok(key) }
 }
 
-/// The key of the variant that answers requests whose headers `names` are as in `request`.
+/// The key of the variant that answers requests whose headers `varies` names are as in `request`.
 ///
 /// Headers match if they differ only in how they are split over lines and in the whitespace around commas
 /// (RFC 9111 section 4.1). An absent header matches only an absent one.
-pub(super) fn variant_key(base_key: &str, names: &[HeaderName], request: &HeaderMap) -> String {
-    let mut variant = String::new();
-    for name in names {
+pub(super) fn variant_key(base_key: &str, varies: &Varies, request: &HeaderMap) -> String {
+    let mut variant = format!(" {:x}", varies.generation);
+    for name in &varies.names {
         variant.push(' ');
         variant.push_str(name.as_str());
         if request.contains_key(name) {
@@ -138,7 +139,7 @@ mod tests {
 
     fn variant(names: &[&'static str], request: &[(&'static str, &'static str)]) -> String {
         let names: Vec<_> = names.iter().copied().map(HeaderName::from_static).collect();
-        variant_key("GET /", &names, &headers(request))
+        variant_key("GET /", &Varies { names, generation: 10 }, &headers(request))
     }
 
     #[test]
@@ -191,32 +192,33 @@ mod tests {
     #[test]
     fn lines_and_whitespace_do_not_make_a_variant() {
         let key = variant(&["accept"], &[("accept", "a/b;q=1 ,\tc/d,")]);
-        assert_eq!(key, "GET / accept=a/b;q=1,c/d");
+        assert_eq!(key, "GET / a accept=a/b;q=1,c/d");
         assert_eq!(variant(&["accept"], &[("accept", "a/b;q=1"), ("accept", "c/d")]), key);
     }
 
     #[test]
     fn an_absent_header_is_not_an_empty_one() {
-        assert_eq!(variant(&["accept", "cookie"], &[("cookie", "")]), "GET / accept cookie=");
-        assert_eq!(variant(&["accept", "cookie"], &[("accept", " , ")]), "GET / accept= cookie");
-        assert_eq!(variant(&["accept"], &[("accept", "accept")]), "GET / accept=accept");
+        assert_eq!(variant(&["accept", "cookie"], &[("cookie", "")]), "GET / a accept cookie=");
+        assert_eq!(variant(&["accept", "cookie"], &[("accept", " , ")]), "GET / a accept= cookie");
+        assert_eq!(variant(&["accept"], &[("accept", "accept")]), "GET / a accept=accept");
     }
 
     #[test]
     fn no_value_can_pass_for_other_headers() {
         let forged = variant(&["accept", "cookie"], &[("accept", "x cookie=y%")]);
-        assert_eq!(forged, "GET / accept=x%20cookie=y%25 cookie");
+        assert_eq!(forged, "GET / a accept=x%20cookie=y%25 cookie");
         let opaque = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_bytes(b"\xff").expect("opaque bytes"))]);
-        assert_eq!(variant_key("GET /", &[header::ACCEPT], &opaque), "GET / accept=%FF");
+        let varies = Varies { names: vec![header::ACCEPT], generation: 10 };
+        assert_eq!(variant_key("GET /", &varies, &opaque), "GET / a accept=%FF");
     }
 
     #[test]
     fn long_values_are_digested() {
         let key = |length| {
             let request = HeaderMap::from_iter([(header::COOKIE, value("c".repeat(length)))]);
-            variant_key("GET /", &[header::COOKIE], &request)
+            variant_key("GET /", &Varies { names: vec![header::COOKIE], generation: 10 }, &request)
         };
-        let longest = VARIANT_BYTES_MAX - " cookie=".len();
+        let longest = VARIANT_BYTES_MAX - " a cookie=".len();
         assert_eq!(key(longest).len(), "GET /".len() + VARIANT_BYTES_MAX);
         // Keys outlive processes and releases: the digest must never change.
         assert_eq!(key(longest + 1), "GET / =d9e9b81fdbda2c1cedddb2d852ce56ec");

@@ -1,0 +1,241 @@
+//! World `cache`: the machine, its memory and its driver inside one instance, which any number of calls are in at once.
+//!
+//! The driver is a loop around one `match` for each flight, as the host's is. A flight is a task beside the call that
+//! launched it and outlives that call; every call is only a waiter. The tasks of an instance take turns, and a turn
+//! ends only at an `await`: the lock of the [`Table`] is never contended, and nobody holds it across an `await` or a
+//! call of the host.
+
+mod one_shot;
+mod table;
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use spin::Mutex;
+use tideover_core as core_;
+use tideover_core::{
+    Cache, Call, Class, Command, Entry, Event, FlightId, Instant, Launch, LoadFailure, Loaded, Lookup, Outcome, Policy,
+    Refusal, Step, StoreFailure, Tier, WallTime, envelope,
+};
+
+use self::table::{Begun, Table};
+use crate::bindings::exports::tideover::cache::caching as wit;
+use crate::bindings::tideover::cache::{clock, loader, store, types};
+use crate::convert::{self, Key, Value, instant};
+
+/// The one cache of this instance.
+static TABLE: Mutex<Option<Table>> = Mutex::new(None);
+
+struct Component;
+
+crate::bindings::export!(Component with_types_in crate::bindings);
+
+/// Runs `work` on the table, made with default settings if nobody has configured it, and then tells others what they
+/// are to know of it.
+fn with<R>(work: impl FnOnce(&mut Table) -> R) -> R {
+    let (result, outbox) = {
+        let mut table = TABLE.lock();
+        let table = table.get_or_insert_with(|| match Cache::new(Policy::default(), 0) {
+            Ok(cache) => Table::new(cache),
+            Err(_) => unreachable!("the default settings are valid"),
+        });
+        (work(table), table.outbox())
+    };
+    outbox.deliver();
+    result
+}
+
+fn now() -> Instant {
+    instant(clock::now())
+}
+
+impl wit::Guest for Component {
+    fn configure(settings: Vec<types::Setting>, seed: u64) -> Result<(), types::PolicyError> {
+        let cache = Cache::new(convert::policy(settings)?, seed)?;
+        let mut table = TABLE.lock();
+        if table.is_some() {
+            return Err(types::PolicyError { name: "configure".into(), reason: "the cache is in use".into() });
+        }
+        *table = Some(Table::new(cache));
+        Ok(())
+    }
+
+    async fn get_or_load(key: String, context: u64, deadline: Option<u64>, within: Vec<u64>) -> wit::Reply {
+        look_up(key, context, deadline, false, &within).await
+    }
+
+    async fn get(key: String, context: u64, deadline: Option<u64>) -> wit::Reply {
+        look_up(key, context, deadline, true, &[]).await
+    }
+
+    async fn put(key: String, context: u64, value: Vec<u8>, windows: Option<types::Windows>) -> wit::Reply {
+        let value: Value = value.into();
+        let command = Command::Put { key: key.into(), value, windows: windows.map(Into::into) };
+        change(context, command).await
+    }
+
+    async fn remove(key: String, context: u64) -> wit::Reply {
+        change(context, Command::Remove { key: key.into() }).await
+    }
+
+    async fn clear(context: u64) -> wit::Reply {
+        change(context, Command::Clear).await
+    }
+
+    async fn leave(context: u64) {
+        let now = now();
+        with(|table| table.leave(context, now));
+    }
+
+    async fn maintain() {
+        let now = now();
+        with(|table| {
+            if let Some(launch) = table.cache.maintain(now) {
+                table.launch(launch);
+            }
+        });
+    }
+
+    async fn idle() {
+        with(Table::rest).receive().await;
+    }
+
+    fn health() -> types::Report {
+        with(|table| convert::health(&table.cache.health(), &table.cache.memory_stats()))
+    }
+}
+
+/// The value under `key`. What is for another caller alone is not for this one: it asks again, for itself.
+async fn look_up(key: String, context: u64, deadline: Option<u64>, read_only: bool, within: &[u64]) -> wit::Reply {
+    let key: Key = key.into();
+    let deadline = deadline.map(instant);
+    loop {
+        let now = now();
+        let reply = ask(context, |table| {
+            table.cache.policy().check_key(&key)?;
+            let within = table.led_by(within);
+            Ok(table.cache.lookup(&key, Call { deadline, read_only, within: &within }, now))
+        })
+        .await;
+        if reply.led || !matches!(reply.answer, Ok(types::Outcome::Private(_))) {
+            return reply;
+        }
+    }
+}
+
+async fn change(context: u64, command: Command<Key, Value>) -> wit::Reply {
+    let now = now();
+    ask(context, |table| {
+        let policy = table.cache.policy();
+        match &command {
+            Command::Put { key, value, .. } => policy.check_key(key).and_then(|()| policy.check_value(value.len()))?,
+            Command::Remove { key } => policy.check_key(key)?,
+            Command::Clear => {}
+        }
+        Ok(table.cache.command(command, now))
+    })
+    .await
+}
+
+/// Asks the machine for a caller, who waits for the flight if there is one to wait for.
+async fn ask(
+    context: u64,
+    question: impl FnOnce(&mut Table) -> Result<Lookup<Key, Value>, Refusal>,
+) -> wit::Reply {
+    let (led, begun) = with(|table| match question(table) {
+        Ok(lookup) => (lookup.launch.is_some(), table.begin(context, lookup)),
+        Err(refusal) => (false, Begun::Answered(Err(refusal))),
+    });
+    match begun {
+        Begun::Answered(answer) => reply(answer, None, led),
+        Begun::Waits(waiter) => {
+            let landed = waiter.receive().await;
+            reply(Ok(landed.outcome), landed.leader, led)
+        }
+    }
+}
+
+fn reply(answer: Result<Outcome<Value>, Refusal>, leader: Option<u64>, led: bool) -> wit::Reply {
+    wit::Reply { answer: answer.map(Into::into).map_err(Into::into), leader, led }
+}
+
+/// The task of a flight. When everybody has left it, the flight is over without its task: then the machine knows it no
+/// more, and answers with `Done`.
+async fn fly(Launch { mut flight, mut step }: Launch<Key, Value>) {
+    loop {
+        let event = match step {
+            Step::ReadStore { tier, key, deadline } => Event::StoreRead(read(tier, &key, deadline).await),
+            Step::Load { key, attempt, deadline, previous } => {
+                Event::Loaded(load(flight, &key, attempt, deadline, previous).await)
+            }
+            Step::Sleep { until } => {
+                with(|table| table.sleep(flight, until)).receive().await;
+                Event::Slept
+            }
+            Step::Land { outcome } => {
+                with(|table| table.land(flight, &outcome));
+                Event::Landed
+            }
+            Step::WriteStore { tier, key, entry, deadline } => {
+                Event::StoreWritten(write(tier, &key, &entry, deadline).await)
+            }
+            Step::RemoveStore { tier, key, deadline } => {
+                let removed = store::remove(tier.into(), String::from(&*key), deadline.as_nanos()).await;
+                Event::StoreRemoved(removed.map_err(Into::into))
+            }
+            Step::ClearStore { tier, deadline } => {
+                let cleared = store::clear(tier.into(), deadline.as_nanos()).await;
+                Event::StoreCleared(cleared.map_err(Into::into))
+            }
+            Step::Done { next } => {
+                with(|table| table.hand_over(flight, next.as_deref()));
+                let Some(next) = next else { return };
+                (flight, step) = (next.flight, next.step);
+                continue;
+            }
+        };
+        let now = now();
+        step = with(|table| table.cache.resume(flight, event, now));
+    }
+}
+
+async fn load(
+    flight: FlightId,
+    key: &str,
+    attempt: u32,
+    deadline: Instant,
+    previous: Option<Entry<Value>>,
+) -> Result<Loaded<Value>, LoadFailure> {
+    let Some(context) = with(|table| table.leader(flight)) else { return Err(Class::Unavailable.into()) };
+    let previous = previous.map(Into::into);
+    let loaded = loader::load(String::from(key), context, attempt, deadline.as_nanos(), previous).await;
+    loaded.map(Into::into).map_err(Into::into)
+}
+
+async fn read(tier: Tier, key: &str, deadline: Instant) -> Result<Option<Entry<Value>>, StoreFailure> {
+    let read = store::read(tier.into(), String::from(key), deadline.as_nanos()).await;
+    let Some(bytes) = read.map_err(core_::StoreFailure::from)? else { return Ok(None) };
+    match envelope::decode(&bytes, WallTime::from_unix_millis(clock::wall())) {
+        Ok(Entry { value, age, windows }) => Ok(Some(Entry { value: value.into(), age, windows })),
+        Err(_) => Err(StoreFailure::Corrupt),
+    }
+}
+
+async fn write(tier: Tier, key: &str, entry: &Entry<Value>, deadline: Instant) -> Result<(), StoreFailure> {
+    let bytes = envelope::encode(entry, WallTime::from_unix_millis(clock::wall()));
+    let ttl = entry.remaining().map(convert::nanos);
+    store::write(tier.into(), String::from(key), bytes, ttl, deadline.as_nanos()).await.map_err(Into::into)
+}
+
+/// Rings at that instant, and again for as long as there is something to wait for. It is a task beside the call that
+/// set it.
+async fn alarm(mut at: Instant) {
+    loop {
+        clock::wait_until(at.as_nanos()).await;
+        let now = now();
+        match with(|table| table.ring(at, now)) {
+            Some(next) => at = next,
+            None => return,
+        }
+    }
+}

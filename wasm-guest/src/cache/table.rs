@@ -1,0 +1,274 @@
+//! Who waits for which flight and until when, beside the machine that decides what they get.
+//!
+//! What concerns other tasks or the host (answers, alarms that ring, loaders that are released) is put into the
+//! [`Outbox`] and goes out when the table is unlocked.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::mem;
+
+use tideover_core::{
+    Answer, Cache, Event, Failure, FlightId, Instant, Launch, Left, Lookup, Outcome, Refusal, Step,
+};
+
+use super::one_shot::OneShot;
+use super::{alarm, fly};
+use crate::convert::{Key, Value};
+
+pub(super) struct Table {
+    pub(super) cache: Cache<Key, Value>,
+    /// The flights under way, and those that queue behind another one of their key.
+    flights: BTreeMap<FlightId, Flight>,
+    /// Which flight each context leads. A context is released when it leaves this map.
+    leading: BTreeMap<u64, FlightId>,
+    /// The calls that wait, by their context.
+    waiting: BTreeMap<u64, Waiting>,
+    /// What is to be done when.
+    due: BTreeSet<(Instant, Due)>,
+    /// When the alarms that are set will ring.
+    alarms: BTreeSet<Instant>,
+    /// Those who wait until no flight is under way.
+    resting: Vec<Arc<OneShot<()>>>,
+    outbox: Outbox,
+}
+
+#[derive(Default)]
+struct Flight {
+    /// The context of the call that led it, kept for the answers.
+    leader: Option<u64>,
+    waiters: BTreeSet<u64>,
+    asleep: Option<(Instant, Arc<OneShot<()>>)>,
+}
+
+struct Waiting {
+    flight: FlightId,
+    until: Instant,
+    answer: Arc<OneShot<Landed>>,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    /// The patience of the call with this context ends.
+    Waiter(u64),
+    /// This flight has slept enough.
+    Sleeper(FlightId),
+}
+
+/// What a call that waited gets.
+#[derive(Clone)]
+pub(super) struct Landed {
+    pub(super) outcome: Outcome<Value>,
+    /// The context of the call that led the flight.
+    pub(super) leader: Option<u64>,
+}
+
+/// The first answer to a call.
+pub(super) enum Begun {
+    Answered(Result<Outcome<Value>, Refusal>),
+    Waits(Arc<OneShot<Landed>>),
+}
+
+/// What is to be done once the table is unlocked.
+#[derive(Default)]
+pub(super) struct Outbox {
+    answers: Vec<(Arc<OneShot<Landed>>, Landed)>,
+    rung: Vec<Arc<OneShot<()>>>,
+    released: Vec<u64>,
+}
+
+impl Outbox {
+    pub(super) fn deliver(self) {
+        self.answers.into_iter().for_each(|(waiter, landed)| waiter.send(landed));
+        self.rung.into_iter().for_each(|sleeper| sleeper.send(()));
+        self.released.into_iter().for_each(crate::bindings::tideover::cache::loader::release);
+    }
+}
+
+impl Table {
+    pub(super) fn new(cache: Cache<Key, Value>) -> Self {
+        Self {
+            cache,
+            flights: BTreeMap::new(),
+            leading: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            due: BTreeSet::new(),
+            alarms: BTreeSet::new(),
+            resting: Vec::new(),
+            outbox: Outbox::default(),
+        }
+    }
+
+    pub(super) fn outbox(&mut self) -> Outbox {
+        mem::take(&mut self.outbox)
+    }
+
+    /// The flights that the calls of these contexts lead.
+    pub(super) fn led_by(&self, contexts: &[u64]) -> Vec<FlightId> {
+        contexts.iter().filter_map(|context| self.leading.get(context).copied()).collect()
+    }
+
+    pub(super) fn leader(&self, flight: FlightId) -> Option<u64> {
+        self.flights.get(&flight)?.leader
+    }
+
+    /// Flies what the machine launches for a call, and makes the call wait if it has to.
+    pub(super) fn begin(&mut self, context: u64, lookup: Lookup<Key, Value>) -> Begun {
+        if let Some(launch) = lookup.launch {
+            self.flights.entry(launch.flight).or_default().leader = Some(context);
+            self.leading.insert(context, launch.flight);
+            wit_bindgen::spawn_local(fly(launch));
+        }
+        match lookup.answer {
+            Answer::Now(outcome) => Begun::Answered(Ok(outcome)),
+            Answer::Refused(refusal) => Begun::Answered(Err(refusal)),
+            Answer::Pending { flight, until } => Begun::Waits(self.wait(context, flight, until)),
+        }
+    }
+
+    fn wait(&mut self, context: u64, flight: FlightId, until: Instant) -> Arc<OneShot<Landed>> {
+        // A host that gives a number twice loses the first of the two calls, and nothing else.
+        self.dismiss(context);
+        let answer = Arc::<OneShot<Landed>>::default();
+        self.flights.entry(flight).or_default().waiters.insert(context);
+        self.waiting.insert(context, Waiting { flight, until, answer: Arc::clone(&answer) });
+        self.remind(until, Due::Waiter(context));
+        answer
+    }
+
+    /// Flies what belongs to no call.
+    pub(super) fn launch(&mut self, launch: Launch<Key, Value>) {
+        self.flights.entry(launch.flight).or_default();
+        wit_bindgen::spawn_local(fly(launch));
+    }
+
+    /// Hands the outcome to everybody who waits for the flight.
+    pub(super) fn land(&mut self, flight: FlightId, outcome: &Outcome<Value>) {
+        let Some(row) = self.flights.get_mut(&flight) else { return };
+        let (leader, waiters) = (row.leader, mem::take(&mut row.waiters));
+        for context in waiters {
+            if let Some(waiting) = self.waiting.remove(&context) {
+                self.due.remove(&(waiting.until, Due::Waiter(context)));
+                self.outbox.answers.push((waiting.answer, Landed { outcome: outcome.clone(), leader }));
+            }
+        }
+    }
+
+    /// The flight is over, and `next` flies in its place. A refresh that follows a load uses the same loader.
+    pub(super) fn hand_over(&mut self, flight: FlightId, next: Option<&Launch<Key, Value>>) {
+        self.land(flight, &Outcome::Failed(Failure::Abandoned));
+        let Some(row) = self.flights.remove(&flight) else { return };
+        if let Some((until, sleeper)) = row.asleep {
+            self.due.remove(&(until, Due::Sleeper(flight)));
+            self.outbox.rung.push(sleeper);
+        }
+        let mut leader = row.leader.filter(|context| self.leading.get(context) == Some(&flight));
+        if let Some(Launch { flight: next, step }) = next {
+            let row = self.flights.entry(*next).or_default();
+            if let (Step::Load { .. }, Some(context)) = (step, leader) {
+                row.leader = leader.take();
+                self.leading.insert(context, *next);
+            }
+        }
+        if let Some(context) = leader {
+            self.leading.remove(&context);
+            self.outbox.released.push(context);
+        }
+        if self.flights.is_empty() {
+            self.outbox.rung.append(&mut self.resting);
+        }
+    }
+
+    /// The caller goes away. A flight that nobody is interested in any more is over at once; its task finds out when
+    /// the step that it is at comes back.
+    pub(super) fn leave(&mut self, context: u64, now: Instant) {
+        let Some(flight) = self.dismiss(context) else { return };
+        if self.cache.leave(flight) == Left::Stays {
+            return;
+        }
+        // With nobody to answer there is nothing to land.
+        let next = match self.cache.resume(flight, Event::Abandoned, now) {
+            Step::Done { next } => next.map(|next: Box<_>| *next),
+            _ => None,
+        };
+        self.hand_over(flight, next.as_ref());
+        if let Some(next) = next {
+            self.launch(next);
+        }
+    }
+
+    /// Answers the call of that context with `Abandoned`, and says what it waited for.
+    fn dismiss(&mut self, context: u64) -> Option<FlightId> {
+        let Waiting { flight, until, answer } = self.waiting.remove(&context)?;
+        self.due.remove(&(until, Due::Waiter(context)));
+        if let Some(row) = self.flights.get_mut(&flight) {
+            row.waiters.remove(&context);
+        }
+        let outcome = Outcome::Failed(Failure::Abandoned);
+        self.outbox.answers.push((answer, Landed { outcome, leader: None }));
+        Some(flight)
+    }
+
+    /// Wakes the flight then, or as soon as it is over.
+    pub(super) fn sleep(&mut self, flight: FlightId, until: Instant) -> Arc<OneShot<()>> {
+        let sleeper = Arc::<OneShot<()>>::default();
+        match self.flights.get_mut(&flight) {
+            Some(row) => {
+                row.asleep = Some((until, Arc::clone(&sleeper)));
+                self.remind(until, Due::Sleeper(flight));
+            }
+            None => self.outbox.rung.push(Arc::clone(&sleeper)),
+        }
+        sleeper
+    }
+
+    /// Answers as soon as no flight is under way.
+    pub(super) fn rest(&mut self) -> Arc<OneShot<()>> {
+        let rested = Arc::<OneShot<()>>::default();
+        let queue = if self.flights.is_empty() { &mut self.outbox.rung } else { &mut self.resting };
+        queue.push(Arc::clone(&rested));
+        rested
+    }
+
+    /// Sets an alarm if none rings early enough. None is ever cancelled: to cancel a call of the host suspends the
+    /// whole instance.
+    fn remind(&mut self, at: Instant, due: Due) {
+        self.due.insert((at, due));
+        if self.alarms.first().is_none_or(|first| at < *first) {
+            self.alarms.insert(at);
+            wit_bindgen::spawn_local(alarm(at));
+        }
+    }
+
+    /// The alarm set for `at` rings: does what is due, and says when this alarm is to ring again if it is needed.
+    pub(super) fn ring(&mut self, at: Instant, now: Instant) -> Option<Instant> {
+        while let Some((_, due)) = self.due.pop_first_if(|(until, _)| *until <= now) {
+            match due {
+                Due::Waiter(context) => self.expire(context, now),
+                Due::Sleeper(flight) => {
+                    let asleep = self.flights.get_mut(&flight).and_then(|row| row.asleep.take());
+                    self.outbox.rung.extend(asleep.map(|(_, sleeper)| sleeper));
+                }
+            }
+        }
+        self.alarms.remove(&at);
+        let &(next, _) = self.due.first()?;
+        let needed = self.alarms.first().is_none_or(|first| next < *first);
+        needed.then(|| {
+            self.alarms.insert(next);
+            next
+        })
+    }
+
+    /// The call has waited as long as it may.
+    fn expire(&mut self, context: u64, now: Instant) {
+        let Some(waiting) = self.waiting.remove(&context) else { return };
+        let leader = self.flights.get_mut(&waiting.flight).and_then(|row| {
+            row.waiters.remove(&context);
+            row.leader
+        });
+        let outcome = self.cache.expire(waiting.flight, now);
+        self.outbox.answers.push((waiting.answer, Landed { outcome, leader }));
+    }
+}
