@@ -9,12 +9,13 @@ use bytes::Bytes;
 use tideover_core::{Clock, Command, Failure, Outcome, Policy, Served, Settled, Source, Stale, Windows};
 
 use crate::clock::HostClock;
-use crate::driver::{Driver, Stores};
+use crate::driver::Driver;
 use crate::engine::{Key, NativeEngine, Report};
 #[cfg(feature = "component")]
 use crate::component::{Embedding, PolicyEngine};
 use crate::error::Error;
 use crate::loader::{LoadContext, LoadError, Loaded, Loader, boxed};
+use crate::outside::Stores;
 use crate::store::{MemoryStore, Store};
 use crate::watch;
 
@@ -63,6 +64,17 @@ pub enum EngineKind {
     /// The component of world `cache`: machine, memory and driver are sandboxed; store and loader are imports.
     #[cfg(feature = "component")]
     Component,
+}
+
+impl EngineKind {
+    /// All that this build has.
+    pub const ALL: &'static [Self] = &[
+        Self::Native,
+        #[cfg(feature = "component")]
+        Self::Policy,
+        #[cfg(feature = "component")]
+        Self::Component,
+    ];
 }
 
 /// A value, and where it comes from.

@@ -4,14 +4,11 @@
 //! whatever ends a flight's task (cancel, panic, shutdown) resumes the flight with `Abandoned`.
 
 use std::collections::HashMap;
-use std::future::Future;
-use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use tideover_core::{
     Answer, Call, Class, Clock, Command, Entry, Event, FlightId, Instant, Launch, LoadFailure, Left, Lookup, Outcome,
     Served, Step, StoreFailure, Tier, envelope,
@@ -26,20 +23,10 @@ use crate::clock::HostClock;
 use crate::engine::{Engine, EngineError, Key};
 use crate::error::Error;
 use crate::loader::{LoadContext, LoadError, Loader};
-use crate::store::{Store, StoreError};
-
-tokio::task_local! {
-    /// The flights inside whose loaders the present code runs.
-    static WITHIN: Vec<FlightId>;
-}
-
-/// The stores of a cache: the shared one if there is one, and what stands in for it.
-pub(crate) struct Stores {
-    pub(crate) primary: Option<Arc<dyn Store>>,
-    pub(crate) fallback: Arc<dyn Store>,
-}
+use crate::outside::{CacheId, Chain, Origin, Stores};
 
 pub(crate) struct Driver {
+    id: CacheId,
     engine: Arc<dyn Engine>,
     stores: Stores,
     clock: HostClock,
@@ -79,6 +66,7 @@ impl Reply {
 impl Driver {
     pub(crate) fn new(engine: Arc<dyn Engine>, stores: Stores, clock: HostClock) -> Arc<Self> {
         Arc::new(Self {
+            id: CacheId::new(),
             engine,
             stores,
             clock,
@@ -109,10 +97,12 @@ impl Driver {
         loader: Option<Loader>,
         deadline: Option<Instant>,
     ) -> Result<Reply, Error> {
-        let within = WITHIN.try_with(Clone::clone).unwrap_or_default();
-        let call = Call { deadline, read_only: loader.is_none(), within: &within };
+        let chain = Chain::here();
+        let within: Vec<_> = chain.of(self.id).map(FlightId).collect();
+        let origin = loader.map(|loader| Origin::new(loader, chain));
+        let call = Call { deadline, read_only: origin.is_none(), within: &within };
         loop {
-            let reply = self.call(loader.clone(), |engine, now| engine.lookup(&key, call, now)).await?;
+            let reply = self.call(origin.clone(), |engine, now| engine.lookup(&key, call, now)).await?;
             // What is for another caller alone is not for this one: it asks again, for itself.
             if reply.led || !matches!(reply.outcome, Outcome::Private(_)) {
                 return Ok(reply);
@@ -127,7 +117,7 @@ impl Driver {
 
     async fn call(
         self: &Arc<Self>,
-        loader: Option<Loader>,
+        origin: Option<Origin>,
         ask: impl FnOnce(&dyn Engine, Instant) -> Result<Lookup<Key, Bytes>, EngineError>,
     ) -> Result<Reply, Error> {
         if self.closing.load(Ordering::Acquire) {
@@ -143,7 +133,7 @@ impl Driver {
                 answer => Err(answer),
             };
             if let Some(launch) = launch {
-                self.launch(&mut landings, launch, loader);
+                self.launch(&mut landings, launch, origin);
             }
             (waiter, led)
         };
@@ -173,10 +163,10 @@ impl Driver {
         self: &Arc<Self>,
         landings: &mut HashMap<FlightId, Landing>,
         launch: Launch<Key, Bytes>,
-        loader: Option<Loader>,
+        origin: Option<Origin>,
     ) {
         let flight = launch.flight;
-        let task = Flying { driver: Arc::clone(self), flight: Some(flight) }.fly(launch.step, loader);
+        let task = Flying { driver: Arc::clone(self), flight: Some(flight) }.fly(launch.step, origin);
         let cut_short = self.cut_short.clone();
         let task = self.tasks.spawn(async move {
             tokio::select! {
@@ -254,35 +244,11 @@ impl Driver {
             self.cut_short.cancel();
             self.tasks.wait().await;
         }
-        if let Some(primary) = &self.stores.primary {
-            primary.close().await;
-        }
-        self.stores.fallback.close().await;
-    }
-
-    async fn load(&self, flight: FlightId, context: LoadContext, loader: &Loader) -> Result<crate::Loaded, LoadError> {
-        let mut within = WITHIN.try_with(Clone::clone).unwrap_or_default();
-        within.push(flight);
-        let deadline = context.deadline;
-        let loader = Arc::clone(loader);
-        let load = WITHIN.scope(within, async move { loader(context).await });
-        match tokio::time::timeout_at(deadline, AssertUnwindSafe(load).catch_unwind()).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_panic)) => Err(LoadError::panicked()),
-            Err(_elapsed) => Err(LoadError::of_class(Class::TimedOut)),
-        }
-    }
-
-    fn tier(&self, tier: Tier) -> Option<&Arc<dyn Store>> {
-        match tier {
-            Tier::Primary => self.stores.primary.as_ref(),
-            Tier::Fallback => Some(&self.stores.fallback),
-        }
+        self.stores.close().await;
     }
 
     async fn read(&self, tier: Tier, key: &str, deadline: Instant) -> Result<Option<Entry<Bytes>>, StoreFailure> {
-        let store = self.tier(tier).ok_or(StoreFailure::Unavailable)?;
-        let Some(bytes) = self.limited(store.read(key), deadline).await? else { return Ok(None) };
+        let Some(bytes) = self.stores.read(tier, key, self.clock.at(deadline)).await? else { return Ok(None) };
         opened(&bytes, &self.clock).map(Some)
     }
 
@@ -293,43 +259,8 @@ impl Driver {
         entry: Entry<Bytes>,
         deadline: Instant,
     ) -> Result<(), StoreFailure> {
-        let store = self.tier(tier).ok_or(StoreFailure::Unavailable)?;
         let bytes = envelope::encode(&entry, self.clock.wall());
-        self.limited(store.write(key, bytes.into(), entry.remaining()), deadline).await
-    }
-
-    async fn remove(&self, tier: Tier, key: &str, deadline: Instant) -> Result<(), StoreFailure> {
-        let store = self.tier(tier).ok_or(StoreFailure::Unavailable)?;
-        self.limited(store.remove(key), deadline).await
-    }
-
-    async fn clear(&self, tier: Tier, deadline: Instant) -> Result<(), StoreFailure> {
-        let store = self.tier(tier).ok_or(StoreFailure::Unavailable)?;
-        self.limited(store.clear(), deadline).await
-    }
-
-    /// What became of a store operation by its deadline, in the machine's words.
-    async fn limited<T>(
-        &self,
-        operation: impl Future<Output = Result<T, StoreError>>,
-        deadline: Instant,
-    ) -> Result<T, StoreFailure> {
-        let failure = match tokio::time::timeout_at(self.clock.at(deadline), operation).await {
-            Ok(Ok(value)) => return Ok(value),
-            Ok(Err(failure)) => failure,
-            Err(_elapsed) => StoreError::TimedOut("no answer by the deadline".to_owned()),
-        };
-        debug!(%failure, "store operation failed");
-        Err(store_failure(&failure))
-    }
-}
-
-/// A store's error in the machine's words.
-pub(crate) fn store_failure(error: &StoreError) -> StoreFailure {
-    match error {
-        StoreError::TimedOut(_) => StoreFailure::TimedOut,
-        StoreError::Rejected(_) => StoreFailure::Rejected,
-        StoreError::Unavailable(_) | StoreError::Closed => StoreFailure::Unavailable,
+        self.stores.write(tier, key, bytes.into(), entry.remaining(), self.clock.at(deadline)).await
     }
 }
 
@@ -357,7 +288,7 @@ struct Flying {
 }
 
 impl Flying {
-    async fn fly(mut self, mut step: Step<Key, Bytes>, loader: Option<Loader>) {
+    async fn fly(mut self, mut step: Step<Key, Bytes>, origin: Option<Origin>) {
         let driver = Arc::clone(&self.driver);
         let mut load_error = None;
         while let Some(flight) = self.flight {
@@ -365,7 +296,7 @@ impl Flying {
                 Step::ReadStore { tier, key, deadline } => Event::StoreRead(driver.read(tier, &key, deadline).await),
                 Step::Load { key, attempt, deadline, previous } => {
                     let context = LoadContext::new(key, attempt, driver.clock.at(deadline), previous);
-                    let (event, error) = driver.loaded(flight, context, loader.as_ref()).await;
+                    let (event, error) = driver.loaded(flight, context, origin.as_ref()).await;
                     load_error = error;
                     event
                 }
@@ -381,9 +312,11 @@ impl Flying {
                     Event::StoreWritten(driver.write(tier, &key, entry, deadline).await)
                 }
                 Step::RemoveStore { tier, key, deadline } => {
-                    Event::StoreRemoved(driver.remove(tier, &key, deadline).await)
+                    Event::StoreRemoved(driver.stores.remove(tier, &key, driver.clock.at(deadline)).await)
                 }
-                Step::ClearStore { tier, deadline } => Event::StoreCleared(driver.clear(tier, deadline).await),
+                Step::ClearStore { tier, deadline } => {
+                    Event::StoreCleared(driver.stores.clear(tier, driver.clock.at(deadline)).await)
+                }
                 Step::Done { next } => {
                     self.flight = next.as_ref().map(|next| next.flight);
                     driver.hand_over(flight, self.flight);
@@ -416,14 +349,14 @@ impl Driver {
         &self,
         flight: FlightId,
         context: LoadContext,
-        loader: Option<&Loader>,
+        origin: Option<&Origin>,
     ) -> (Event<Bytes>, Option<Arc<LoadError>>) {
-        let Some(loader) = loader else {
+        let Some(origin) = origin else {
             return (Event::Loaded(Err(LoadFailure::from(Class::Unavailable))), None);
         };
-        match self.load(flight, context, loader).await {
+        match origin.load(self.id, flight.0, context).await {
             Ok(loaded) => (Event::Loaded(Ok(loaded.into_core())), None),
-            Err(error) => (Event::Loaded(Err(error.failure())), Some(Arc::new(error))),
+            Err(error) => (Event::Loaded(Err(error.failure())), Some(error)),
         }
     }
 }

@@ -1,5 +1,31 @@
 //! A cache that tides a service over when what it depends on is slow, stale or down.
-#![cfg_attr(docsrs, feature(doc_cfg))]
+//!
+//! ```
+//! use std::time::Duration;
+//! use tideover::{Cache, LoadError, Loaded, Source};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), tideover::Error> {
+//! let cache = Cache::builder()
+//!     .ttl(Duration::from_secs(60))
+//!     .stale_while_revalidate(Duration::from_secs(30))
+//!     .stale_if_error(Duration::from_secs(3600))
+//!     .build()?;
+//!
+//! let load = |_| async { Ok(Loaded::new("Ada")) };
+//! let user = cache.get_or_load("user:7", load).await?;
+//! assert_eq!((&user.value[..], user.source), (&b"Ada"[..], Source::Load));
+//!
+//! let user = cache.get_or_load("user:7", |_| async { Err(LoadError::unavailable("not asked")) }).await?;
+//! assert_eq!(user.source, Source::Memory);
+//! # cache.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Behind memory there may be a shared [`store`]: [`Builder::store`] takes a [`store::RedisStore`]. Where the policy runs is
+//! a choice, too: compiled in, or in a WebAssembly sandbox ([`EngineKind`]). What is decided, and when, is written in
+//! [`core`]; every choice is a field of [`Policy`].
 
 mod cache;
 mod clock;
@@ -11,6 +37,7 @@ mod error;
 #[cfg(feature = "gateway")]
 pub mod gateway;
 mod loader;
+mod outside;
 pub mod store;
 mod watch;
 

@@ -1,3 +1,4 @@
 //! The kit that tests across crates are written with.
 
+pub mod http;
 pub mod redis_server;

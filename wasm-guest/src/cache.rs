@@ -12,7 +12,6 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use spin::Mutex;
-use tideover_core as core_;
 use tideover_core::{
     Cache, Call, Class, Command, Entry, Event, FlightId, Instant, Launch, LoadFailure, Loaded, Lookup, Outcome, Policy,
     Refusal, Step, StoreFailure, Tier, WallTime, envelope,
@@ -214,7 +213,7 @@ async fn load(
 
 async fn read(tier: Tier, key: &str, deadline: Instant) -> Result<Option<Entry<Value>>, StoreFailure> {
     let read = store::read(tier.into(), String::from(key), deadline.as_nanos()).await;
-    let Some(bytes) = read.map_err(core_::StoreFailure::from)? else { return Ok(None) };
+    let Some(bytes) = read.map_err(StoreFailure::from)? else { return Ok(None) };
     match envelope::decode(&bytes, WallTime::from_unix_millis(clock::wall())) {
         Ok(Entry { value, age, windows }) => Ok(Some(Entry { value: value.into(), age, windows })),
         Err(_) => Err(StoreFailure::Corrupt),

@@ -3,7 +3,6 @@
 //! What concerns other tasks or the host (answers, alarms that ring, loaders that are released) is put into the
 //! [`Outbox`] and goes out when the table is unlocked.
 
-use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -189,7 +188,7 @@ impl Table {
         }
         // With nobody to answer there is nothing to land.
         let next = match self.cache.resume(flight, Event::Abandoned, now) {
-            Step::Done { next } => next.map(|next: Box<_>| *next),
+            Step::Done { next } => next.map(|next| *next),
             _ => None,
         };
         self.hand_over(flight, next.as_ref());
@@ -243,13 +242,14 @@ impl Table {
 
     /// The alarm set for `at` rings: does what is due, and says when this alarm is to ring again if it is needed.
     pub(super) fn ring(&mut self, at: Instant, now: Instant) -> Option<Instant> {
-        while let Some((_, due)) = self.due.pop_first_if(|(until, _)| *until <= now) {
-            match due {
-                Due::Waiter(context) => self.expire(context, now),
-                Due::Sleeper(flight) => {
+        while self.due.first().is_some_and(|(until, _)| *until <= now) {
+            match self.due.pop_first() {
+                Some((_, Due::Waiter(context))) => self.expire(context, now),
+                Some((_, Due::Sleeper(flight))) => {
                     let asleep = self.flights.get_mut(&flight).and_then(|row| row.asleep.take());
                     self.outbox.rung.extend(asleep.map(|(_, sleeper)| sleeper));
                 }
+                None => {}
             }
         }
         self.alarms.remove(&at);

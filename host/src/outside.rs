@@ -1,0 +1,148 @@
+//! What lies outside the machine, whoever drives it: loaders and stores, and the deadlines that they are held to.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use tideover_core::{Class, StoreFailure, Tier};
+use tokio::time::{Instant, timeout_at};
+use tracing::debug;
+
+use crate::loader::{LoadContext, LoadError, Loaded, Loader};
+use crate::store::{Store, StoreError};
+
+tokio::task_local! {
+    static CHAIN: Chain;
+}
+
+/// Which cache of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CacheId(u64);
+
+impl CacheId {
+    /// Another one each time.
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// The loads inside which code runs, each by its cache and the number that this cache gave it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Chain(Vec<(CacheId, u64)>);
+
+impl Chain {
+    /// That of the code that asks.
+    pub(crate) fn here() -> Self {
+        CHAIN.try_with(Clone::clone).unwrap_or_default()
+    }
+
+    /// The loads of this one cache.
+    pub(crate) fn of(&self, cache: CacheId) -> impl Iterator<Item = u64> {
+        self.0.iter().filter(move |(of, _)| *of == cache).map(|(_, number)| *number)
+    }
+
+    fn and(&self, cache: CacheId, number: u64) -> Self {
+        Self(self.0.iter().copied().chain([(cache, number)]).collect())
+    }
+}
+
+/// A loader, and the loads inside which it was handed over.
+#[derive(Clone)]
+pub(crate) struct Origin {
+    loader: Loader,
+    chain: Chain,
+}
+
+impl Origin {
+    pub(crate) const fn new(loader: Loader, chain: Chain) -> Self {
+        Self { loader, chain }
+    }
+
+    /// What the loader brings by the deadline in `context`, whether it hangs or panics. Calls that it makes know that
+    /// they are made inside the load `number` of `cache`.
+    pub(crate) async fn load(
+        &self,
+        cache: CacheId,
+        number: u64,
+        context: LoadContext,
+    ) -> Result<Loaded, Arc<LoadError>> {
+        let deadline = context.deadline;
+        let loader = Arc::clone(&self.loader);
+        let load = CHAIN.scope(self.chain.and(cache, number), async move { loader(context).await });
+        let result = match timeout_at(deadline, AssertUnwindSafe(load).catch_unwind()).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_panic)) => Err(LoadError::panicked()),
+            Err(_elapsed) => Err(LoadError::of_class(Class::TimedOut)),
+        };
+        result.map_err(Arc::new)
+    }
+}
+
+/// The stores of a cache: the shared one if there is one, and what stands in for it.
+pub(crate) struct Stores {
+    pub(crate) primary: Option<Arc<dyn Store>>,
+    pub(crate) fallback: Arc<dyn Store>,
+}
+
+impl Stores {
+    pub(crate) async fn read(&self, tier: Tier, key: &str, deadline: Instant) -> Result<Option<Bytes>, StoreFailure> {
+        limited(self.tier(tier)?.read(key), deadline).await
+    }
+
+    pub(crate) async fn write(
+        &self,
+        tier: Tier,
+        key: &str,
+        value: Bytes,
+        ttl: Option<Duration>,
+        deadline: Instant,
+    ) -> Result<(), StoreFailure> {
+        limited(self.tier(tier)?.write(key, value, ttl), deadline).await
+    }
+
+    pub(crate) async fn remove(&self, tier: Tier, key: &str, deadline: Instant) -> Result<(), StoreFailure> {
+        limited(self.tier(tier)?.remove(key), deadline).await
+    }
+
+    pub(crate) async fn clear(&self, tier: Tier, deadline: Instant) -> Result<(), StoreFailure> {
+        limited(self.tier(tier)?.clear(), deadline).await
+    }
+
+    pub(crate) async fn close(&self) {
+        if let Some(primary) = &self.primary {
+            primary.close().await;
+        }
+        self.fallback.close().await;
+    }
+
+    fn tier(&self, tier: Tier) -> Result<&dyn Store, StoreFailure> {
+        match tier {
+            Tier::Primary => self.primary.as_deref().ok_or(StoreFailure::Unavailable),
+            Tier::Fallback => Ok(&*self.fallback),
+        }
+    }
+}
+
+/// What became of a store operation by its deadline, in the machine's words.
+async fn limited<T>(
+    operation: impl Future<Output = Result<T, StoreError>>,
+    deadline: Instant,
+) -> Result<T, StoreFailure> {
+    let failure = match timeout_at(deadline, AssertUnwindSafe(operation).catch_unwind()).await {
+        Ok(Ok(Ok(value))) => return Ok(value),
+        Ok(Ok(Err(failure))) => failure,
+        Ok(Err(_panic)) => StoreError::Unavailable("the store panicked".to_owned()),
+        Err(_elapsed) => StoreError::TimedOut("no answer by the deadline".to_owned()),
+    };
+    debug!(%failure, "store operation failed");
+    Err(match failure {
+        StoreError::TimedOut(_) => StoreFailure::TimedOut,
+        StoreError::Rejected(_) => StoreFailure::Rejected,
+        StoreError::Unavailable(_) | StoreError::Closed => StoreFailure::Unavailable,
+    })
+}
