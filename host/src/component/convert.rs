@@ -1,0 +1,202 @@
+//! Between the types of the WIT package and those of the core.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tideover_core as core_;
+use tideover_core::Class;
+use tideover_core::breaker::{BreakerStats, State};
+use tideover_core::time::nanos;
+
+use super::bindings::types as wit;
+use crate::engine::{BreakerReport, Report};
+
+pub(super) fn instant(nanos: u64) -> core_::Instant {
+    core_::Instant::from_nanos(nanos)
+}
+
+impl From<wit::Windows> for core_::Windows {
+    fn from(windows: wit::Windows) -> Self {
+        Self {
+            ttl: windows.ttl.map(Duration::from_nanos),
+            stale_while_revalidate: Duration::from_nanos(windows.stale_while_revalidate),
+            stale_if_error: Duration::from_nanos(windows.stale_if_error),
+            keep: Duration::from_nanos(windows.keep),
+        }
+    }
+}
+
+impl From<core_::Windows> for wit::Windows {
+    fn from(windows: core_::Windows) -> Self {
+        Self {
+            ttl: windows.ttl.map(nanos),
+            stale_while_revalidate: nanos(windows.stale_while_revalidate),
+            stale_if_error: nanos(windows.stale_if_error),
+            keep: nanos(windows.keep),
+        }
+    }
+}
+
+impl From<wit::Entry> for core_::Entry<Bytes> {
+    fn from(entry: wit::Entry) -> Self {
+        Self { value: entry.value.into(), age: Duration::from_nanos(entry.age), windows: entry.windows.into() }
+    }
+}
+
+impl From<core_::Entry<Bytes>> for wit::Entry {
+    fn from(entry: core_::Entry<Bytes>) -> Self {
+        Self { value: entry.value.into(), age: nanos(entry.age), windows: entry.windows.into() }
+    }
+}
+
+impl From<core_::Loaded<Bytes>> for wit::Loaded {
+    fn from(loaded: core_::Loaded<Bytes>) -> Self {
+        Self {
+            value: loaded.value.into(),
+            age: nanos(loaded.age),
+            windows: loaded.windows.map(Into::into),
+            sharing: match loaded.sharing {
+                core_::Sharing::Store => wit::Sharing::Store,
+                core_::Sharing::Share => wit::Sharing::Share,
+                core_::Sharing::Private => wit::Sharing::Private,
+            },
+        }
+    }
+}
+
+impl From<Class> for wit::FailureClass {
+    fn from(class: Class) -> Self {
+        match class {
+            Class::Unavailable => Self::Unavailable,
+            Class::TimedOut => Self::TimedOut,
+            Class::Answer => Self::Answer,
+            Class::Panicked => Self::Panicked,
+        }
+    }
+}
+
+impl From<wit::FailureClass> for Class {
+    fn from(class: wit::FailureClass) -> Self {
+        match class {
+            wit::FailureClass::Unavailable => Self::Unavailable,
+            wit::FailureClass::TimedOut => Self::TimedOut,
+            wit::FailureClass::Answer => Self::Answer,
+            wit::FailureClass::Panicked => Self::Panicked,
+        }
+    }
+}
+
+impl From<core_::LoadFailure> for wit::LoadFailure {
+    fn from(failure: core_::LoadFailure) -> Self {
+        Self { class: failure.class.into(), retry_after: failure.retry_after.map(nanos) }
+    }
+}
+
+impl From<core_::StoreFailure> for wit::StoreFailure {
+    fn from(failure: core_::StoreFailure) -> Self {
+        match failure {
+            core_::StoreFailure::Unavailable => Self::Unavailable,
+            core_::StoreFailure::TimedOut => Self::TimedOut,
+            core_::StoreFailure::Rejected => Self::Rejected,
+            core_::StoreFailure::Corrupt => Self::Corrupt,
+        }
+    }
+}
+
+impl From<wit::Tier> for core_::Tier {
+    fn from(tier: wit::Tier) -> Self {
+        match tier {
+            wit::Tier::Primary => Self::Primary,
+            wit::Tier::Fallback => Self::Fallback,
+        }
+    }
+}
+
+impl From<wit::Served> for core_::Served<Bytes> {
+    fn from(served: wit::Served) -> Self {
+        Self {
+            value: served.value.into(),
+            age: Duration::from_nanos(served.age),
+            ttl: served.ttl.map(Duration::from_nanos),
+            stale: served.stale.map(|stale| match stale {
+                wit::Stale::WhileRevalidate => core_::Stale::WhileRevalidate,
+                wit::Stale::IfError => core_::Stale::IfError,
+            }),
+            source: match served.source {
+                wit::Source::Memory => core_::Source::Memory,
+                wit::Source::Store => core_::Source::Store,
+                wit::Source::Fallback => core_::Source::Fallback,
+                wit::Source::Load => core_::Source::Load,
+            },
+        }
+    }
+}
+
+impl From<wit::Failure> for core_::Failure {
+    fn from(failure: wit::Failure) -> Self {
+        match failure {
+            wit::Failure::Load(class) => Self::Load(class.into()),
+            wit::Failure::Open(until) => Self::Open { until: instant(until) },
+            wit::Failure::DeadlinePassed => Self::DeadlinePassed,
+            wit::Failure::Abandoned => Self::Abandoned,
+        }
+    }
+}
+
+impl From<wit::Outcome> for core_::Outcome<Bytes> {
+    fn from(outcome: wit::Outcome) -> Self {
+        match outcome {
+            wit::Outcome::Served(served) => Self::Served(served.into()),
+            wit::Outcome::Private(served) => Self::Private(served.into()),
+            wit::Outcome::Absent => Self::Absent,
+            wit::Outcome::Settled(settled) => Self::Settled(match settled {
+                wit::Settled::Memory => core_::Settled::Memory,
+                wit::Settled::Store => core_::Settled::Store,
+                wit::Settled::Journaled => core_::Settled::Journaled,
+            }),
+            wit::Outcome::Failed(failure) => Self::Failed(failure.into()),
+        }
+    }
+}
+
+impl From<wit::Refusal> for core_::Refusal {
+    fn from(refusal: wit::Refusal) -> Self {
+        let size = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
+        match refusal {
+            wit::Refusal::KeyTooLong(wit::Limit { bytes, max }) => {
+                Self::KeyTooLong { bytes: size(bytes), max: size(max) }
+            }
+            wit::Refusal::ValueTooLarge(wit::Limit { bytes, max }) => {
+                Self::ValueTooLarge { bytes: size(bytes), max: size(max) }
+            }
+            wit::Refusal::TooManyWaiters(wit::Limit { bytes: _, max }) => Self::TooManyWaiters { max: size(max) },
+            wit::Refusal::TooManyFlights(wit::Limit { bytes: _, max }) => Self::TooManyFlights { max: size(max) },
+            wit::Refusal::Reentrant => Self::Reentrant,
+        }
+    }
+}
+
+impl From<wit::Breaker> for BreakerReport {
+    fn from(breaker: wit::Breaker) -> Self {
+        let wit::Breaker { state, trips, recoveries, refused, failures } = breaker;
+        Self {
+            state: match state {
+                wit::BreakerState::Closed => State::Closed,
+                wit::BreakerState::Open(until) => State::Open { until: instant(until) },
+                wit::BreakerState::HalfOpen => State::HalfOpen,
+            },
+            stats: BreakerStats { trips, recoveries, refused, failures },
+        }
+    }
+}
+
+impl From<wit::Report> for Report {
+    fn from(report: wit::Report) -> Self {
+        Self {
+            store_breaker: report.store_breaker.into(),
+            load_breaker: report.load_breaker.into(),
+            owes_clear: report.owes_clear,
+            counts: report.counts.into_iter().map(|count| (count.name, count.value)).collect(),
+        }
+    }
+}

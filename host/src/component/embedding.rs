@@ -1,0 +1,319 @@
+//! World `cache`: the whole cache in a sandbox.
+//!
+//! One task owns the instance and everything that belongs to it. Calls reach it over a bounded channel and are in the
+//! instance side by side; a caller that goes away is noticed because its end of the answer's channel closes. When the
+//! instance traps, the task tells everybody who was in it, and makes another one.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tideover_core::{Command, Instant, Policy, Refusal};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::TaskTracker;
+use tracing::error;
+use wasmtime::component::{Accessor, Component, HasSelf, Linker};
+use wasmtime::{AsContextMut, Config, Store};
+
+use super::bindings::cache::exports::tideover::cache::caching::{self as wit, Guest};
+use super::bindings::cache::{Cache as World, CachePre as WorldPre};
+use super::bindings::types;
+use super::calls::{Answer, Calls};
+use super::imports::{Host, Outside};
+use super::{TICKS_MAX, broken, engine, limits, refused, settings};
+use crate::clock::HostClock;
+use crate::driver::Reply;
+use crate::engine::{EngineError, Key, Report};
+use crate::error::Error;
+use crate::loader::Loader;
+use crate::outside::{CacheId, Chain, Origin, Stores};
+
+/// Requests on their way to the instance. Beyond that callers wait before it.
+const INBOX_MAX: usize = 1_024;
+
+/// Calls that may be in an instance at once; more are refused. A call that waits takes about a kilobyte of the
+/// instance's memory.
+const CALLS_MAX: usize = 100_000;
+
+/// What a call and the flight that it may lead have open in the instance: sets, streams, subtasks.
+const HANDLES_OF_A_CALL: usize = 8;
+
+/// The least time from one instance to the next, so that a cache that breaks at once does nothing worse than that.
+const REPLACEMENT_PAUSE: Duration = Duration::from_millis(10);
+
+/// How long the flights of a cache that nobody holds any more may go on.
+const DROPPED_GRACE: Duration = Duration::from_secs(5);
+
+/// A cache inside a component.
+pub(crate) struct Embedding {
+    requests: mpsc::Sender<Request>,
+    contexts: AtomicU64,
+    outside: Arc<Outside>,
+    /// The one task of [`Owner`].
+    owner: TaskTracker,
+}
+
+enum Request {
+    Get { call: Call, key: Key, origin: Option<Origin>, deadline: Option<Instant>, within: Vec<u64> },
+    Change { call: Call, command: Command<Key, Bytes> },
+    Report(oneshot::Sender<Result<Report, Error>>),
+    Maintain,
+    Shutdown { grace: Duration },
+}
+
+struct Call {
+    context: u64,
+    answer: Answer,
+}
+
+impl Embedding {
+    /// An empty cache.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] for choices that cannot be, [`Error::Engine`] if the component cannot be compiled.
+    pub(crate) fn new(policy: &Policy, seed: u64, stores: Stores, clock: HostClock) -> Result<Arc<Self>, Error> {
+        policy.validate()?;
+        let (requests, inbox) = mpsc::channel(INBOX_MAX);
+        let outside = Arc::new(Outside { id: CacheId::new(), stores, clock });
+        let settings = settings(policy);
+        let owner = Owner { prepared: prepared()?, settings, seed, outside: Arc::clone(&outside), inbox };
+        let tasks = TaskTracker::new();
+        tasks.spawn(owner.run());
+        tasks.close();
+        Ok(Arc::new(Self { requests, contexts: AtomicU64::new(0), outside, owner: tasks }))
+    }
+
+    pub(crate) fn clock(&self) -> &HostClock {
+        &self.outside.clock
+    }
+
+    /// The value under `key`; without a loader, only if memory or a store has it. To drop the call is to leave it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] at a limit, [`Error::Engine`] if the instance broke meanwhile, [`Error::Closed`].
+    pub(crate) async fn get(
+        &self,
+        key: Key,
+        loader: Option<Loader>,
+        deadline: Option<tokio::time::Instant>,
+    ) -> Result<Reply, Error> {
+        let chain = Chain::here();
+        let within = chain.of(self.outside.id).collect();
+        let origin = loader.map(|loader| Origin::new(loader, chain));
+        let deadline = deadline.map(|deadline| self.outside.clock.reading(deadline));
+        self.call(|call| Request::Get { call, key, origin, deadline, within }).await
+    }
+
+    /// Makes a change, and waits until it is in the stores or known not to get there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Embedding::get`].
+    pub(crate) async fn change(&self, command: Command<Key, Bytes>) -> Result<Reply, Error> {
+        self.call(|call| Request::Change { call, command }).await
+    }
+
+    async fn call(&self, request: impl FnOnce(Call) -> Request) -> Result<Reply, Error> {
+        let context = self.contexts.fetch_add(1, Ordering::Relaxed);
+        self.ask(|answer| request(Call { context, answer })).await
+    }
+
+    /// How the cache is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Engine`] if the instance broke meanwhile, [`Error::Closed`].
+    pub(crate) async fn report(&self) -> Result<Report, Error> {
+        self.ask(Request::Report).await
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Request,
+    ) -> Result<T, Error> {
+        let (answer, answered) = oneshot::channel();
+        self.requests.send(request(answer)).await.map_err(|_closed| Error::Closed)?;
+        answered.await.unwrap_or(Err(Error::Abandoned))
+    }
+
+    /// What the machine wants done although nobody calls; to be called now and then. It never waits: an instance with
+    /// a full inbox is not idle.
+    pub(crate) fn maintain(&self) {
+        let _full = self.requests.try_send(Request::Maintain);
+    }
+
+    /// Takes no more calls, lets flights end for `grace`, and closes the stores. A second call waits for the same end.
+    pub(crate) async fn shutdown(&self, grace: Duration) {
+        let _closed_already = self.requests.send(Request::Shutdown { grace }).await;
+        self.owner.wait().await;
+        self.outside.stores.close().await;
+    }
+}
+
+impl Request {
+    /// Answers without an instance. Says how long flights may go on if it is a shutdown.
+    fn fail(self, error: &Error) {
+        match self {
+            Self::Get { call, .. } | Self::Change { call, .. } => drop(call.answer.send(Err(error.clone()))),
+            Self::Report(answer) => drop(answer.send(Err(error.clone()))),
+            Self::Maintain | Self::Shutdown { .. } => {}
+        }
+    }
+}
+
+/// The component, compiled once for this process.
+fn prepared() -> Result<&'static WorldPre<Host>, EngineError> {
+    static PREPARED: OnceLock<Result<WorldPre<Host>, EngineError>> = OnceLock::new();
+    let prepare = || {
+        let engine = engine(&mut Config::new())?;
+        let component = Component::new(&engine, include_bytes!(concat!(env!("OUT_DIR"), "/cache.wasm")))?;
+        let mut linker = Linker::new(&engine);
+        World::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?;
+        WorldPre::new(linker.instantiate_pre(&component)?)
+    };
+    PREPARED.get_or_init(|| prepare().map_err(|error| broken(&error))).as_ref().map_err(Clone::clone)
+}
+
+/// Owns the instances of one cache, one after the other.
+struct Owner {
+    prepared: &'static WorldPre<Host>,
+    settings: Vec<types::Setting>,
+    seed: u64,
+    outside: Arc<Outside>,
+    inbox: mpsc::Receiver<Request>,
+}
+
+impl Owner {
+    async fn run(mut self) {
+        loop {
+            let mut store = self.store();
+            let Err(trap) = self.live(&mut store).await else { return };
+            let trap = broken(&trap);
+            error!(error = %trap, "the cache component");
+            store.data_mut().calls.fail(&Error::Engine(trap));
+            drop(store);
+            tokio::time::sleep(REPLACEMENT_PAUSE).await;
+        }
+    }
+
+    fn store(&self) -> Store<Host> {
+        let host = Host { outside: Arc::clone(&self.outside), limits: limits(), calls: Calls::default() };
+        let mut store = Store::new(self.prepared.engine(), host);
+        store.limiter(|host| &mut host.limits);
+        store.set_max_component_handles(CALLS_MAX * HANDLES_OF_A_CALL);
+        store.set_epoch_deadline(TICKS_MAX);
+        store
+    }
+
+    /// One instance, from its birth to the end of requests or to a trap.
+    async fn live(&mut self, store: &mut Store<Host>) -> wasmtime::Result<()> {
+        let world = self.prepared.instantiate_async(&mut *store).await?;
+        let guest = world.tideover_cache_caching();
+        let (settings, seed) = (self.settings.clone(), self.seed);
+        let life = async |accessor: &Accessor<Host>| {
+            let life = async {
+                guest.call_configure(accessor, settings, seed).await?.map_err(|error| refused(&error))?;
+                serve(guest, accessor, &mut self.inbox).await
+            };
+            paced(accessor, life).await
+        };
+        // What traps in the background ends `run_concurrent`, what traps in a call ends that call.
+        store.run_concurrent(life).await?
+    }
+}
+
+/// Polls `life`, and each time, which is before each turn of the guest, grants the guest its ticks anew.
+async fn paced<R>(accessor: &Accessor<Host>, life: impl Future<Output = R>) -> R {
+    let mut life = pin!(life);
+    poll_fn(|cx| {
+        accessor.with(|mut access| access.as_context_mut().set_epoch_deadline(TICKS_MAX));
+        life.as_mut().poll(cx)
+    })
+    .await
+}
+
+/// Passes requests to the instance until there are no more, and then lets flights end for a while.
+async fn serve(
+    guest: &Guest,
+    accessor: &Accessor<Host>,
+    inbox: &mut mpsc::Receiver<Request>,
+) -> wasmtime::Result<()> {
+    let mut calls = FuturesUnordered::new();
+    let mut grace = DROPPED_GRACE;
+    loop {
+        tokio::select! {
+            biased;
+            Some(done) = calls.next() => done?,
+            request = inbox.recv() => match request {
+                Some(Request::Shutdown { grace: granted }) => {
+                    grace = granted;
+                    inbox.close();
+                }
+                Some(request) => calls.push(handle(guest, accessor, request)),
+                None => break,
+            },
+        }
+    }
+    let end = async {
+        while let Some(done) = calls.next().await {
+            done?;
+        }
+        guest.call_idle(accessor).await
+    };
+    tokio::time::timeout(grace, end).await.unwrap_or(Ok(()))
+}
+
+async fn handle(guest: &Guest, accessor: &Accessor<Host>, request: Request) -> wasmtime::Result<()> {
+    match request {
+        Request::Get { call, key, origin, deadline, within } => {
+            let (key, deadline) = (String::from(&*key), deadline.map(Instant::as_nanos));
+            let context = call.context;
+            if origin.is_some() {
+                let reply = guest.call_get_or_load(accessor, key, context, deadline, within);
+                pass(guest, accessor, call, origin, reply).await
+            } else {
+                pass(guest, accessor, call, None, guest.call_get(accessor, key, context, deadline)).await
+            }
+        }
+        Request::Change { call, command } => {
+            let context = call.context;
+            match command {
+                Command::Put { key, value, windows } => {
+                    let (key, value, windows) = (String::from(&*key), value.into(), windows.map(Into::into));
+                    pass(guest, accessor, call, None, guest.call_put(accessor, key, context, value, windows)).await
+                }
+                Command::Remove { key } => {
+                    let reply = guest.call_remove(accessor, String::from(&*key), context);
+                    pass(guest, accessor, call, None, reply).await
+                }
+                Command::Clear => pass(guest, accessor, call, None, guest.call_clear(accessor, context)).await,
+            }
+        }
+        Request::Report(answer) => {
+            // Whoever asked may have gone away.
+            let _sent = answer.send(Ok(guest.call_health(accessor).await?.into()));
+            Ok(())
+        }
+        Request::Maintain => guest.call_maintain(accessor).await,
+        Request::Shutdown { .. } => Ok(()),
+    }
+}
+
+/// Makes a call of the instance, and tells the instance when the caller goes away before the answer comes.
+async fn pass(
+    guest: &Guest,
+    accessor: &Accessor<Host>,
+    Call { context, answer }: Call,
+    origin: Option<Origin>,
+    reply: impl Future<Output = wasmtime::Result<wit::Reply>>,
+) -> wasmtime::Result<()> {
+    let with = |work: &mut dyn FnMut(&mut Calls)| accessor.with(|mut access| work(&mut access.get().calls));
+    todo!()
+}

@@ -1,0 +1,132 @@
+//! What world `cache` imports: stores, loaders and clocks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tideover_core::{Class, Clock, LoadFailure};
+use tokio::time::sleep_until;
+use tokio_util::task::AbortOnDropHandle;
+use wasmtime::StoreLimits;
+use wasmtime::component::{Accessor, HasSelf};
+
+use super::bindings::cache::tideover::cache::{clock, loader, store};
+use super::bindings::types;
+use super::calls::Calls;
+use super::convert::instant;
+use crate::clock::HostClock;
+use crate::loader::LoadContext;
+use crate::outside::{CacheId, Stores};
+
+/// What the instances of one cache see of the world, one after the other.
+pub(super) struct Outside {
+    pub(super) id: CacheId,
+    pub(super) stores: Stores,
+    pub(super) clock: HostClock,
+}
+
+/// What belongs to one instance on this side.
+pub(super) struct Host {
+    pub(super) outside: Arc<Outside>,
+    pub(super) limits: StoreLimits,
+    pub(super) calls: Calls,
+}
+
+type Access = Accessor<Host, HasSelf<Host>>;
+
+fn outside(access: &Access) -> Arc<Outside> {
+    access.with(|mut access| Arc::clone(&access.get().outside))
+}
+
+impl types::Host for Host {}
+
+impl store::Host for Host {}
+
+impl store::HostWithStore<Host> for HasSelf<Host> {
+    async fn read(
+        access: &Access,
+        tier: types::Tier,
+        key: String,
+        deadline: u64,
+    ) -> Result<Option<Vec<u8>>, types::StoreFailure> {
+        let outside = outside(access);
+        let read = outside.stores.read(tier.into(), &key, outside.clock.at(instant(deadline))).await;
+        read.map(|bytes| bytes.map(Into::into)).map_err(Into::into)
+    }
+
+    async fn write(
+        access: &Access,
+        tier: types::Tier,
+        key: String,
+        value: Vec<u8>,
+        ttl: Option<u64>,
+        deadline: u64,
+    ) -> Result<(), types::StoreFailure> {
+        let outside = outside(access);
+        let (ttl, deadline) = (ttl.map(Duration::from_nanos), outside.clock.at(instant(deadline)));
+        outside.stores.write(tier.into(), &key, value.into(), ttl, deadline).await.map_err(Into::into)
+    }
+
+    async fn remove(
+        access: &Access,
+        tier: types::Tier,
+        key: String,
+        deadline: u64,
+    ) -> Result<(), types::StoreFailure> {
+        let outside = outside(access);
+        let deadline = outside.clock.at(instant(deadline));
+        outside.stores.remove(tier.into(), &key, deadline).await.map_err(Into::into)
+    }
+
+    async fn clear(access: &Access, tier: types::Tier, deadline: u64) -> Result<(), types::StoreFailure> {
+        let outside = outside(access);
+        outside.stores.clear(tier.into(), outside.clock.at(instant(deadline))).await.map_err(Into::into)
+    }
+}
+
+impl loader::Host for Host {
+    fn release(&mut self, context: u64) {
+        self.calls.release(context);
+    }
+}
+
+impl loader::HostWithStore<Host> for HasSelf<Host> {
+    async fn load(
+        access: &Access,
+        key: String,
+        context: u64,
+        attempt: u32,
+        deadline: u64,
+        previous: Option<types::Entry>,
+    ) -> Result<types::Loaded, types::LoadFailure> {
+        let nothing = || types::LoadFailure::from(LoadFailure::from(Class::Unavailable));
+        let outside = outside(access);
+        let origin = access.with(|mut access| access.get().calls.origin(context).cloned());
+        let Some(origin) = origin else { return Err(nothing()) };
+        let deadline = outside.clock.at(instant(deadline));
+        let load = LoadContext::new(key.into(), attempt, deadline, previous.map(Into::into));
+        // A task of its own: however long a loader computes, the cache goes on.
+        let task = tokio::spawn(async move { origin.load(outside.id, context, load).await });
+        let task = AbortOnDropHandle::new(task);
+        access.with(|mut access| access.get().calls.load_begins(context, task.abort_handle()));
+        // Nobody waits for a load that was dropped.
+        let Ok(result) = task.await else { return Err(nothing()) };
+        access.with(|mut access| access.get().calls.load_ends(context, result.as_ref().err().cloned()));
+        result.map(|loaded| loaded.into_core().into()).map_err(|error| error.failure().into())
+    }
+}
+
+impl clock::Host for Host {
+    fn now(&mut self) -> u64 {
+        self.outside.clock.now().as_nanos()
+    }
+
+    fn wall(&mut self) -> u64 {
+        self.outside.clock.wall().as_unix_millis()
+    }
+}
+
+impl clock::HostWithStore<Host> for HasSelf<Host> {
+    async fn wait_until(access: &Access, until: u64) {
+        sleep_until(outside(access).clock.at(instant(until))).await;
+    }
+}

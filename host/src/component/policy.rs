@@ -1,0 +1,224 @@
+//! World `policy`: the machine in a sandbox, under the driver of this crate.
+
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use tideover_core as core_;
+use tideover_core::{Call, Command, Event, FlightId, Instant, Left, Lookup, Outcome, Policy, Served, Step};
+use tracing::error;
+use wasmtime::component::{Component, Linker};
+use wasmtime::{Config, Store, StoreLimits};
+
+use super::bindings::policy::exports::tideover::cache::machine as wit;
+use super::bindings::policy::{Policy as World, PolicyPre as WorldPre};
+use super::bindings::types;
+use super::convert::instant;
+use super::{TICKS_MAX, broken, engine, limits, refused, settings};
+use crate::engine::{Engine, EngineError, Key, Report};
+
+/// Flights of one instance before their numbers reach those of the one that replaces it.
+const FLIGHTS_OF_AN_INSTANCE: u64 = 1 << 40;
+
+/// The machine as a component without imports. Calls take turns.
+///
+/// A hit goes through the component like everything else, so that nothing of the cache is outside of it.
+pub(crate) struct PolicyEngine {
+    settings: Vec<types::Setting>,
+    seed: u64,
+    instance: Mutex<Instance>,
+}
+
+struct Instance {
+    store: Store<StoreLimits>,
+    world: World,
+    /// How many instances there were before.
+    generation: u64,
+}
+
+impl PolicyEngine {
+    /// An empty engine.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`](crate::Error::Config) for choices that cannot be, [`Error::Engine`](crate::Error::Engine) if
+    /// the component cannot be made.
+    pub(crate) fn new(policy: Policy, seed: u64) -> Result<Self, crate::Error> {
+        policy.validate()?;
+        let settings = settings(&policy);
+        let instance = Mutex::new(Instance::new(&settings, seed, 0)?);
+        Ok(Self { settings, seed, instance })
+    }
+
+    fn call<R>(
+        &self,
+        work: impl FnOnce(&wit::Guest, &mut Store<StoreLimits>) -> wasmtime::Result<R>,
+    ) -> Result<R, EngineError> {
+        let mut instance = self.instance.lock().unwrap_or_else(PoisonError::into_inner);
+        let Instance { store, world, generation } = &mut *instance;
+        store.set_epoch_deadline(TICKS_MAX);
+        let trap = match work(world.tideover_cache_machine(), store) {
+            Ok(result) => return Ok(result),
+            Err(trap) => broken(&trap),
+        };
+        error!(error = %trap, "the policy component");
+        // If no other can be made, the broken one stays, and the next call comes here again.
+        *instance = Instance::new(&self.settings, self.seed, *generation + 1)?;
+        Err(trap)
+    }
+}
+
+impl Instance {
+    fn new(settings: &[types::Setting], seed: u64, generation: u64) -> Result<Self, EngineError> {
+        let prepared = prepared()?;
+        let mut store = Store::new(prepared.engine(), limits());
+        store.limiter(|limits| limits);
+        store.set_epoch_deadline(TICKS_MAX);
+        let world = prepared.instantiate(&mut store).map_err(|error| broken(&error))?;
+        let first_flight = generation * FLIGHTS_OF_AN_INSTANCE;
+        let configured = world.tideover_cache_machine().call_configure(&mut store, settings, seed, first_flight);
+        configured.map_err(|trap| broken(&trap))?.map_err(|error| refused(&error))?;
+        Ok(Self { store, world, generation })
+    }
+}
+
+/// The component, compiled once for this process.
+fn prepared() -> Result<&'static WorldPre<StoreLimits>, EngineError> {
+    static PREPARED: OnceLock<Result<WorldPre<StoreLimits>, EngineError>> = OnceLock::new();
+    let prepare = || {
+        let engine = engine(Config::new().concurrency_support(false))?;
+        let component = Component::new(&engine, include_bytes!(concat!(env!("OUT_DIR"), "/policy.wasm")))?;
+        WorldPre::new(Linker::new(&engine).instantiate_pre(&component)?)
+    };
+    PREPARED.get_or_init(|| prepare().map_err(|error| broken(&error))).as_ref().map_err(Clone::clone)
+}
+
+impl Engine for PolicyEngine {
+    fn name(&self) -> &'static str {
+        "policy"
+    }
+
+    fn hit(&self, _key: &str, _now: Instant) -> Option<Served<Bytes>> {
+        None
+    }
+
+    fn lookup(&self, key: &Key, call: Call<'_>, now: Instant) -> Result<Lookup<Key, Bytes>, EngineError> {
+        let call = wit::Call {
+            deadline: call.deadline.map(Instant::as_nanos),
+            read_only: call.read_only,
+            within: call.within.iter().map(|flight| flight.0).collect(),
+        };
+        self.call(|machine, store| machine.call_lookup(store, key, &call, now.as_nanos())).map(Into::into)
+    }
+
+    fn command(&self, command: Command<Key, Bytes>, now: Instant) -> Result<Lookup<Key, Bytes>, EngineError> {
+        let change = command.into();
+        self.call(|machine, store| machine.call_command(store, &change, now.as_nanos())).map(Into::into)
+    }
+
+    fn resume(&self, flight: FlightId, event: Event<Bytes>, now: Instant) -> Result<Step<Key, Bytes>, EngineError> {
+        let event = event.into();
+        let next = self.call(|machine, store| machine.call_resume(store, flight.0, &event, now.as_nanos()))?;
+        let next = core_::Launch::from(next);
+        Ok(if next.flight == flight { next.step } else { Step::Done { next: Some(Box::new(next)) } })
+    }
+
+    fn leave(&self, flight: FlightId) -> Result<Left, EngineError> {
+        let left = self.call(|machine, store| machine.call_leave(store, flight.0))?;
+        Ok(match left {
+            wit::Left::Stays => Left::Stays,
+            wit::Left::Abandon => Left::Abandon,
+        })
+    }
+
+    fn expire(&self, flight: FlightId, now: Instant) -> Result<Outcome<Bytes>, EngineError> {
+        self.call(|machine, store| machine.call_expire(store, flight.0, now.as_nanos())).map(Into::into)
+    }
+
+    fn maintain(&self, now: Instant) -> Result<Option<core_::Launch<Key, Bytes>>, EngineError> {
+        let launch = self.call(|machine, store| machine.call_maintain(store, now.as_nanos()))?;
+        Ok(launch.map(Into::into))
+    }
+
+    fn report(&self) -> Result<Report, EngineError> {
+        self.call(|machine, store| machine.call_health(store)).map(Into::into)
+    }
+}
+
+impl From<wit::LookedUp> for Lookup<Key, Bytes> {
+    fn from(lookup: wit::LookedUp) -> Self {
+        let answer = match lookup.answer {
+            wit::Answer::Now(outcome) => core_::Answer::Now(outcome.into()),
+            wit::Answer::Pending(wit::Pending { flight, until }) => {
+                core_::Answer::Pending { flight: FlightId(flight), until: instant(until) }
+            }
+            wit::Answer::Refused(refusal) => core_::Answer::Refused(refusal.into()),
+        };
+        Self { answer, launch: lookup.launch.map(Into::into) }
+    }
+}
+
+impl From<wit::Launch> for core_::Launch<Key, Bytes> {
+    fn from(launch: wit::Launch) -> Self {
+        Self { flight: FlightId(launch.flight), step: launch.step.into() }
+    }
+}
+
+impl From<wit::Step> for Step<Key, Bytes> {
+    fn from(step: wit::Step) -> Self {
+        match step {
+            wit::Step::ReadStore(wit::Keyed { tier, key, deadline }) => {
+                Self::ReadStore { tier: tier.into(), key: key.into(), deadline: instant(deadline) }
+            }
+            wit::Step::Load(wit::Load { key, attempt, deadline, previous }) => Self::Load {
+                key: key.into(),
+                attempt,
+                deadline: instant(deadline),
+                previous: previous.map(Into::into),
+            },
+            wit::Step::Sleep(until) => Self::Sleep { until: instant(until) },
+            wit::Step::Land(outcome) => Self::Land { outcome: outcome.into() },
+            wit::Step::WriteStore(wit::Write { tier, key, entry, deadline }) => Self::WriteStore {
+                tier: tier.into(),
+                key: key.into(),
+                entry: entry.into(),
+                deadline: instant(deadline),
+            },
+            wit::Step::RemoveStore(wit::Keyed { tier, key, deadline }) => {
+                Self::RemoveStore { tier: tier.into(), key: key.into(), deadline: instant(deadline) }
+            }
+            wit::Step::ClearStore(wit::Clear { tier, deadline }) => {
+                Self::ClearStore { tier: tier.into(), deadline: instant(deadline) }
+            }
+            wit::Step::Done => Self::Done { next: None },
+        }
+    }
+}
+
+impl From<Command<Key, Bytes>> for wit::Change {
+    fn from(command: Command<Key, Bytes>) -> Self {
+        match command {
+            Command::Put { key, value, windows } => Self::Put(wit::Put {
+                key: String::from(&*key),
+                value: value.into(),
+                windows: windows.map(Into::into),
+            }),
+            Command::Remove { key } => Self::Remove(String::from(&*key)),
+            Command::Clear => Self::Clear,
+        }
+    }
+}
+
+impl From<Event<Bytes>> for wit::Event {
+    fn from(event: Event<Bytes>) -> Self {
+        match event {
+            Event::StoreRead(read) => Self::StoreRead(read.map(|entry| entry.map(Into::into)).map_err(Into::into)),
+            Event::Loaded(loaded) => Self::Loaded(loaded.map(Into::into).map_err(Into::into)),
+            Event::Slept => Self::Slept,
+            Event::Landed => Self::Landed,
+            Event::StoreWritten(written) => Self::StoreWritten(written.map_err(Into::into)),
+            Event::StoreRemoved(removed) => Self::StoreRemoved(removed.map_err(Into::into)),
+            Event::StoreCleared(cleared) => Self::StoreCleared(cleared.map_err(Into::into)),
+            Event::Abandoned => Self::Abandoned,
+        }
+    }
+}
