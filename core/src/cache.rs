@@ -10,10 +10,11 @@
 //!      +-- found ---+-- failed: stale, error --+
 //! ```
 //!
-//! The steps of loads are decided in `cache/load.rs`, those of puts, removals, clears and the journal in
-//! `cache/change.rs`. Nothing here knows how anything is done.
+//! The steps of loads are decided in `cache/load.rs`, those of puts, removals and the journal in `cache/change.rs`,
+//! those of clears in `cache/clear.rs`. Nothing here knows how anything is done.
 
 mod change;
+mod clear;
 mod load;
 
 use core::hash::Hash;
@@ -28,7 +29,7 @@ use crate::entropy::Entropy;
 use crate::entry::{Entry, Zone};
 use crate::failure::{Failure, Refusal};
 use crate::flight::{Flights, Limits, Purpose};
-use crate::journal::{Change, Journal};
+use crate::journal::{Change, Doubts, Journal};
 use crate::memory::{Memory, MemoryStats, Sighting};
 use crate::policy::{Policy, PolicyError};
 use crate::step::{
@@ -68,8 +69,8 @@ pub struct Machine<K, V> {
     load_breaker: Breaker,
     /// The one flight that pays debts to the store.
     replay: Option<FlightId>,
-    /// Flights that are clearing the fallback, whose content is not trusted meanwhile.
-    clearing_fallback: u32,
+    /// While any remain the fallback is not read.
+    fallback_doubts: Doubts,
     stats: Stats,
 }
 
@@ -83,8 +84,10 @@ enum Kind {
     Change,
     /// Pays a debt of the journal.
     Replay,
+    /// Settles the doubts in either store that had been raised when it began.
     Clear {
-        generation: u64,
+        primary: u64,
+        fallback: u64,
     },
 }
 
@@ -240,7 +243,7 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
             store_breaker: Breaker::new(policy.store_breaker_policy(), entropy.bits()),
             load_breaker: Breaker::new(policy.load_breaker_policy(), entropy.bits()),
             replay: None,
-            clearing_fallback: 0,
+            fallback_doubts: Doubts::default(),
             stats: Stats::default(),
             entropy,
             policy,
@@ -270,13 +273,13 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
         match zone {
             Zone::Fresh => Lookup::now(Outcome::Served(entry.serve(Source::Memory, None))),
             Zone::StaleWhileRevalidate => {
-                self.stats.stale_while_revalidate += 1;
+                self.count_stale(Stale::WhileRevalidate, 1);
                 let launch = if may_refresh && !call.read_only { self.refresh(shards, key, now) } else { None };
                 let served = entry.serve(Source::Memory, Some(Stale::WhileRevalidate));
                 Lookup { answer: Answer::Now(Outcome::Served(served)), launch }
             }
             Zone::StaleIfError if !may_refresh && !call.read_only => {
-                self.stats.stale_if_error += 1;
+                self.count_stale(Stale::IfError, 1);
                 Lookup::now(Outcome::Served(entry.serve(Source::Memory, Some(Stale::IfError))))
             }
             Zone::StaleIfError | Zone::Keep | Zone::Gone => self.join_or_lead(shards, key, call, now),
@@ -305,7 +308,7 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
                 self.change(key, Change::Remove, now)
             }
             Command::Clear => {
-                if let Err(refusal) = self.flights.admits() {
+                if let Err(refusal) = self.admits_clear() {
                     return self.refuse(refusal);
                 }
                 self.flights.fence_all();
@@ -338,6 +341,8 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
                 self.on_changed(flight, tier, result, now)
             }
             (&Stage::Clearing(tier), Event::StoreCleared(result)) => self.on_cleared(flight, tier, result, now),
+            // No step is outstanding, so nobody flies it, and nothing can be said about it.
+            (Stage::Queued, _) => Step::Done { next: None },
             _ => self.abandon(shards, flight, now),
         }
     }
@@ -359,13 +364,17 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
             }
             _ => None,
         };
+        if let Some(Served { stale: Some(stale), .. }) = stale {
+            self.count_stale(stale, 1);
+        }
         stale.map_or(Outcome::Failed(Failure::DeadlinePassed), Outcome::Served)
     }
 
-    /// Pays a debt of the journal to the store if there is one and the store's breaker would let it pass. For a driver to
-    /// call now and then (each second, say), so that debts are paid although nobody calls.
+    /// Pays a debt of the journal to the store if there is one and the store's breaker would let it pass, and clears a
+    /// fallback that is in doubt. For a driver to call now and then (each second, say), so that debts are paid although
+    /// nobody calls.
     pub fn maintain(&mut self, now: Instant) -> Option<Launch<K, V>> {
-        self.pay_debt(now)
+        self.clear_doubted_fallback(now).or_else(|| self.pay_debt(now))
     }
 
     /// How the machine is.
@@ -393,6 +402,9 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
         call: Call<'_>,
         now: Instant,
     ) -> Lookup<K, V> {
+        if !call.read_only && call.within.iter().any(|&flight| self.is_loading(flight, key)) {
+            return self.refuse(Refusal::Reentrant);
+        }
         let until = call.deadline.unwrap_or(Instant::NEVER).min(now + self.policy.call_deadline);
         let private = !call.read_only && self.private.fresh(key, now).is_some();
         let purpose = match call.read_only {
@@ -405,7 +417,7 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
             return Lookup::now(Outcome::Absent);
         }
         if let Some(flight) = purpose.and_then(|purpose| self.flights.current(key, purpose, now)) {
-            return self.join(flight, call, until);
+            return self.join(flight, until);
         }
         let kind = match purpose {
             Some(Purpose::Load) => Kind::Load,
@@ -425,10 +437,13 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
         }
     }
 
-    fn join(&mut self, flight: FlightId, call: Call<'_>, until: Instant) -> Lookup<K, V> {
-        if call.within.contains(&flight) {
-            return self.refuse(Refusal::Reentrant);
-        }
+    /// Whether `flight` is at the loader of `key`.
+    fn is_loading(&self, flight: FlightId, key: &K) -> bool {
+        let flight = self.flights.get(flight);
+        flight.is_some_and(|flight| matches!(flight.work.stage, Stage::Loading) && flight.key.as_ref() == Some(key))
+    }
+
+    fn join(&mut self, flight: FlightId, until: Instant) -> Lookup<K, V> {
         if let Err(refusal) = self.flights.join(flight) {
             return self.refuse(refusal);
         }
@@ -468,18 +483,13 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
 
     /// What memory can give instead of an answer: something fresh that came meanwhile, or stale inside its windows.
     fn stand_in(&mut self, shards: &mut impl Shards<K, V>, key: &K, now: Instant) -> Option<Served<V>> {
-        let Sighting { entry, zone, .. } = shards.with(key, |memory| memory.find(key, now))?;
-        self.serve_on_error(entry, zone, Source::Memory)
+        shards.with(key, |memory| memory.find(key, now))?.entry.serve_on_error(Source::Memory)
     }
 
-    fn serve_on_error(&mut self, entry: Entry<V>, zone: Zone, source: Source) -> Option<Served<V>> {
-        match zone {
-            Zone::Fresh => Some(entry.serve(source, None)),
-            Zone::StaleWhileRevalidate | Zone::StaleIfError => {
-                self.stats.stale_if_error += 1;
-                Some(entry.serve(source, Some(Stale::IfError)))
-            }
-            Zone::Keep | Zone::Gone => None,
+    fn count_stale(&mut self, stale: Stale, callers: u64) {
+        match stale {
+            Stale::WhileRevalidate => self.stats.stale_while_revalidate += callers,
+            Stale::IfError => self.stats.stale_if_error += callers,
         }
     }
 
@@ -487,26 +497,27 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
     /// change whose fate is unknown is owed to the store, and whoever queued behind it is launched.
     fn abandon(&mut self, shards: &mut impl Shards<K, V>, id: FlightId, now: Instant) -> Step<K, V> {
         self.give_back(id, Verdict::None, now);
-        let Some(flight) = self.flights.get_mut(id) else { return Step::Done { next: None } };
-        let (key, kind) = (flight.key.clone(), flight.work.kind);
-        if let (Stage::Changing(Tier::Primary) | Stage::Pausing(Again::Change), Some(key)) = (&flight.work.stage, &key) {
-            let change = flight.work.change.clone();
-            self.owe(id, key, kind, change);
-        }
-        self.stop_clearing(id);
-        if !self.flights.is_awaited(id) {
+        self.owe_unsettled(id);
+        if self.flights.waiters(id) == 0 {
             return self.finish(id, now);
         }
-        let stale = key.filter(|_| kind != Kind::Change).and_then(|key| self.stand_in(shards, &key, now));
-        let outcome = match (kind, stale) {
+        let Some(flight) = self.flights.get_mut(id) else { return Step::Done { next: None } };
+        let (kind, settled, key) = (flight.work.kind, flight.work.settled, flight.key.clone());
+        let outcome = match (kind, key) {
+            (Kind::Change | Kind::Clear { .. }, _) if settled == Settled::Store => Outcome::Settled(settled),
             (Kind::Change | Kind::Clear { .. }, _) => Outcome::Settled(Settled::Journaled),
-            (_, Some(served)) => Outcome::Served(served),
-            (_, None) => Outcome::Failed(Failure::Abandoned),
+            (_, key) => {
+                let stale = key.and_then(|key| self.stand_in(shards, &key, now));
+                stale.map_or(Outcome::Failed(Failure::Abandoned), Outcome::Served)
+            }
         };
         self.land(id, outcome, After::Finish)
     }
 
     fn land(&mut self, id: FlightId, outcome: Outcome<V>, after: After<V>) -> Step<K, V> {
+        if let Outcome::Served(Served { stale: Some(stale), .. }) = &outcome {
+            self.count_stale(*stale, self.flights.waiters(id) as u64);
+        }
         self.flights.land(id);
         self.stage(id, Stage::Landing(after));
         Step::Land { outcome }
@@ -558,6 +569,15 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
 impl<V> Entry<V> {
     fn serve(self, source: Source, stale: Option<Stale>) -> Served<V> {
         Served { value: self.value, age: self.age, ttl: self.windows.ttl, stale, source }
+    }
+
+    /// What stands in for an answer that could not be had.
+    fn serve_on_error(self, source: Source) -> Option<Served<V>> {
+        match self.zone() {
+            Zone::Fresh => Some(self.serve(source, None)),
+            Zone::StaleWhileRevalidate | Zone::StaleIfError => Some(self.serve(source, Some(Stale::IfError))),
+            Zone::Keep | Zone::Gone => None,
+        }
     }
 }
 

@@ -77,7 +77,8 @@ impl<K: Clone + Hash + Eq, W> Flights<K, W> {
         None
     }
 
-    /// A new flight. With a purpose it becomes the current one of its key; without, nobody can join it.
+    /// A new flight. With a purpose it becomes the current one of its key; without, nobody can join it, and as no
+    /// change can find it either, it counts as fenced from the beginning.
     pub(crate) fn open(
         &mut self,
         key: Option<K>,
@@ -91,8 +92,8 @@ impl<K: Clone + Hash + Eq, W> Flights<K, W> {
         if let (Some(key), Some(purpose)) = (&key, purpose) {
             self.current.insert((key.clone(), purpose), id);
         }
-        let flight =
-            Flight { key, started_at: now, work, purpose, waiters: 0, kept: false, fenced: false, landed: false };
+        let fenced = purpose.is_none();
+        let flight = Flight { key, started_at: now, work, purpose, waiters: 0, kept: false, fenced, landed: false };
         self.rows.insert(id, flight);
         Ok(id)
     }
@@ -168,9 +169,13 @@ impl<K: Clone + Hash + Eq, W> Flights<K, W> {
         self.rows.get(&id).is_none_or(|flight| flight.fenced)
     }
 
-    /// Whether anybody is still to be answered.
-    pub(crate) fn is_awaited(&self, id: FlightId) -> bool {
-        self.rows.get(&id).is_some_and(|flight| flight.waiters > 0 && !flight.landed)
+    /// How many are still to be answered.
+    pub(crate) fn waiters(&self, id: FlightId) -> usize {
+        self.rows.get(&id).filter(|flight| !flight.landed).map_or(0, |flight| flight.waiters)
+    }
+
+    pub(crate) fn get(&self, id: FlightId) -> Option<&Flight<K, W>> {
+        self.rows.get(&id)
     }
 
     pub(crate) fn get_mut(&mut self, id: FlightId) -> Option<&mut Flight<K, W>> {

@@ -33,6 +33,36 @@ impl<V: Clone> Change<V> {
     }
 }
 
+/// Reasons to clear a store before anything in it is trusted. A clear that began before the newest of them does not
+/// settle it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Doubts {
+    raised: u64,
+    settled: u64,
+}
+
+impl Doubts {
+    /// One more reason.
+    pub(crate) fn raise(&mut self) {
+        self.raised += 1;
+    }
+
+    /// What a clear that begins now can settle.
+    pub(crate) fn raised(&self) -> u64 {
+        self.raised
+    }
+
+    /// A clear that began at `raised` is done.
+    pub(crate) fn settle(&mut self, raised: u64) {
+        self.settled = self.settled.max(raised);
+    }
+
+    /// Whether a clear is owed.
+    pub(crate) fn remain(&self) -> bool {
+        self.settled < self.raised
+    }
+}
+
 /// The newest change of each key, in the order in which they were made.
 #[derive(Clone)]
 pub(crate) struct Journal<K, V> {
@@ -40,9 +70,7 @@ pub(crate) struct Journal<K, V> {
     order: BTreeMap<u64, K>,
     next: u64,
     max: usize,
-    /// Counts the reasons to clear; a clear that began before the newest of them does not pay for it.
-    generation: u64,
-    owes_clear: bool,
+    doubts: Doubts,
     overflows: u64,
 }
 
@@ -53,8 +81,7 @@ impl<K: Clone + Hash + Eq, V> Journal<K, V> {
             order: BTreeMap::new(),
             next: 0,
             max,
-            generation: 0,
-            owes_clear: false,
+            doubts: Doubts::default(),
             overflows: 0,
         }
     }
@@ -69,16 +96,16 @@ impl<K: Clone + Hash + Eq, V> Journal<K, V> {
 
     /// Whether the whole namespace is to be cleared before anything in the store is trusted.
     pub(crate) fn owes_clear(&self) -> bool {
-        self.owes_clear
+        self.doubts.remain()
     }
 
     /// Whether the store's copy of `key` may be trusted.
     pub(crate) fn trusts(&self, key: &K) -> bool {
-        !self.owes_clear && !self.changes.contains_key(key)
+        !self.owes_clear() && !self.changes.contains_key(key)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.changes.is_empty() && !self.owes_clear
+        self.changes.is_empty() && !self.owes_clear()
     }
 
     /// Notes the newest change of `key`.
@@ -107,18 +134,17 @@ impl<K: Clone + Hash + Eq, V> Journal<K, V> {
     pub(crate) fn void(&mut self) {
         self.changes.clear();
         self.order.clear();
-        self.generation += 1;
-        self.owes_clear = true;
+        self.doubts.raise();
     }
 
-    /// What a clear that begins now can pay for.
-    pub(crate) fn generation(&self) -> u64 {
-        self.generation
+    /// What a clear of the store that begins now can pay for.
+    pub(crate) fn doubts(&self) -> u64 {
+        self.doubts.raised()
     }
 
-    /// A clear that began at `generation` is done.
-    pub(crate) fn cleared(&mut self, generation: u64) {
-        self.owes_clear &= generation != self.generation;
+    /// A clear that began at `doubts` is done.
+    pub(crate) fn cleared(&mut self, doubts: u64) {
+        self.doubts.settle(doubts);
     }
 
     /// The oldest debts first.
@@ -128,8 +154,7 @@ impl<K: Clone + Hash + Eq, V> Journal<K, V> {
 
     /// A clear takes every removal with it, and whatever does not fit.
     fn overflow(&mut self) {
-        self.owes_clear = true;
-        self.generation += 1;
+        self.doubts.raise();
         self.overflows += 1;
         let removals = self.changes.extract_if(|_, (_, change)| matches!(change, Change::Remove));
         for (_, (number, _)) in removals {
@@ -163,10 +188,10 @@ mod tests {
         }
         assert!((0..4_000).all(|key| !journal.trusts(&key)));
         assert_eq!(journal.overflows(), 2);
-        let began_before = journal.generation() - 1;
+        let began_before = journal.doubts() - 1;
         journal.cleared(began_before);
         assert!(journal.owes_clear(), "a clear that began before the newest overflow does not pay for it");
-        journal.cleared(journal.generation());
+        journal.cleared(journal.doubts());
         let owed = (0..4_000).filter(|key| !journal.trusts(key)).count();
         assert_eq!(owed, journal.len(), "what was dropped is covered by the clear");
     }

@@ -140,6 +140,10 @@ impl<K: Hash + Eq, V: Clone> Memory<K, V> {
     /// Puts `entry` under `key` as the newest, replacing what is there. When full, the least recently used
     /// entry leaves; overwriting evicts nothing. An entry without any use left is not kept.
     pub fn insert(&mut self, key: K, entry: Entry<V>, now: Instant) {
+        self.place(key, entry, (0, Instant::ZERO), now);
+    }
+
+    fn place(&mut self, key: K, entry: Entry<V>, pauses: (u32, Instant), now: Instant) {
         if let Some(index) = self.index(&key) {
             self.unlink(index);
         }
@@ -153,7 +157,15 @@ impl<K: Hash + Eq, V: Clone> Memory<K, V> {
             self.stats.evictions += u64::from(!gone);
             self.stats.expirations += u64::from(gone);
         }
-        self.link(Row::new(key, entry, self.time_to_idle, now));
+        let (refresh_failures, refresh_after) = pauses;
+        self.link(Row { refresh_failures, refresh_after, ..Row::new(key, entry, self.time_to_idle, now) });
+    }
+
+    /// As [`Memory::insert`], for an entry that no refresh has brought: what is known of failed ones stays.
+    pub fn adopt(&mut self, key: K, entry: Entry<V>, now: Instant) {
+        let known = self.index(&key).and_then(|index| self.rows[index as usize].as_ref());
+        let pauses = known.map_or((0, Instant::ZERO), |row| (row.refresh_failures, row.refresh_after));
+        self.place(key, entry, pauses, now);
     }
 
     /// Removes `key`; whether it was there.

@@ -123,20 +123,20 @@ impl Driver {
         if self.closing.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
-        let (waiter, led) = {
+        let (waiter, launch) = {
             // Held while the engine is asked, so that a flight cannot land between naming it and waiting for it.
             let mut landings = self.landings();
             let Lookup { answer, launch } = ask(&*self.engine, self.clock.now())?;
-            let led = launch.as_ref().map(|launch| launch.flight);
             let waiter = match answer {
                 Answer::Pending { flight, until } => Ok(self.wait_for(&mut landings, flight, until)),
                 answer => Err(answer),
             };
-            if let Some(launch) = launch {
-                self.launch(&mut landings, launch, origin);
-            }
-            (waiter, led)
+            (waiter, launch)
         };
+        let led = launch.as_ref().map(|launch| launch.flight);
+        if let Some(launch) = launch {
+            self.launch(launch, origin);
+        }
         match waiter {
             Ok(waiter) => {
                 let led = led == Some(waiter.flight);
@@ -158,14 +158,11 @@ impl Driver {
         Waiter { driver: Arc::clone(self), flight, until, landing: Some(landing.outcome.subscribe()) }
     }
 
-    /// Gives the flight a task of its own.
-    fn launch(
-        self: &Arc<Self>,
-        landings: &mut HashMap<FlightId, Landing>,
-        launch: Launch<Key, Bytes>,
-        origin: Option<Origin>,
-    ) {
+    /// Gives the flight a task of its own. To be called without the table: a runtime that shuts down drops the task
+    /// inside `spawn`, which abandons the flight there and then.
+    fn launch(self: &Arc<Self>, launch: Launch<Key, Bytes>, origin: Option<Origin>) {
         let flight = launch.flight;
+        self.landings().entry(flight).or_insert_with(Landing::new);
         let task = Flying { driver: Arc::clone(self), flight: Some(flight) }.fly(launch.step, origin);
         let cut_short = self.cut_short.clone();
         let task = self.tasks.spawn(async move {
@@ -174,7 +171,9 @@ impl Driver {
                 () = task => {}
             }
         });
-        landings.entry(flight).or_insert_with(Landing::new).task = Some(task.abort_handle());
+        if let Some(landing) = self.landings().get_mut(&flight) {
+            landing.task = Some(task.abort_handle());
+        }
     }
 
     /// Hands the outcome to everybody who waits for the flight.
@@ -191,16 +190,18 @@ impl Driver {
     /// A waiter went away. When it was the last one that was interested, the flight ends now, before anybody else can
     /// join it.
     fn leave(self: &Arc<Self>, flight: FlightId) {
-        let mut landings = self.landings();
-        if !matches!(self.engine.leave(flight), Ok(Left::Abandon)) {
-            return;
-        }
-        let step = self.engine.resume(flight, Event::Abandoned, self.clock.now());
-        if let Some(task) = landings.remove(&flight).and_then(|landing| landing.task) {
+        let (step, landing) = {
+            let mut landings = self.landings();
+            if !matches!(self.engine.leave(flight), Ok(Left::Abandon)) {
+                return;
+            }
+            (self.engine.resume(flight, Event::Abandoned, self.clock.now()), landings.remove(&flight))
+        };
+        if let Some(task) = landing.and_then(|landing| landing.task) {
             task.abort();
         }
         if let Ok(Step::Done { next: Some(next) }) = step {
-            self.launch(&mut landings, *next, None);
+            self.launch(*next, None);
         }
     }
 
@@ -212,15 +213,13 @@ impl Driver {
             self.publish(flight, outcome, None);
             step = self.engine.resume(flight, Event::Landed, now);
         }
-        let mut landings = self.landings();
-        landings.remove(&flight);
+        self.landings().remove(&flight);
         let Ok(Step::Done { next: Some(next) }) = step else { return };
         if !self.cut_short.is_cancelled() && tokio::runtime::Handle::try_current().is_ok() {
-            self.launch(&mut landings, *next, None);
-            return;
+            self.launch(*next, None);
+        } else {
+            self.abandon(next.flight);
         }
-        drop(landings);
-        self.abandon(next.flight);
     }
 
     /// What the machine wants done although nobody calls; to be called now and then.
@@ -228,9 +227,8 @@ impl Driver {
         if self.closing.load(Ordering::Acquire) {
             return;
         }
-        let mut landings = self.landings();
         match self.engine.maintain(self.clock.now()) {
-            Ok(Some(launch)) => self.launch(&mut landings, launch, None),
+            Ok(Some(launch)) => self.launch(launch, None),
             Ok(None) => {}
             Err(broken) => error!(error = %broken, "maintenance"),
         }
@@ -399,10 +397,10 @@ impl Waiter {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        if let Some(landing) = self.landing.take() {
-            if landing.borrow().is_none() {
-                self.driver.leave(self.flight);
-            }
+        if let Some(landing) = self.landing.take()
+            && landing.borrow().is_none()
+        {
+            self.driver.leave(self.flight);
         }
     }
 }

@@ -2,3 +2,5 @@
 
 pub mod http;
 pub mod redis_server;
+pub mod scenario;
+pub mod world;

@@ -8,6 +8,7 @@ use super::{After, Again, Kind, Machine, Stage, Work, done};
 use crate::breaker::{State, Verdict};
 use crate::entry::Zone;
 use crate::failure::{Refusal, StoreFailure};
+use crate::flight::Flight;
 use crate::journal::Change;
 use crate::step::{Answer, FlightId, Launch, Lookup, Outcome, Settled, Step, Tier};
 use crate::time::Instant;
@@ -18,16 +19,17 @@ const DEBTS_LOOKED_AT: usize = 16;
 /// Who may write a key to the store. Everybody else queues, and the newest of the queue is all that is written.
 #[derive(Debug, Clone)]
 pub(super) struct Slot {
-    holder: FlightId,
-    next: Option<FlightId>,
-    /// Everything was cleared since the holder's write began; it may have come after the clear.
-    tainted: bool,
+    pub(super) holder: FlightId,
+    pub(super) next: Option<FlightId>,
+    /// What the holder wrote may be older than what the store is to have: a removal is owed after it.
+    pub(super) tainted: bool,
 }
 
 impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
     /// Whether a change of `key` can be taken up.
     pub(super) fn admits_change(&self, key: &K) -> Result<(), Refusal> {
         match self.writing.get(key).and_then(|slot| slot.next) {
+            _ if !self.policy.store => Ok(()),
             Some(queued) => self.flights.admits_waiter(queued),
             None => self.flights.admits(),
         }
@@ -77,8 +79,11 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
             return After::Finish;
         }
         if self.writing.contains_key(key) {
-            // Memory has the value; when there is no room for another flight, the store goes without it.
-            let _queued = self.enqueue(key, change, now);
+            // Memory has the value; when there is no room for another flight, the store goes without any.
+            let refused = self.enqueue(key, change, now).is_err();
+            if let Some(slot) = self.writing.get_mut(key) {
+                slot.tainted |= refused;
+            }
             return After::Finish;
         }
         self.writing.insert(key.clone(), Slot { holder: id, next: None, tainted: false });
@@ -136,7 +141,7 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
         now: Instant,
     ) -> Step<K, V> {
         if tier == Tier::Fallback {
-            return self.changed_everywhere(id, now);
+            return self.on_changed_in_fallback(id, result, now);
         }
         let verdict = if result.is_ok() { Verdict::Success } else { Verdict::Failure };
         self.give_back(id, verdict, now);
@@ -158,6 +163,42 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
         if let Some(flight) = self.flights.get_mut(id).filter(|flight| flight.work.kind == Kind::Replay) {
             flight.work.change = Some(Change::Remove);
         }
+    }
+
+    fn on_changed_in_fallback(&mut self, id: FlightId, result: Result<(), StoreFailure>, now: Instant) -> Step<K, V> {
+        if result.is_err() {
+            self.doubt_fallback(id);
+        }
+        let key = self.flights.get(id).and_then(|flight| flight.key.as_ref());
+        if key.is_some_and(|key| self.writing.get(key).is_some_and(|slot| slot.holder == id && slot.tainted)) {
+            // Everything was cleared meanwhile, and this may have come after it.
+            return self.change_fallback(id, now);
+        }
+        self.changed_everywhere(id, now)
+    }
+
+    /// The fallback may have kept what the flight was to replace.
+    fn doubt_fallback(&mut self, id: FlightId) {
+        let Some(Flight { work, .. }) = self.flights.get(id) else { return };
+        if work.kind != Kind::Replay && work.change.as_ref().is_some_and(|change| is_asked_for(work.kind, change)) {
+            self.fallback_doubts.raise();
+        }
+    }
+
+    /// Owes what an abandoned flight leaves undone: nobody knows whether it has reached the stores.
+    pub(super) fn owe_unsettled(&mut self, id: FlightId) {
+        let Some(flight) = self.flights.get_mut(id) else { return };
+        let work = &mut flight.work;
+        match &work.stage {
+            Stage::Landing(After::Change(change)) => work.change = Some(change.clone()),
+            Stage::Changing(_) | Stage::Pausing(Again::Change) => {}
+            _ => return,
+        }
+        let (kind, change, fallback) = (work.kind, work.change.clone(), matches!(work.stage, Stage::Changing(Tier::Fallback)));
+        if let Some(key) = flight.key.clone().filter(|_| !fallback) {
+            self.owe(id, &key, kind, change);
+        }
+        self.doubt_fallback(id);
     }
 
     fn in_primary(&mut self, id: FlightId, now: Instant) -> Step<K, V> {
@@ -187,21 +228,28 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
 
     /// Notes a change that the store has not got. What was merely loaded is not worth a debt, unless an older
     /// change of the key is already owed: then the newest wins.
-    pub(super) fn owe(&mut self, id: FlightId, key: &K, kind: Kind, change: Option<Change<V>>) {
+    fn owe(&mut self, id: FlightId, key: &K, kind: Kind, change: Option<Change<V>>) {
         let Some(change) = change else { return };
         let holds_slot = self.writing.get(key).is_some_and(|slot| slot.holder == id);
-        let asked_for = matches!(kind, Kind::Change | Kind::Replay) || matches!(change, Change::Remove);
-        if holds_slot && (asked_for || !self.journal.trusts(key)) {
+        if holds_slot && (is_asked_for(kind, &change) || !self.journal.trusts(key)) {
             self.stats.journaled += u64::from(kind != Kind::Replay);
             self.journal.record(key.clone(), change);
         }
     }
 
     pub(super) fn change_fallback(&mut self, id: FlightId, now: Instant) -> Step<K, V> {
-        if self.policy.fallback {
-            return self.change_in(id, Tier::Fallback, now + self.policy.store_write_deadline, now);
+        if !self.policy.fallback {
+            return self.changed_everywhere(id, now);
         }
-        self.changed_everywhere(id, now)
+        let key = self.key(id);
+        if let Some(slot) = key.as_ref().and_then(|key| self.writing.get_mut(key))
+            && slot.holder == id
+            && core::mem::take(&mut slot.tainted)
+            && let Some(key) = key
+        {
+            self.journal.record(key, Change::Remove);
+        }
+        self.change_in(id, Tier::Fallback, now + self.policy.store_write_deadline, now)
     }
 
     fn changed_everywhere(&mut self, id: FlightId, now: Instant) -> Step<K, V> {
@@ -247,11 +295,9 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
             return None;
         }
         if self.journal.owes_clear() {
-            let kind = Kind::Clear { generation: self.journal.generation() };
-            let flight = self.open(None, None, kind, now).ok()?;
+            let flight = self.open_clear(now).ok()?;
             self.replay = Some(flight);
-            let step = self.clear_primary(flight, now);
-            return Some(Launch { flight, step });
+            return Some(Launch { flight, step: self.clear_primary(flight, now) });
         }
         let unwritten = |(key, _): &(&K, &Change<V>)| !self.writing.contains_key(*key);
         let debt = self.journal.debts().take(DEBTS_LOOKED_AT).find(unwritten);
@@ -268,78 +314,9 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
         self.writing.insert(key, Slot { holder: flight, next: None, tainted: false });
         Some(Launch { flight, step: self.change_in(flight, Tier::Primary, deadline, now) })
     }
+}
 
-    /// Clears the stores. Until the shared one is cleared, nothing in it is trusted.
-    pub(super) fn clear(&mut self, now: Instant) -> Lookup<K, V> {
-        if !self.policy.store {
-            return Lookup::now(Outcome::Settled(Settled::Memory));
-        }
-        self.journal.void();
-        self.writing.values_mut().for_each(|slot| slot.tainted = true);
-        let kind = Kind::Clear { generation: self.journal.generation() };
-        let flight = match self.open(None, None, kind, now).and_then(|id| self.flights.join(id).map(|()| id)) {
-            Ok(flight) => flight,
-            Err(refusal) => return self.refuse(refusal),
-        };
-        let step = if self.policy.fallback {
-            self.clearing_fallback += 1;
-            self.stage(flight, Stage::Clearing(Tier::Fallback));
-            Step::ClearStore { tier: Tier::Fallback, deadline: now + self.policy.call_deadline }
-        } else {
-            self.clear_primary(flight, now)
-        };
-        let answer = Answer::Pending { flight, until: now + self.policy.call_deadline };
-        Lookup { answer, launch: Some(Launch { flight, step }) }
-    }
-
-    fn clear_primary(&mut self, id: FlightId, now: Instant) -> Step<K, V> {
-        let deadline = now + self.policy.call_deadline;
-        let Ok(permit) = self.store_breaker.try_acquire(now, deadline) else { return self.cleared(id, now) };
-        if let Some(flight) = self.flights.get_mut(id) {
-            flight.work.permit = Some(permit);
-            flight.work.stage = Stage::Clearing(Tier::Primary);
-        }
-        Step::ClearStore { tier: Tier::Primary, deadline }
-    }
-
-    pub(super) fn on_cleared(
-        &mut self,
-        id: FlightId,
-        tier: Tier,
-        result: Result<(), StoreFailure>,
-        now: Instant,
-    ) -> Step<K, V> {
-        if tier == Tier::Fallback {
-            self.stop_clearing(id);
-            return self.clear_primary(id, now);
-        }
-        let verdict = if result.is_ok() { Verdict::Success } else { Verdict::Failure };
-        self.give_back(id, verdict, now);
-        self.stats.store_failures += u64::from(result.is_err());
-        if let (Ok(()), Some(flight)) = (result, self.flights.get_mut(id))
-            && let Kind::Clear { generation } = flight.work.kind
-        {
-            flight.work.settled = Settled::Store;
-            self.journal.cleared(generation);
-        }
-        self.cleared(id, now)
-    }
-
-    /// The clear is done, or owed.
-    fn cleared(&mut self, id: FlightId, now: Instant) -> Step<K, V> {
-        if !self.flights.is_awaited(id) {
-            return self.finish(id, now);
-        }
-        let Some(flight) = self.flights.get_mut(id) else { return Step::Done { next: None } };
-        let settled = if flight.work.settled == Settled::Store { Settled::Store } else { Settled::Journaled };
-        self.land(id, Outcome::Settled(settled), After::Finish)
-    }
-
-    /// The flight no longer clears the fallback, if it did.
-    pub(super) fn stop_clearing(&mut self, id: FlightId) {
-        let clearing = |stage: &Stage<V>| matches!(stage, Stage::Clearing(Tier::Fallback));
-        if self.flights.get_mut(id).is_some_and(|flight| clearing(&flight.work.stage)) {
-            self.clearing_fallback = self.clearing_fallback.saturating_sub(1);
-        }
-    }
+/// Whether somebody asked for this change, as opposed to keeping what was loaded.
+fn is_asked_for<V>(kind: Kind, change: &Change<V>) -> bool {
+    matches!(kind, Kind::Change | Kind::Replay) || matches!(change, Change::Remove)
 }

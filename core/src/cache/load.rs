@@ -45,7 +45,7 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
     }
 
     fn read_fallback(&mut self, shards: &mut impl Shards<K, V>, id: FlightId, key: K, now: Instant) -> Step<K, V> {
-        if !self.policy.fallback || self.clearing_fallback > 0 {
+        if !self.policy.fallback || self.fallback_doubts.remain() {
             return self.not_in_store(shards, id, now);
         }
         self.stats.fallback_reads += 1;
@@ -104,11 +104,18 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
         if zone == Zone::Gone || self.flights.is_fenced(id) {
             return self.not_in_store(shards, id, now);
         }
-        shards.with(&key, |memory| {
-            if memory.find(&key, now).is_none_or(|held| held.entry.age > entry.age) {
-                memory.insert(key.clone(), entry.clone(), now);
-            }
-        });
+        let held = shards.with(&key, |memory| memory.find(&key, now)).map(|held| held.entry);
+        if let Some(newer) = held.as_ref().filter(|held| held.zone() == Zone::Fresh && held.age < entry.age) {
+            // Loaded while the store was being read.
+            return self.land(id, Outcome::Served(newer.clone().serve(Source::Memory, None)), After::Finish);
+        }
+        if held.is_none_or(|held| held.age > entry.age) {
+            shards.with(&key, |memory| match zone {
+                Zone::Fresh => memory.insert(key.clone(), entry.clone(), now),
+                // The store's copy of what is stale here too may look younger by a rounding: no news.
+                _ => memory.adopt(key.clone(), entry.clone(), now),
+            });
+        }
         let source = if tier == Tier::Primary { Source::Store } else { Source::Fallback };
         match zone {
             Zone::Fresh => {
@@ -118,7 +125,6 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
                 self.land(id, Outcome::Served(entry.serve(source, None)), after)
             }
             Zone::StaleWhileRevalidate => {
-                self.stats.stale_while_revalidate += 1;
                 self.land(id, Outcome::Served(entry.serve(source, Some(Stale::WhileRevalidate))), After::Refresh)
             }
             Zone::StaleIfError | Zone::Keep | Zone::Gone => {
@@ -134,12 +140,16 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
     fn not_in_store(&mut self, shards: &mut impl Shards<K, V>, id: FlightId, now: Instant) -> Step<K, V> {
         let leader_age_max = self.policy.leader_age_max;
         let Some(flight) = self.flights.get_mut(id) else { return Step::Done { next: None } };
-        if flight.work.kind == Kind::Read {
-            return self.land(id, Outcome::Absent, After::Finish);
+        if flight.work.kind != Kind::Read {
+            let end = flight.started_at + leader_age_max;
+            flight.work.begin(end);
+            return self.attempt_load(shards, id, now);
         }
-        let end = flight.started_at + leader_age_max;
-        flight.work.begin(end);
-        self.attempt_load(shards, id, now)
+        // A put may have won over the read.
+        let Some(key) = self.key(id) else { return Step::Done { next: None } };
+        let put = shards.with(&key, |memory| memory.find(&key, now)).filter(|put| put.zone == Zone::Fresh);
+        let served = put.map(|put| Outcome::Served(put.entry.serve(Source::Memory, None)));
+        self.land(id, served.unwrap_or(Outcome::Absent), After::Finish)
     }
 
     pub(super) fn attempt_load(&mut self, shards: &mut impl Shards<K, V>, id: FlightId, now: Instant) -> Step<K, V> {
@@ -269,10 +279,7 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
         let fenced = self.flights.is_fenced(id);
         let mut stale = self.stand_in(shards, &key, now);
         if stale.is_none() && !fenced {
-            stale = self.previous(shards, id, &key, now).and_then(|entry| {
-                let zone = entry.zone();
-                self.serve_on_error(entry, zone, Source::Store)
-            });
+            stale = self.previous(shards, id, &key, now).and_then(|entry| entry.serve_on_error(Source::Store));
         }
         if !fenced {
             let (policy, entropy) = (&self.policy, &mut self.entropy);

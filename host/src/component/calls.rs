@@ -16,6 +16,9 @@ use crate::error::Error;
 use crate::loader::LoadError;
 use crate::outside::Origin;
 
+/// Calls that may be in an instance at once, whatever they ask for; the policy limits each key and all flights.
+pub(super) const CALLS_MAX: usize = 100_000;
+
 /// Where an answer goes.
 pub(super) type Answer = oneshot::Sender<Result<Reply, Error>>;
 
@@ -38,15 +41,17 @@ struct Loading {
 }
 
 impl Calls {
-    pub(super) fn len(&self) -> usize {
-        self.waiting.len()
-    }
-
-    pub(super) fn begin(&mut self, context: u64, answer: Answer, origin: Option<Origin>) {
+    /// Takes a call in, unless there are too many: then it is refused here.
+    pub(super) fn begin(&mut self, context: u64, answer: Answer, origin: Option<Origin>) -> bool {
+        if self.waiting.len() >= CALLS_MAX {
+            let _sent = answer.send(Err(Error::Refused(Refusal::TooManyWaiters { max: CALLS_MAX })));
+            return false;
+        }
         self.waiting.insert(context, answer);
         if let Some(origin) = origin {
             self.loading.insert(context, Loading { origin, task: None });
         }
+        true
     }
 
     /// Ready when the caller has gone away.
@@ -122,5 +127,69 @@ impl Calls {
         for (_, answer) in std::mem::take(self).waiting {
             let _sent = answer.send(Err(error.clone()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::oneshot::Receiver;
+
+    fn begin(calls: &mut Calls, context: u64) -> Receiver<Result<Reply, Error>> {
+        let (answer, answered) = oneshot::channel();
+        let load: crate::loader::Loader = Arc::new(|_| Box::pin(async { Err(LoadError::answer("not called")) }));
+        assert!(calls.begin(context, answer, Some(Origin::new(load, Default::default()))));
+        answered
+    }
+
+    fn failed(leader: u64, led: bool) -> wit::Reply {
+        let class = super::super::bindings::types::FailureClass::Answer;
+        let failure = super::super::bindings::types::Failure::Load(class);
+        let answer = Ok(super::super::bindings::types::Outcome::Failed(failure));
+        wit::Reply { answer, leader: Some(leader), led }
+    }
+
+    fn is_empty(calls: &Calls) -> bool {
+        calls.waiting.is_empty() && calls.loading.is_empty() && calls.errors.is_empty() && calls.fading.is_empty()
+    }
+
+    #[test]
+    fn an_error_is_kept_for_those_who_were_there_and_for_nobody_else() {
+        let mut calls = Calls::default();
+        let [mut leader, mut follower] = [1, 2].map(|context| begin(&mut calls, context));
+        calls.load_ends(1, Some(Arc::new(LoadError::answer("gone"))));
+        calls.release(1);
+        let _later = begin(&mut calls, 3);
+        for (context, answered) in [(1, &mut leader), (2, &mut follower)] {
+            assert!(calls.errors.contains_key(&1), "{context} is still to be answered");
+            calls.answer(context, failed(1, context == 1));
+            let reply = answered.try_recv().expect("answered").expect("a reply");
+            assert_eq!(reply.error.expect("the loader's").to_string(), "gone");
+            assert_eq!(reply.led, context == 1);
+        }
+        assert!(calls.errors.is_empty(), "3 came later");
+        calls.answer(3, failed(3, false));
+        assert!(is_empty(&calls));
+    }
+
+    #[test]
+    fn a_loader_is_kept_until_its_flight_is_released() {
+        let mut calls = Calls::default();
+        let _led = begin(&mut calls, 1);
+        calls.answer(1, wit::Reply { leader: None, ..failed(1, true) });
+        assert!(calls.origin(1).is_some(), "a refresh goes on behind the answer");
+        calls.load_ends(1, Some(Arc::new(LoadError::answer("gone"))));
+        calls.release(1);
+        calls.load_ends(1, Some(Arc::new(LoadError::answer("too late"))));
+        assert!(is_empty(&calls));
+    }
+
+    #[test]
+    fn a_later_attempt_takes_the_place_of_the_error() {
+        let mut calls = Calls::default();
+        let _waits = begin(&mut calls, 1);
+        calls.load_ends(1, Some(Arc::new(LoadError::unavailable("once"))));
+        calls.load_ends(1, None);
+        assert!(calls.errors.is_empty());
     }
 }

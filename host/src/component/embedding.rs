@@ -13,8 +13,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tideover_core::{Command, Instant, Policy, Refusal};
+use tideover_core::{Command, Instant, Policy};
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::unconstrained;
 use tokio_util::task::TaskTracker;
 use tracing::error;
 use wasmtime::component::{Accessor, Component, HasSelf, Linker};
@@ -23,7 +25,7 @@ use wasmtime::{AsContextMut, Config, Store};
 use super::bindings::cache::exports::tideover::cache::caching::{self as wit, Guest};
 use super::bindings::cache::{Cache as World, CachePre as WorldPre};
 use super::bindings::types;
-use super::calls::{Answer, Calls};
+use super::calls::{Answer, CALLS_MAX, Calls};
 use super::imports::{Host, Outside};
 use super::{TICKS_MAX, broken, engine, limits, refused, settings};
 use crate::clock::HostClock;
@@ -35,10 +37,6 @@ use crate::outside::{CacheId, Chain, Origin, Stores};
 
 /// Requests on their way to the instance. Beyond that callers wait before it.
 const INBOX_MAX: usize = 1_024;
-
-/// Calls that may be in an instance at once; more are refused. A call that waits takes about a kilobyte of the
-/// instance's memory.
-const CALLS_MAX: usize = 100_000;
 
 /// What a call and the flight that it may lead have open in the instance: sets, streams, subtasks.
 const HANDLES_OF_A_CALL: usize = 8;
@@ -81,8 +79,14 @@ impl Embedding {
         policy.validate()?;
         let (requests, inbox) = mpsc::channel(INBOX_MAX);
         let outside = Arc::new(Outside { id: CacheId::new(), stores, clock });
-        let settings = settings(policy);
-        let owner = Owner { prepared: prepared()?, settings, seed, outside: Arc::clone(&outside), inbox };
+        let owner = Owner {
+            prepared: prepared()?,
+            settings: settings(policy),
+            seed,
+            outside: Arc::clone(&outside),
+            inbox,
+            serving: false,
+        };
         let tasks = TaskTracker::new();
         tasks.spawn(owner.run());
         tasks.close();
@@ -158,7 +162,7 @@ impl Embedding {
 }
 
 impl Request {
-    /// Answers without an instance. Says how long flights may go on if it is a shutdown.
+    /// Answers without an instance.
     fn fail(self, error: &Error) {
         match self {
             Self::Get { call, .. } | Self::Change { call, .. } => drop(call.answer.send(Err(error.clone()))),
@@ -188,6 +192,8 @@ struct Owner {
     seed: u64,
     outside: Arc<Outside>,
     inbox: mpsc::Receiver<Request>,
+    /// The present instance has come so far as to take requests.
+    serving: bool,
 }
 
 impl Owner {
@@ -197,9 +203,25 @@ impl Owner {
             let Err(trap) = self.live(&mut store).await else { return };
             let trap = broken(&trap);
             error!(error = %trap, "the cache component");
-            store.data_mut().calls.fail(&Error::Engine(trap));
+            let trap = Error::Engine(trap);
+            store.data_mut().calls.fail(&trap);
             drop(store);
+            if !self.serving && !self.turn_away(&trap) {
+                return;
+            }
             tokio::time::sleep(REPLACEMENT_PAUSE).await;
+        }
+    }
+
+    /// No instance can be made at present, and nobody is to wait for one. Says whether more requests may come.
+    fn turn_away(&mut self, error: &Error) -> bool {
+        loop {
+            match self.inbox.try_recv() {
+                Ok(Request::Shutdown { .. }) => self.inbox.close(),
+                Ok(request) => request.fail(error),
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return false,
+            }
         }
     }
 
@@ -214,18 +236,17 @@ impl Owner {
 
     /// One instance, from its birth to the end of requests or to a trap.
     async fn live(&mut self, store: &mut Store<Host>) -> wasmtime::Result<()> {
+        self.serving = false;
         let world = self.prepared.instantiate_async(&mut *store).await?;
         let guest = world.tideover_cache_caching();
-        let (settings, seed) = (self.settings.clone(), self.seed);
-        let life = async |accessor: &Accessor<Host>| {
-            let life = async {
-                guest.call_configure(accessor, settings, seed).await?.map_err(|error| refused(&error))?;
-                serve(guest, accessor, &mut self.inbox).await
-            };
-            paced(accessor, life).await
+        let mut life = async |accessor: &Accessor<Host>| {
+            let configured = guest.call_configure(accessor, self.settings.clone(), self.seed).await?;
+            configured.map_err(|error| refused(&error))?;
+            self.serving = true;
+            Instance { guest, accessor }.serve(&mut self.inbox).await
         };
         // What traps in the background ends `run_concurrent`, what traps in a call ends that call.
-        store.run_concurrent(life).await?
+        store.run_concurrent(async |accessor| paced(accessor, life(accessor)).await).await?
     }
 }
 
@@ -239,81 +260,116 @@ async fn paced<R>(accessor: &Accessor<Host>, life: impl Future<Output = R>) -> R
     .await
 }
 
-/// Passes requests to the instance until there are no more, and then lets flights end for a while.
-async fn serve(
-    guest: &Guest,
-    accessor: &Accessor<Host>,
-    inbox: &mut mpsc::Receiver<Request>,
-) -> wasmtime::Result<()> {
-    let mut calls = FuturesUnordered::new();
-    let mut grace = DROPPED_GRACE;
-    loop {
-        tokio::select! {
-            biased;
-            Some(done) = calls.next() => done?,
-            request = inbox.recv() => match request {
-                Some(Request::Shutdown { grace: granted }) => {
-                    grace = granted;
-                    inbox.close();
-                }
-                Some(request) => calls.push(handle(guest, accessor, request)),
-                None => break,
-            },
-        }
-    }
-    let end = async {
-        while let Some(done) = calls.next().await {
-            done?;
-        }
-        guest.call_idle(accessor).await
-    };
-    tokio::time::timeout(grace, end).await.unwrap_or(Ok(()))
+/// An instance at work.
+#[derive(Clone, Copy)]
+struct Instance<'a> {
+    guest: &'a Guest,
+    accessor: &'a Accessor<Host>,
 }
 
-async fn handle(guest: &Guest, accessor: &Accessor<Host>, request: Request) -> wasmtime::Result<()> {
-    match request {
-        Request::Get { call, key, origin, deadline, within } => {
-            let (key, deadline) = (String::from(&*key), deadline.map(Instant::as_nanos));
-            let context = call.context;
-            if origin.is_some() {
+impl Instance<'_> {
+    /// Passes requests on until there are no more, and then lets flights end for a while.
+    async fn serve(self, inbox: &mut mpsc::Receiver<Request>) -> wasmtime::Result<()> {
+        let mut requests = FuturesUnordered::new();
+        let mut grace = DROPPED_GRACE;
+        loop {
+            tokio::select! {
+                biased;
+                Some(done) = requests.next() => done?,
+                request = inbox.recv() => match request {
+                    Some(Request::Shutdown { grace: granted }) => {
+                        grace = granted;
+                        inbox.close();
+                    }
+                    // A share in tokio's budget for this task would leave most of many callers that go away at once
+                    // unheard, to be polled again and again. The inbox keeps its share, so that the task yields.
+                    Some(request) => requests.push(unconstrained(self.handle(request))),
+                    None => break,
+                },
+            }
+        }
+        let end = async {
+            while let Some(done) = requests.next().await {
+                done?;
+            }
+            self.guest.call_idle(self.accessor).await
+        };
+        tokio::time::timeout(grace, end).await.unwrap_or(Ok(()))
+    }
+
+    async fn handle(self, request: Request) -> wasmtime::Result<()> {
+        match request {
+            Request::Get { call, key, origin, deadline, within } => {
+                self.get(call, String::from(&*key), origin, deadline, within).await
+            }
+            Request::Change { call, command } => self.change(call, command).await,
+            Request::Report(answer) => {
+                let report = self.guest.call_health(self.accessor).await?;
+                // Whoever asked may have gone away.
+                let _sent = answer.send(Ok(report.into()));
+                Ok(())
+            }
+            Request::Maintain => self.guest.call_maintain(self.accessor).await,
+            Request::Shutdown { .. } => Ok(()),
+        }
+    }
+
+    async fn get(
+        self,
+        call: Call,
+        key: String,
+        origin: Option<Origin>,
+        deadline: Option<Instant>,
+        within: Vec<u64>,
+    ) -> wasmtime::Result<()> {
+        let Self { guest, accessor } = self;
+        let (context, deadline) = (call.context, deadline.map(Instant::as_nanos));
+        match origin {
+            Some(_) => {
                 let reply = guest.call_get_or_load(accessor, key, context, deadline, within);
-                pass(guest, accessor, call, origin, reply).await
-            } else {
-                pass(guest, accessor, call, None, guest.call_get(accessor, key, context, deadline)).await
+                self.pass(call, origin, reply).await
             }
+            None => self.pass(call, None, guest.call_get(accessor, key, context, deadline)).await,
         }
-        Request::Change { call, command } => {
-            let context = call.context;
-            match command {
-                Command::Put { key, value, windows } => {
-                    let (key, value, windows) = (String::from(&*key), value.into(), windows.map(Into::into));
-                    pass(guest, accessor, call, None, guest.call_put(accessor, key, context, value, windows)).await
-                }
-                Command::Remove { key } => {
-                    let reply = guest.call_remove(accessor, String::from(&*key), context);
-                    pass(guest, accessor, call, None, reply).await
-                }
-                Command::Clear => pass(guest, accessor, call, None, guest.call_clear(accessor, context)).await,
-            }
-        }
-        Request::Report(answer) => {
-            // Whoever asked may have gone away.
-            let _sent = answer.send(Ok(guest.call_health(accessor).await?.into()));
-            Ok(())
-        }
-        Request::Maintain => guest.call_maintain(accessor).await,
-        Request::Shutdown { .. } => Ok(()),
     }
-}
 
-/// Makes a call of the instance, and tells the instance when the caller goes away before the answer comes.
-async fn pass(
-    guest: &Guest,
-    accessor: &Accessor<Host>,
-    Call { context, answer }: Call,
-    origin: Option<Origin>,
-    reply: impl Future<Output = wasmtime::Result<wit::Reply>>,
-) -> wasmtime::Result<()> {
-    let with = |work: &mut dyn FnMut(&mut Calls)| accessor.with(|mut access| work(&mut access.get().calls));
-    todo!()
+    async fn change(self, call: Call, command: Command<Key, Bytes>) -> wasmtime::Result<()> {
+        let Self { guest, accessor } = self;
+        let context = call.context;
+        match command {
+            Command::Put { key, value, windows } => {
+                let (key, value, windows) = (String::from(&*key), value.into(), windows.map(Into::into));
+                self.pass(call, None, guest.call_put(accessor, key, context, value, windows)).await
+            }
+            Command::Remove { key } => {
+                self.pass(call, None, guest.call_remove(accessor, String::from(&*key), context)).await
+            }
+            Command::Clear => self.pass(call, None, guest.call_clear(accessor, context)).await,
+        }
+    }
+
+    /// Makes a call of the instance, and tells the instance if the caller goes away before the answer comes.
+    async fn pass(
+        self,
+        Call { context, answer }: Call,
+        origin: Option<Origin>,
+        reply: impl Future<Output = wasmtime::Result<wit::Reply>>,
+    ) -> wasmtime::Result<()> {
+        let Self { guest, accessor } = self;
+        if !accessor.with(|mut access| access.get().calls.begin(context, answer, origin)) {
+            return Ok(());
+        }
+        let mut reply = pin!(reply);
+        let gone = poll_fn(|cx| accessor.with(|mut access| access.get().calls.poll_gone(context, cx)));
+        let reply = tokio::select! {
+            biased;
+            reply = &mut reply => reply?,
+            () = gone => {
+                guest.call_leave(accessor, context).await?;
+                reply.await?
+            }
+        };
+        accessor.with(|mut access| access.get().calls.answer(context, reply));
+        Ok(())
+    }
 }

@@ -1,0 +1,109 @@
+//! What happens when a component breaks. Here its memory is small, and filling it is the way to break it.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tideover_core::{Answer, Call, Command, Event, FlightId, Instant, Launch, Outcome, Policy, Step, Windows};
+use tokio::sync::mpsc;
+
+use super::{Embedding, PolicyEngine};
+use crate::clock::HostClock;
+use crate::engine::{Engine, Key};
+use crate::error::Error;
+use crate::loader::{Loaded, boxed};
+use crate::outside::Stores;
+use crate::store::MemoryStore;
+
+/// One megabyte under a key of its own.
+fn megabyte(number: u32) -> Command<Key, Bytes> {
+    Command::Put { key: number.to_string().into(), value: vec![0; 1 << 20].into(), windows: None }
+}
+
+fn embedding() -> Arc<Embedding> {
+    let stores = Stores { primary: None, fallback: Arc::new(MemoryStore::new(10)) };
+    Embedding::new(&Policy::default(), 1, stores, HostClock::new()).expect("a component")
+}
+
+async fn load(cache: &Embedding, key: &str, value: &'static str) -> Result<Outcome<Bytes>, Error> {
+    let loader = boxed(move |_| async move { Ok(Loaded::new(value)) });
+    cache.get(key.into(), Some(loader), None).await.map(|reply| reply.outcome)
+}
+
+#[tokio::test]
+async fn when_the_cache_breaks_its_callers_hear_of_it_and_the_next_ones_are_served() {
+    let cache = embedding();
+    let (held, mut all_dropped) = mpsc::channel::<()>(1);
+    let hung = boxed(move |_| {
+        let held = held.clone();
+        async move {
+            let _until_the_load_is_dropped = held;
+            pending().await
+        }
+    });
+    let waiting = tokio::spawn({
+        let cache = Arc::clone(&cache);
+        async move { cache.get("hung".into(), Some(hung), None).await.map(|reply| reply.outcome) }
+    });
+    for round in 0..2 {
+        let mut number = 0;
+        let broken = loop {
+            number += 1;
+            if let Err(broken) = cache.change(megabyte(number)).await {
+                break broken;
+            }
+        };
+        assert!(matches!(&broken, Error::Engine(reason) if reason.0.contains("unreachable")), "{broken}");
+        assert!((2..16).contains(&number), "{number} megabytes");
+        assert!(matches!(load(&cache, "k", "v").await, Ok(Outcome::Served(_))), "round {round}");
+    }
+    let unanswered = waiting.await.expect("no panic").expect_err("it was in the instance that broke");
+    assert!(matches!(unanswered, Error::Engine(_)), "{unanswered}");
+    assert_eq!(all_dropped.recv().await, None, "its loader is gone, and so is the load");
+    cache.shutdown(Duration::from_secs(5)).await;
+    assert!(matches!(load(&cache, "k", "v").await, Err(Error::Closed)));
+}
+
+#[tokio::test]
+async fn a_cache_that_nobody_holds_lets_its_flights_end() {
+    let cache = embedding();
+    let (landed, mut load_ended) = mpsc::channel(1);
+    let loader = boxed(move |_| {
+        let landed = landed.clone();
+        async move {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            landed.send(()).await.expect("the test waits for it");
+            Ok(Loaded::new("v"))
+        }
+    });
+    let (ttl, stale_while_revalidate) = (Some(Duration::ZERO), Duration::from_secs(60));
+    let windows = Some(Windows { ttl, stale_while_revalidate, ..Windows::FOREVER });
+    cache.change(Command::Put { key: "k".into(), value: "v".into(), windows }).await.expect("a change");
+    cache.get("k".into(), Some(loader), None).await.expect("stale, and a refresh behind it");
+    drop(cache);
+    assert_eq!(load_ended.recv().await, Some(()), "the refresh went on to its end");
+}
+
+#[test]
+fn when_the_policy_breaks_the_next_call_meets_an_empty_machine_with_new_numbers() {
+    let engine = PolicyEngine::new(Policy::default(), 1).expect("a component");
+    let now = Instant::ZERO;
+    let launch = |engine: &PolicyEngine| {
+        let lookup = engine.lookup(&"k".into(), Call::default(), now).expect("an answer");
+        assert!(matches!(lookup.answer, Answer::Pending { .. }));
+        lookup.launch.expect("a flight")
+    };
+    let Launch { flight: before, .. } = launch(&engine);
+    let mut number = 0;
+    let broken = loop {
+        number += 1;
+        if let Err(broken) = engine.command(megabyte(number), now) {
+            break broken;
+        }
+    };
+    assert!(broken.0.contains("unreachable") && !broken.0.contains('\n'), "{broken}");
+    let late = engine.resume(before, Event::Slept, now).expect("an answer");
+    assert_eq!(late, Step::Done { next: None }, "nobody knows that flight any more");
+    assert_eq!(launch(&engine).flight, FlightId(1 << 40));
+}

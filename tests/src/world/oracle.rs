@@ -1,0 +1,246 @@
+//! What must hold, whatever happens: the laws of DESIGN section 4, each named where it is checked.
+
+use std::time::Duration;
+
+use tideover_core::breaker::{LEASE_GRACE, State};
+use tideover_core::{
+    Class, Command, Failure, FlightId, Instant, Outcome, Refusal, Served, Source, Stale, Step, Tier, Zone,
+};
+
+use super::{Broken, Caller, Flying, Key, Origin, Reply, Value, World};
+
+/// No flight of these policies takes more steps than this.
+const STEPS_MAX: u32 = 40;
+
+fn law(holds: bool, broken: impl FnOnce() -> String) -> Result<(), Broken> {
+    if holds { Ok(()) } else { Err(broken()) }
+}
+
+/// The key that a step is about.
+pub(super) fn key_of(step: &Step<Key, Value>) -> Option<Key> {
+    match step {
+        Step::ReadStore { key, .. }
+        | Step::Load { key, .. }
+        | Step::WriteStore { key, .. }
+        | Step::RemoveStore { key, .. } => Some(*key),
+        _ => None,
+    }
+}
+
+fn touches_primary(step: &Step<Key, Value>) -> bool {
+    matches!(
+        step,
+        Step::ReadStore { tier: Tier::Primary, .. }
+            | Step::WriteStore { tier: Tier::Primary, .. }
+            | Step::RemoveStore { tier: Tier::Primary, .. }
+            | Step::ClearStore { tier: Tier::Primary, .. }
+    )
+}
+
+impl World {
+    /// What a caller gets is for it, recent enough, honest about its age, and inside its windows.
+    pub(super) fn check_answer(&mut self, caller: &Caller, outcome: &Outcome<Value>) -> Result<(), Broken> {
+        self.answered += 1;
+        let (Outcome::Served(served) | Outcome::Private(served)) = outcome else {
+            return law(caller.key.is_some() || matches!(outcome, Outcome::Settled(_) | Outcome::Failed(_)), || {
+                format!("a change was answered with {outcome:?}")
+            });
+        };
+        let value = self.values[served.value as usize];
+        law(caller.key == Some(value.key), || format!("{:?} got the value of {}", caller.key, value.key))?;
+        law(value.version >= caller.floor, || {
+            format!("laws 4 and 9: version {} was served, {} was put or removed", value.version, caller.floor - 1)
+        })?;
+        law(served.age == self.now - value.born_at, || {
+            format!("B1: an age of {:?} is said to be {:?}", self.now - value.born_at, served.age)
+        })?;
+        self.check_windows(&value, served)
+    }
+
+    fn check_windows(&self, value: &Origin, served: &Served<Value>) -> Result<(), Broken> {
+        let zone = value.windows.zone(served.age);
+        let honest = match served.stale {
+            // What was just loaded goes to those who wait for it, whatever its windows.
+            None => zone == Zone::Fresh || served.source == Source::Load,
+            Some(Stale::WhileRevalidate) => zone == Zone::StaleWhileRevalidate,
+            Some(Stale::IfError) => matches!(zone, Zone::StaleWhileRevalidate | Zone::StaleIfError),
+        };
+        law(honest, || format!("law 7: {zone:?} was served as {:?}", served.stale))
+    }
+
+    /// A flight lands once; an answer of the origin is passed on, and so is a loaded value, whatever the stores do.
+    pub(super) fn check_landing(&mut self, flight: FlightId, outcome: &Outcome<Value>) -> Result<(), Broken> {
+        let Some(flying) = self.flying.get_mut(&flight) else { return Ok(()) };
+        law(!flying.landed, || format!("law 2: {flight:?} lands twice"))?;
+        flying.landed = true;
+        match flying.load {
+            Some(Err(Class::Answer)) => law(matches!(outcome, Outcome::Failed(Failure::Load(Class::Answer))), || {
+                format!("law 7: an answer is masked by {outcome:?}")
+            }),
+            Some(Ok(value)) => {
+                let served = matches!(outcome, Outcome::Served(s) | Outcome::Private(s) if s.value == value);
+                law(served, || format!("law 8: a loaded value is answered with {outcome:?}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A step may be taken: the flight has not taken too many, it leaves nobody behind, nobody else loads the key, and
+    /// the circuits let it pass.
+    pub(super) fn check_step(&mut self, flight: FlightId, step: &Step<Key, Value>) -> Result<(), Broken> {
+        let Some(flying) = self.flying.get(&flight) else { return Ok(()) };
+        law(flying.steps < STEPS_MAX, || format!("law 1: {flight:?} takes more than {STEPS_MAX} steps"))?;
+        let left = |caller: &Caller| caller.flight == flight;
+        law(!matches!(step, Step::Done { .. }) || !self.callers.iter().any(left), || {
+            format!("law 2: {flight:?} is done, and somebody waits for it")
+        })?;
+        if let Step::Load { key, .. } = step {
+            self.check_single_flight(flight, flying, *key)?;
+        }
+        self.check_probes(flight, step)
+    }
+
+    fn check_single_flight(&self, flight: FlightId, flying: &Flying, key: Key) -> Result<(), Broken> {
+        let limit = self.cache.policy().leader_age_max;
+        let rival = |(other, rival): &(&FlightId, &Flying)| {
+            // Launched without a change in between, and without the one being too old for the other.
+            let between = flying.launched_at.max(rival.launched_at) - flying.launched_at.min(rival.launched_at);
+            **other != flight
+                && matches!(rival.step, Step::Load { key: loaded, .. } if loaded == key)
+                && !(rival.alone || flying.alone)
+                && rival.fences == flying.fences
+                && between < limit
+        };
+        let found = self.flying.iter().find(rival);
+        law(found.is_none(), || format!("law 2: two load key {key} at once, {flight:?} and {:?}", found.map(|it| it.0)))
+    }
+
+    /// While open nothing passes; in half-open as many as there are probes, until their leases end.
+    fn check_probes(&mut self, flight: FlightId, step: &Step<Key, Value>) -> Result<(), Broken> {
+        let state = self.cache.health().store_breaker;
+        let probe = state == State::HalfOpen && touches_primary(step);
+        if touches_primary(step) {
+            law(!matches!(state, State::Open { .. }), || format!("law 5: {flight:?} passes an open circuit"))?;
+        }
+        if state != State::HalfOpen {
+            self.flying.values_mut().for_each(|flying| flying.probe = false);
+        }
+        if let Some(flying) = self.flying.get_mut(&flight) {
+            flying.probe = probe;
+        }
+        let now = self.now;
+        let out = |flying: &&Flying| {
+            flying.probe && deadline(&flying.step).is_none_or(|deadline| now < deadline + LEASE_GRACE)
+        };
+        let others = self.flying.iter().filter(|(other, _)| **other != flight).map(|(_, flying)| flying);
+        let probes = others.filter(out).count() + usize::from(probe);
+        law(!probe || probes <= self.cache.policy().store_breaker_probes as usize, || {
+            format!("law 5: {probes} probes are out")
+        })
+    }
+
+    /// The limits hold, and every failure was counted although something may have stood in for it.
+    pub(super) fn check_machine(&self) -> Result<(), Broken> {
+        let (stats, policy) = (self.cache.health().stats, self.cache.policy());
+        law(stats.flights <= u64::from(policy.flights_max), || format!("law 10: {} flights", stats.flights))?;
+        law(stats.owed <= u64::from(policy.journal_max), || format!("law 10: {} owed", stats.owed))?;
+        let entries = self.cache.memory_stats().entries;
+        law(entries <= u64::from(policy.entries_max), || format!("law 10: {entries} entries"))?;
+        law(stats.store_failures == self.store_failures && stats.load_failures == self.load_failures, || {
+            format!("law 6: {} and {} failures are counted", stats.store_failures, stats.load_failures)
+        })?;
+        law(stats.corrupt == self.corrupt, || format!("law 11: {} corrupt reads are counted", stats.corrupt))
+    }
+
+    pub(super) fn check_refusal(&self, refusal: Refusal) -> Result<(), Broken> {
+        let policy = self.cache.policy();
+        let due = match refusal {
+            Refusal::TooManyFlights { .. } => self.cache.health().stats.flights >= u64::from(policy.flights_max),
+            Refusal::TooManyWaiters { max } => max == policy.waiters_max as usize,
+            Refusal::KeyTooLong { .. } | Refusal::ValueTooLarge { .. } | Refusal::Reentrant => false,
+        };
+        law(due, || format!("law 10: {refusal:?} without reason"))
+    }
+
+    /// Nothing is under way, nobody waits, and whatever happened the next one is let through to store and origin.
+    ///
+    /// # Errors
+    ///
+    /// The law that is broken.
+    pub fn check_rest(&self) -> Result<(), Broken> {
+        let flights = self.cache.health().stats.flights;
+        law(flights == 0 && self.flying.is_empty(), || format!("law 2: {flights} flights are left"))?;
+        law(self.callers.is_empty(), || format!("law 2: {} callers are left", self.callers.len()))?;
+        let mut later = self.clone();
+        later.heal()?;
+        let health = later.cache.health();
+        law(health.stats.owed == 0 && !health.owes_clear, || format!("law 9: still owed: {health:?}"))?;
+        let closed = health.store_breaker == State::Closed;
+        law(!later.cache.policy().store || closed, || format!("law 5: {:?}", health.store_breaker))?;
+        later.check_trust()
+    }
+
+    /// Everything works again: time passes and debts are paid.
+    fn heal(&mut self) -> Result<(), Broken> {
+        const NEW: Key = 250;
+        for probe in 0..4 {
+            self.now = self.now + Duration::from_secs(61);
+            self.maintain()?;
+            self.drain()?;
+            let loads = self.cache.health().stats.loads;
+            self.lookup(NEW + probe, false)?;
+            let asked = self.flying.values().any(|flying| touches_primary(&flying.step));
+            self.drain()?;
+            law(probe == 0 || asked || !self.cache.policy().store, || "law 5: the store is not asked".to_owned())?;
+            law(self.cache.health().stats.loads > loads, || "law 5: the origin is not asked".to_owned())?;
+        }
+        Ok(())
+    }
+
+    /// What the stores would give now, memory aside, is not older than the newest change of each key.
+    ///
+    /// # Errors
+    ///
+    /// The law that is broken.
+    pub fn check_trust(&self) -> Result<(), Broken> {
+        for key in self.floors.keys() {
+            for with_store in [true, false] {
+                let mut probe = self.clone();
+                probe.forget();
+                let before = probe.flying.clone();
+                probe.lookup(*key, true)?;
+                let new: Vec<FlightId> = probe.flying().into_iter().filter(|id| !before.contains_key(id)).collect();
+                for flight in new {
+                    probe.read_through(flight, with_store)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Pushes everything out of memory, with puts of other keys.
+    fn forget(&mut self) {
+        for key in (100..).take(self.cache.policy().entries_max as usize) {
+            let value = self.value(Origin { key, version: 0, born_at: self.now, windows: self.windows });
+            let _not_flown = self.cache.command(Command::Put { key, value, windows: None }, self.now);
+        }
+    }
+
+    fn read_through(&mut self, flight: FlightId, with_store: bool) -> Result<(), Broken> {
+        while let Some(flying) = self.flying.get(&flight) {
+            let away = touches_primary(&flying.step) && !with_store;
+            self.answer(flight, if away { Reply::Rejects } else { Reply::Well })?;
+        }
+        Ok(())
+    }
+}
+
+fn deadline(step: &Step<Key, Value>) -> Option<Instant> {
+    match step {
+        Step::ReadStore { deadline, .. }
+        | Step::WriteStore { deadline, .. }
+        | Step::RemoveStore { deadline, .. }
+        | Step::ClearStore { deadline, .. } => Some(*deadline),
+        _ => None,
+    }
+}

@@ -1,0 +1,234 @@
+//! Every history of a few small situations, none left out: each step answered in every way, in every order.
+//!
+//! The world and its oracle are those of [`tideover_tests::world`]. Each test states what it enumerates and asserts how
+//! much that was, so that a change which silently cuts the enumeration short fails.
+
+use std::time::Duration;
+
+use tideover_core::{FlightId, Policy, Step, Tier};
+use tideover_tests::world::{Broken, Key, Reply, World};
+
+const KEY: Key = 1;
+
+/// What callers do, in this order, at every possible moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Act {
+    Lookup,
+    Get,
+    Put,
+    Remove,
+    Clear,
+}
+
+/// How often what nobody wishes for may happen in one history.
+#[derive(Debug, Clone, Copy, Default)]
+struct Budget {
+    /// Answers that are no success.
+    failures: u8,
+    /// Flights given up.
+    abandoned: u8,
+    /// Times that two seconds pass.
+    waits: u8,
+    /// Regular visits of the driver.
+    visits: u8,
+    /// Callers that go away.
+    leaves: u8,
+    /// Restarts of the shared store, which lose everything in it.
+    restarts: u8,
+}
+
+struct Exploration {
+    /// The answers that are no success, as far as this exploration is about them.
+    failures: &'static [Reply],
+    /// Landings and the fallback answer at once and well; halves the length of a history.
+    quick: bool,
+    histories: u64,
+    states: u64,
+    trace: Vec<String>,
+}
+
+impl Exploration {
+    fn new(failures: &'static [Reply]) -> Self {
+        Self { failures, quick: false, histories: 0, states: 0, trace: Vec::new() }
+    }
+
+    fn quick(self) -> Self {
+        Self { quick: true, ..self }
+    }
+
+    fn run(mut self, world: &World, script: &[Act], budget: Budget) -> Self {
+        self.explore(world, script, budget);
+        println!("{script:?} {budget:?}: {} histories, {} states", self.histories, self.states);
+        self
+    }
+
+    fn explore(&mut self, world: &World, script: &[Act], budget: Budget) {
+        self.states += 1;
+        let flying = world.flying();
+        if let Some(flight) = flying.iter().copied().find(|flight| self.quick && answers_at_once(world, *flight)) {
+            return self.branch(world, script, budget, "", |world| world.answer(flight, Reply::Well));
+        }
+        self.hold(world.check_trust());
+        if flying.is_empty() && script.is_empty() {
+            self.histories += 1;
+            return self.hold(world.check_rest());
+        }
+        if let [act, rest @ ..] = script {
+            self.branch(world, rest, budget, act, |world| perform(world, *act));
+        }
+        for flight in flying {
+            for reply in world.replies(flight) {
+                if let Some(left) = self.afford(reply, budget) {
+                    self.branch(world, script, left, (flight, reply), |world| world.answer(flight, reply));
+                }
+            }
+        }
+        self.surprises(world, script, budget);
+    }
+
+    /// What happens by itself.
+    fn surprises(&mut self, world: &World, script: &[Act], budget: Budget) {
+        if let Some(waits) = budget.waits.checked_sub(1) {
+            let left = Budget { waits, ..budget };
+            self.branch(world, script, left, "two seconds", |world| {
+                world.wait(Duration::from_secs(2));
+                world.expire()
+            });
+        }
+        if let Some(visits) = budget.visits.checked_sub(1) {
+            self.branch(world, script, Budget { visits, ..budget }, "visit", World::maintain);
+        }
+        if let Some(restarts) = budget.restarts.checked_sub(1) {
+            self.branch(world, script, Budget { restarts, ..budget }, "restart", |world| {
+                world.lose_store();
+                Ok(())
+            });
+        }
+        for place in 0..world.callers() {
+            if let Some(leaves) = budget.leaves.checked_sub(1) {
+                let left = Budget { leaves, ..budget };
+                self.branch(world, script, left, ("leave", place), |world| world.leave(place));
+            }
+        }
+    }
+
+    fn afford(&self, reply: Reply, budget: Budget) -> Option<Budget> {
+        match reply {
+            Reply::Well | Reply::AsItBegan | Reply::Applies => Some(budget),
+            Reply::Abandoned => budget.abandoned.checked_sub(1).map(|abandoned| Budget { abandoned, ..budget }),
+            reply if self.failures.contains(&reply) => {
+                budget.failures.checked_sub(1).map(|failures| Budget { failures, ..budget })
+            }
+            _ => None,
+        }
+    }
+
+    fn branch(
+        &mut self,
+        world: &World,
+        script: &[Act],
+        budget: Budget,
+        what: impl std::fmt::Debug,
+        happens: impl FnOnce(&mut World) -> Result<(), Broken>,
+    ) {
+        let mut next = world.clone();
+        self.trace.push(format!("{what:?}"));
+        let result = happens(&mut next);
+        self.hold(result);
+        self.explore(&next, script, budget);
+        self.trace.pop();
+    }
+
+    fn hold(&self, result: Result<(), Broken>) {
+        if let Err(broken) = result {
+            panic!("{broken}\nafter:\n  {}", self.trace.join("\n  "));
+        }
+    }
+}
+
+fn answers_at_once(world: &World, flight: FlightId) -> bool {
+    matches!(
+        world.step(flight),
+        Some(
+            Step::Land { .. }
+                | Step::ReadStore { tier: Tier::Fallback, .. }
+                | Step::WriteStore { tier: Tier::Fallback, .. }
+                | Step::RemoveStore { tier: Tier::Fallback, .. }
+                | Step::ClearStore { tier: Tier::Fallback, .. }
+        )
+    )
+}
+
+fn perform(world: &mut World, act: Act) -> Result<(), Broken> {
+    match act {
+        Act::Lookup => world.lookup(KEY, false),
+        Act::Get => world.lookup(KEY, true),
+        Act::Put => world.put(KEY),
+        Act::Remove => world.remove(KEY),
+        Act::Clear => world.clear(),
+    }
+}
+
+/// One entry of memory, so that the oracle can push it out; one attempt at the store; circuits that open at once.
+fn policy(changes: &[(&str, &str)]) -> Policy {
+    let mut policy = Policy::default();
+    let usual = [
+        ("store", "true"),
+        ("entries_max", "1"),
+        ("ttl", "10s"),
+        ("stale_if_error", "1h"),
+        ("store_attempts", "1"),
+        ("store_breaker_failures", "1"),
+        ("wait_jitter", "0"),
+        ("retry_jitter", "none"),
+    ];
+    for (option, text) in usual.iter().chain(changes) {
+        policy.set(option, text).expect("an option");
+    }
+    policy
+}
+
+fn world(changes: &[(&str, &str)]) -> World {
+    World::new(policy(changes), 7).expect("a policy that can be")
+}
+
+/// As [`world`], with a fresh value of another process in both stores.
+fn stocked(changes: &[(&str, &str)]) -> World {
+    let mut world = world(changes);
+    world.stock(KEY, Duration::from_secs(1));
+    world
+}
+
+const FAILS: &[Reply] = &[Reply::Fails];
+
+#[test]
+fn what_was_read_or_loaded_before_a_removal_is_not_served_after_it() {
+    let budget = Budget { failures: 1, ..Budget::default() };
+    for script in [[Act::Lookup, Act::Remove, Act::Lookup], [Act::Lookup, Act::Put, Act::Lookup]] {
+        let seen = Exploration::new(FAILS).run(&stocked(&[("fallback", "false")]), &script, budget);
+        assert!(seen.histories > 1, "{}", seen.histories);
+        let seen = Exploration::new(FAILS).quick().run(&stocked(&[]), &script, budget);
+        assert!(seen.histories > 1, "{}", seen.histories);
+    }
+}
+
+#[test]
+fn puts() {
+    let budget = Budget { failures: 2, visits: 1, waits: 1, restarts: 1, ..Budget::default() };
+    let seen = Exploration::new(FAILS).quick().run(&stocked(&[]), &[Act::Put, Act::Put], budget);
+    assert!(seen.histories > 1, "{}", seen.histories);
+    let budget = Budget { failures: 1, abandoned: 1, visits: 1, waits: 1, ..Budget::default() };
+    let seen = Exploration::new(FAILS).run(&stocked(&[]), &[Act::Put, Act::Put], budget);
+    assert!(seen.histories > 1, "{}", seen.histories);
+}
+
+#[test]
+fn clears() {
+    let budget = Budget { failures: 1, visits: 1, waits: 1, abandoned: 0, ..Budget::default() };
+    for script in [&[Act::Put, Act::Clear, Act::Put][..], &[Act::Put, Act::Put, Act::Clear], &[Act::Lookup, Act::Clear, Act::Lookup]] {
+    let seen = Exploration::new(FAILS).quick().run(&stocked(&[]), script, budget);
+    assert!(seen.histories > 1, "{}", seen.histories);
+    let seen = Exploration::new(FAILS).run(&stocked(&[]), script, Budget{waits: 0, visits: 0, ..budget});
+    assert!(seen.histories > 1, "{}", seen.histories);
+    }
+}

@@ -1,0 +1,133 @@
+//! House rules as tests.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tideover_core::policy::OptionDoc;
+use tideover_core::{Policy, cache, memory};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Every Rust source of the workspace, as a path from its root.
+fn sources() -> Vec<String> {
+    let mut found = Vec::new();
+    for folder in ["core", "wasm-guest", "host", "tests", "benches"] {
+        collect(&root().join(folder), folder, &mut found);
+    }
+    found
+}
+
+fn collect(folder: &Path, name: &str, found: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let name = format!("{name}/{}", entry.file_name().to_string_lossy());
+        if entry.file_type().expect("its type").is_dir() {
+            collect(&entry.path(), &name, found);
+        } else if name.ends_with(".rs") {
+            found.push(name);
+        }
+    }
+}
+
+/// Compares a generated document with the file; `UPDATE_DOCS=1` writes it instead.
+fn generated(path: &str, text: &str) {
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(root().join(path), text).expect("the document is written");
+    }
+    assert!(read(path) == text, "{path} is not what the code says; run UPDATE_DOCS=1 cargo test -p tideover-tests");
+}
+
+#[test]
+fn the_table_of_options_is_the_codes() {
+    let mut text = String::from(
+        "# Options\n\nMade from the code by `UPDATE_DOCS=1 cargo test -p tideover-tests --test tidy`. Each is a field of \
+         `Policy`, a name for\n`Builder::set`, an argument of `serve --set`, a key of `[policy]` in a configuration file, \
+         and a `setting` of the components.\nDurations are written as `250ms`, `60s` or `1h30m`.\n\n\
+         | option | default | meaning |\n|---|---|---|\n",
+    );
+    for option in Policy::OPTIONS {
+        let OptionDoc { name, doc, .. } = option;
+        text += &format!("| `{name}` | {} | {} |\n", option.default_text(), doc.trim());
+    }
+    text += "\n# Counts\n\nMetrics carry them as `tideover_NAME`, with `_total` where they only grow.\n\n\
+             | count | meaning |\n|---|---|\n";
+    for (name, doc) in cache::Stats::NAMES.iter().chain(memory::MemoryStats::NAMES) {
+        text += &format!("| `{name}` | {} |\n", doc.trim());
+    }
+    generated("docs/options.md", &text);
+}
+
+/// time, entropy, failure ← policy ← entry, memory, backoff, breaker ← step, flight, journal, envelope ← cache.
+/// The policy names the shapes of the machines it configures, so those stand below it.
+#[test]
+fn the_core_imports_in_one_direction() {
+    const LAYERS: [&[&str]; 5] = [
+        &["time", "entropy", "failure", "counts"],
+        &["entry", "backoff", "breaker"],
+        &["memory", "policy", "step", "envelope"],
+        &["flight", "journal"],
+        &["cache"],
+    ];
+    let layer = |name: &str| LAYERS.iter().position(|layer| layer.contains(&name));
+    for path in sources().iter().filter(|path| path.starts_with("core/src/") && !path.ends_with("lib.rs")) {
+        let room = path.trim_start_matches("core/src/").split(['/', '.']).next().unwrap_or_default();
+        let own = layer(room).unwrap_or_else(|| panic!("{path} is in no layer"));
+        for line in read(path).lines().filter_map(|line| line.strip_prefix("use crate::")) {
+            let used = line.split([':', ';']).next().unwrap_or_default();
+            let used_layer = layer(used).unwrap_or_else(|| panic!("{path} uses {used}, which is in no layer"));
+            assert!(used_layer <= own && (used_layer < own || used != room), "{path} must not use {used}");
+        }
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    for path in sources() {
+        assert!(read(&path).starts_with("//! "), "{path} has no documentation line");
+    }
+}
+
+#[test]
+fn files_are_one_room_each() {
+    for path in sources() {
+        let lines = read(&path).lines().count();
+        assert!(lines <= 700, "{path} has {lines} lines: is it still one room?");
+    }
+}
+
+/// Each row of the table of laws names tests that exist.
+#[test]
+fn each_law_is_guarded_by_tests_that_exist() {
+    let architecture = read("ARCHITECTURE.md");
+    let all: String = sources().iter().map(|path| read(path)).collect();
+    let scenarios: Vec<String> = fs::read_dir(root().join("tests/scenarios"))
+        .expect("the scenarios")
+        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .collect();
+    let laws: Vec<&str> = architecture.lines().filter(|line| line.starts_with("| ") && law_number(line).is_some()).collect();
+    assert_eq!(laws.len(), 12, "there are twelve laws");
+    for law in laws {
+        let guards: Vec<&str> = law.rsplit('|').nth(1).unwrap_or_default().split('`').skip(1).step_by(2).collect();
+        assert!(!guards.is_empty(), "no test guards: {law}");
+        for guard in guards {
+            let exists = all.contains(&format!("fn {guard}(")) || scenarios.iter().any(|name| name == guard);
+            assert!(exists, "there is no test {guard}, named in: {law}");
+        }
+    }
+}
+
+fn law_number(line: &str) -> Option<u32> {
+    line.split('|').nth(1)?.trim().parse().ok()
+}
+
+#[test]
+fn the_core_has_no_unsafe_code_and_no_standard_library() {
+    let core = read("core/src/lib.rs");
+    assert!(core.contains("#![forbid(unsafe_code)]") && core.contains("#![no_std]"));
+}
