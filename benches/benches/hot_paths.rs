@@ -52,9 +52,12 @@ fn hot_get_number(calls: u64) {
         calls,
         vec![
             ("quick_cache", Box::new(|n| (0..n).for_each(|i| drop(black_box(quick.get(&(i % ENTRIES))))))),
-            ("tideover memory, TTL on", Box::new(|n| {
-                (0..n).for_each(|i| drop(black_box(memory.fresh(&(i % ENTRIES), Instant::ZERO))));
-            })),
+            (
+                "tideover memory, TTL on",
+                Box::new(|n| {
+                    (0..n).for_each(|i| drop(black_box(memory.fresh(&(i % ENTRIES), Instant::ZERO))));
+                }),
+            ),
             ("moka", Box::new(|n| (0..n).for_each(|i| drop(black_box(moka.get(&(i % ENTRIES))))))),
         ],
     );
@@ -76,9 +79,12 @@ fn hot_get_text(calls: u64) {
         calls,
         vec![
             ("quick_cache", Box::new(|n| (0..n).for_each(|i| drop(black_box(quick.get(key(i))))))),
-            ("tideover memory, TTL on", Box::new(|n| {
-                (0..n).for_each(|i| drop(black_box(memory.fresh(key(i), Instant::ZERO))));
-            })),
+            (
+                "tideover memory, TTL on",
+                Box::new(|n| {
+                    (0..n).for_each(|i| drop(black_box(memory.fresh(key(i), Instant::ZERO))));
+                }),
+            ),
             ("moka", Box::new(|n| (0..n).for_each(|i| drop(black_box(moka.get(key(i))))))),
         ],
     );
@@ -93,9 +99,12 @@ fn insert_and_evict(calls: u64) {
         calls,
         vec![
             ("quick_cache", Box::new(|n| (0..n).for_each(|i| quick.insert(i, shared.clone())))),
-            ("tideover memory, TTL on", Box::new(|n| {
-                (0..n).for_each(|i| memory.insert(i, entry(shared.clone()), Instant::ZERO));
-            })),
+            (
+                "tideover memory, TTL on",
+                Box::new(|n| {
+                    (0..n).for_each(|i| memory.insert(i, entry(shared.clone()), Instant::ZERO));
+                }),
+            ),
         ],
     );
 }
@@ -113,13 +122,16 @@ fn breaker(calls: u64) {
         calls,
         vec![
             ("bare call", Box::new(|n| (0..n).for_each(|i| sum = black_box(sum.wrapping_add(i))))),
-            ("closed, success", Box::new(|n| {
-                (0..n).for_each(|_| {
-                    if let Ok(permit) = closed.try_acquire(now, now) {
-                        closed.report(black_box(permit), Verdict::Success, now);
-                    }
-                });
-            })),
+            (
+                "closed, success",
+                Box::new(|n| {
+                    (0..n).for_each(|_| {
+                        if let Ok(permit) = closed.try_acquire(now, now) {
+                            closed.report(black_box(permit), Verdict::Success, now);
+                        }
+                    });
+                }),
+            ),
             ("open, refusal", Box::new(|n| (0..n).for_each(|_| _ = black_box(open.try_acquire(now, now))))),
         ],
     );
@@ -127,7 +139,9 @@ fn breaker(calls: u64) {
 
 /// The whole of `get_or_load` on a hit, flights, breakers and stale rules configured.
 fn whole_hit(calls: u64) {
-    let Ok(runtime) = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() else { return };
+    let Ok(runtime) = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() else {
+        return;
+    };
     runtime.block_on(async {
         let Ok(cache) = tideover::Cache::builder().stale_if_error(Duration::from_secs(60)).build() else { return };
         let keys: Vec<String> = (0..ENTRIES).map(text).collect();
@@ -145,22 +159,28 @@ fn whole_hit(calls: u64) {
                 "get_or_load, hit",
                 calls,
                 vec![
-                    ("quick_cache", Box::new(|n| {
-                        handle.block_on(async {
-                            for i in 0..n {
-                                let load = std::future::ready(Ok::<_, ()>(value()));
-                                drop(black_box(quick.get_or_insert_async(hit(i), load).await));
-                            }
-                        });
-                    })),
-                    ("tideover, all on", Box::new(|n| {
-                        handle.block_on(async {
-                            for i in 0..n {
-                                let load = |_| async { Ok(tideover::Loaded::new("not asked")) };
-                                drop(black_box(cache.get_or_load(hit(i), load).await));
-                            }
-                        });
-                    })),
+                    (
+                        "quick_cache",
+                        Box::new(|n| {
+                            handle.block_on(async {
+                                for i in 0..n {
+                                    let load = std::future::ready(Ok::<_, ()>(value()));
+                                    drop(black_box(quick.get_or_insert_async(hit(i), load).await));
+                                }
+                            });
+                        }),
+                    ),
+                    (
+                        "tideover, all on",
+                        Box::new(|n| {
+                            handle.block_on(async {
+                                for i in 0..n {
+                                    let load = |_| async { Ok(tideover::Loaded::new("not asked")) };
+                                    drop(black_box(cache.get_or_load(hit(i), load).await));
+                                }
+                            });
+                        }),
+                    ),
                 ],
             );
         });

@@ -36,12 +36,7 @@ pub struct Backoff {
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self {
-            base: Duration::from_millis(100),
-            factor: 2,
-            cap: Duration::from_secs(10),
-            jitter: Jitter::Full,
-        }
+        Self { base: Duration::from_millis(100), factor: 2, cap: Duration::from_secs(10), jitter: Jitter::Full }
     }
 }
 
@@ -103,7 +98,9 @@ mod tests {
         let steps = waits(Jitter::None, 0);
         for seed in 0..200 {
             assert!(waits(Jitter::Full, seed).iter().zip(&steps).all(|(wait, step)| wait <= step));
-            assert!(waits(Jitter::Equal, seed).iter().zip(&steps).all(|(wait, step)| *step / 2 <= *wait && wait <= step));
+            assert!(
+                waits(Jitter::Equal, seed).iter().zip(&steps).all(|(wait, step)| *step / 2 <= *wait && wait <= step)
+            );
             let mut previous = Duration::from_millis(100);
             for wait in waits(Jitter::Decorrelated, seed) {
                 assert!(wait >= Duration::from_millis(100) && wait <= (previous * 2).min(Duration::from_secs(10)));
@@ -120,7 +117,8 @@ mod tests {
 
     #[test]
     fn absurd_shapes_saturate() {
-        let backoff = Backoff { base: Duration::MAX, factor: u32::MAX, cap: Duration::MAX, jitter: Jitter::Decorrelated };
+        let backoff =
+            Backoff { base: Duration::MAX, factor: u32::MAX, cap: Duration::MAX, jitter: Jitter::Decorrelated };
         assert_eq!(backoff.schedule(1).take(100).count(), 100);
     }
 }

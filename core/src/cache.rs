@@ -395,13 +395,7 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
         }
     }
 
-    fn join_or_lead(
-        &mut self,
-        shards: &mut impl Shards<K, V>,
-        key: &K,
-        call: Call<'_>,
-        now: Instant,
-    ) -> Lookup<K, V> {
+    fn join_or_lead(&mut self, shards: &mut impl Shards<K, V>, key: &K, call: Call<'_>, now: Instant) -> Lookup<K, V> {
         if !call.read_only && call.within.iter().any(|&flight| self.is_loading(flight, key)) {
             return self.refuse(Refusal::Reentrant);
         }

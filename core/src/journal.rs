@@ -76,14 +76,7 @@ pub(crate) struct Journal<K, V> {
 
 impl<K: Clone + Hash + Eq, V> Journal<K, V> {
     pub(crate) fn new(max: usize) -> Self {
-        Self {
-            changes: HashMap::new(),
-            order: BTreeMap::new(),
-            next: 0,
-            max,
-            doubts: Doubts::default(),
-            overflows: 0,
-        }
+        Self { changes: HashMap::new(), order: BTreeMap::new(), next: 0, max, doubts: Doubts::default(), overflows: 0 }
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -87,9 +87,12 @@ pub mod policy;
 pub mod step;
 pub mod time;
 
+pub use crate::cache::{Cache, Machine, Shards};
 pub use crate::entry::{Entry, Windows, Zone};
 pub use crate::failure::{Class, Failure, LoadFailure, Refusal, StoreFailure};
 pub use crate::policy::{Policy, PolicyError};
+pub use crate::step::{
+    Answer, Call, Command, Event, FlightId, Launch, Left, Loaded, Lookup, Outcome, Served, Settled, Sharing, Source,
+    Stale, Step, Tier,
+};
 pub use crate::time::{Clock, Instant, WallTime};
-pub use crate::cache::{Cache, Machine, Shards};
-pub use crate::step::{Answer, Call, Command, Event, FlightId, Launch, Left, Loaded, Lookup, Outcome, Served, Settled, Sharing, Source, Stale, Step, Tier};

@@ -9,10 +9,10 @@ use bytes::Bytes;
 use tideover_core::{Clock, Command, Failure, Outcome, Policy, Served, Settled, Source, Stale, Windows};
 
 use crate::clock::HostClock;
-use crate::driver::Driver;
-use crate::engine::{Key, NativeEngine, Report};
 #[cfg(feature = "component")]
 use crate::component::{Embedding, PolicyEngine};
+use crate::driver::Driver;
+use crate::engine::{Key, NativeEngine, Report};
 use crate::error::Error;
 use crate::loader::{LoadContext, LoadError, Loaded, Loader, boxed};
 use crate::outside::Stores;
@@ -427,10 +427,8 @@ impl Builder {
         self.policy.validate()?;
         let store = self.store.clone();
         let seed = self.seed.unwrap_or_else(random_seed);
-        let stores = Stores {
-            primary: self.store,
-            fallback: Arc::new(MemoryStore::new(self.policy.entries_max as usize)),
-        };
+        let stores =
+            Stores { primary: self.store, fallback: Arc::new(MemoryStore::new(self.policy.entries_max as usize)) };
         let backend = backend(self.engine, &self.policy, seed, stores)?;
         let cache = Cache { backend, policy: Arc::new(self.policy), store };
         watch::spawn(&cache);

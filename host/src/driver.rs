@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tideover_core::{
-    Answer, Call, Class, Clock, Command, Entry, Event, FlightId, Instant, Launch, LoadFailure, Left, Lookup, Outcome,
+    Answer, Call, Class, Clock, Command, Entry, Event, FlightId, Instant, Launch, Left, LoadFailure, Lookup, Outcome,
     Served, Step, StoreFailure, Tier, envelope,
 };
 use tokio::sync::watch;
@@ -250,13 +250,7 @@ impl Driver {
         opened(&bytes, &self.clock).map(Some)
     }
 
-    async fn write(
-        &self,
-        tier: Tier,
-        key: &str,
-        entry: Entry<Bytes>,
-        deadline: Instant,
-    ) -> Result<(), StoreFailure> {
+    async fn write(&self, tier: Tier, key: &str, entry: Entry<Bytes>, deadline: Instant) -> Result<(), StoreFailure> {
         let bytes = envelope::encode(&entry, self.clock.wall());
         self.stores.write(tier, key, bytes.into(), entry.remaining(), self.clock.at(deadline)).await
     }

@@ -40,12 +40,7 @@ pub struct LoadContext {
 }
 
 impl LoadContext {
-    pub(crate) fn new(
-        key: Key,
-        attempt: u32,
-        deadline: tokio::time::Instant,
-        previous: Option<Entry<Bytes>>,
-    ) -> Self {
+    pub(crate) fn new(key: Key, attempt: u32, deadline: tokio::time::Instant, previous: Option<Entry<Bytes>>) -> Self {
         Self { key, attempt, deadline, previous }
     }
 }
@@ -159,12 +154,15 @@ impl LoadError {
 
     /// The error of a load about which only its class is known.
     pub(crate) fn of_class(class: Class) -> Self {
-        Self::new(class, match class {
-            Class::Unavailable => "the origin is unavailable",
-            Class::TimedOut => "the load did not end by its deadline",
-            Class::Answer => "the origin answered with an error",
-            Class::Panicked => "the loader panicked",
-        })
+        Self::new(
+            class,
+            match class {
+                Class::Unavailable => "the origin is unavailable",
+                Class::TimedOut => "the load did not end by its deadline",
+                Class::Answer => "the origin answered with an error",
+                Class::Panicked => "the loader panicked",
+            },
+        )
     }
 
     fn new(class: Class, message: impl Into<Cow<'static, str>>) -> Self {

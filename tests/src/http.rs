@@ -116,11 +116,8 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
 }
 
 async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    let got = Got {
-        method: request.method().clone(),
-        target: request.uri().to_string(),
-        headers: request.headers().clone(),
-    };
+    let got =
+        Got { method: request.method().clone(), target: request.uri().to_string(), headers: request.headers().clone() };
     let number = {
         let mut all = lock(&state.got);
         all.push(got.clone());

@@ -4,3 +4,8 @@ pub mod http;
 pub mod redis_server;
 pub mod scenario;
 pub mod world;
+
+/// The README's example, compiled with the documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+mod readme {}

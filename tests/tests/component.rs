@@ -14,8 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tideover::store::{MemoryStore, Store, StoreError};
 use tideover::{
-    Builder, Cache, Class, EngineKind, Error, Fetched, LoadContext, LoadError, Loaded, Refusal, Settled, Source,
-    Stale,
+    Builder, Cache, Class, EngineKind, Error, Fetched, LoadContext, LoadError, Loaded, Refusal, Settled, Source, Stale,
 };
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -257,9 +256,7 @@ async fn a_flight_that_sleeps_between_attempts_ends_when_nobody_waits(engine: En
 
 async fn a_failed_attempt_is_made_again(engine: EngineKind) {
     let cache = built(builder(engine).set("load_attempts", "3").expect("an option"));
-    let load = |context: LoadContext| async move {
-        if context.attempt < 3 { down() } else { value("at last") }
-    };
+    let load = |context: LoadContext| async move { if context.attempt < 3 { down() } else { value("at last") } };
     assert_eq!(cache.get_or_load("k", load).await.expect("a value").value, "at last");
     let failures = cache.stats().await.expect("stats").count("load_failures");
     assert_eq!(failures, 2);
@@ -270,7 +267,10 @@ async fn a_loader_that_panics_fails_everybody_once(engine: EngineKind) {
     let breaks = |origin: Origin, cache: Cache| async move {
         let load = move |_| {
             let origin = origin.clone();
-            async move { origin.answer(()).await; panic!("on purpose") }
+            async move {
+                origin.answer(()).await;
+                panic!("on purpose")
+            }
         };
         cache.get_or_load("k", load).await
     };

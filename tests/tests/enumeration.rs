@@ -225,10 +225,14 @@ fn puts() {
 #[test]
 fn clears() {
     let budget = Budget { failures: 1, visits: 1, waits: 1, abandoned: 0, ..Budget::default() };
-    for script in [&[Act::Put, Act::Clear, Act::Put][..], &[Act::Put, Act::Put, Act::Clear], &[Act::Lookup, Act::Clear, Act::Lookup]] {
-    let seen = Exploration::new(FAILS).quick().run(&stocked(&[]), script, budget);
-    assert!(seen.histories > 1, "{}", seen.histories);
-    let seen = Exploration::new(FAILS).run(&stocked(&[]), script, Budget{waits: 0, visits: 0, ..budget});
-    assert!(seen.histories > 1, "{}", seen.histories);
+    for script in [
+        &[Act::Put, Act::Clear, Act::Put][..],
+        &[Act::Put, Act::Put, Act::Clear],
+        &[Act::Lookup, Act::Clear, Act::Lookup],
+    ] {
+        let seen = Exploration::new(FAILS).quick().run(&stocked(&[]), script, budget);
+        assert!(seen.histories > 1, "{}", seen.histories);
+        let seen = Exploration::new(FAILS).run(&stocked(&[]), script, Budget { waits: 0, visits: 0, ..budget });
+        assert!(seen.histories > 1, "{}", seen.histories);
     }
 }

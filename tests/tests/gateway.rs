@@ -281,10 +281,9 @@ async fn what_is_one_users_is_kept_from_others() {
 async fn large_bodies_ranges_and_no_store_requests_pass_through_whole() {
     let large = "x".repeat(300_000);
     let body = large.clone();
-    let origin = Origin::start(move |_, _| {
-        (Duration::ZERO, response(200, &[("cache-control", "max-age=60")], body.clone()))
-    })
-    .await;
+    let origin =
+        Origin::start(move |_, _| (Duration::ZERO, response(200, &[("cache-control", "max-age=60")], body.clone())))
+            .await;
     let config = config(|config| config.body_bytes_max = 100_000);
     let gateway = Gateway::with(&origin, EngineKind::Native, config, |builder| builder).await;
     let answer = gateway.get("/large").await;

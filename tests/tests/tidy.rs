@@ -110,7 +110,8 @@ fn each_law_is_guarded_by_tests_that_exist() {
         .expect("the scenarios")
         .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
         .collect();
-    let laws: Vec<&str> = architecture.lines().filter(|line| line.starts_with("| ") && law_number(line).is_some()).collect();
+    let laws: Vec<&str> =
+        architecture.lines().filter(|line| line.starts_with("| ") && law_number(line).is_some()).collect();
     assert_eq!(laws.len(), 12, "there are twelve laws");
     for law in laws {
         let guards: Vec<&str> = law.rsplit('|').nth(1).unwrap_or_default().split('`').skip(1).step_by(2).collect();

@@ -137,10 +137,7 @@ async fn change(context: u64, command: Command<Key, Value>) -> wit::Reply {
 }
 
 /// Asks the machine for a caller, who waits for the flight if there is one to wait for.
-async fn ask(
-    context: u64,
-    question: impl FnOnce(&mut Table) -> Result<Lookup<Key, Value>, Refusal>,
-) -> wit::Reply {
+async fn ask(context: u64, question: impl FnOnce(&mut Table) -> Result<Lookup<Key, Value>, Refusal>) -> wit::Reply {
     let (led, begun) = with(|table| match question(table) {
         Ok(lookup) => (lookup.launch.is_some(), table.begin(context, lookup)),
         Err(refusal) => (false, Begun::Answered(Err(refusal))),
@@ -232,9 +229,10 @@ async fn alarm(mut at: Instant) {
     loop {
         clock::wait_until(at.as_nanos()).await;
         let now = now();
-        match with(|table| table.ring(at, now)) {
-            Some(next) => at = next,
-            None => return,
+        let Some(next) = with(|table| table.ring(at, now)) else { return };
+        if next <= now {
+            wit_bindgen::yield_async().await;
         }
+        at = next;
     }
 }

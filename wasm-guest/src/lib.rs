@@ -6,6 +6,7 @@
 
 #![cfg_attr(target_arch = "wasm32", no_std)]
 
+#[cfg(any(feature = "cache", feature = "policy"))]
 extern crate alloc;
 
 #[cfg(all(feature = "cache", feature = "policy"))]

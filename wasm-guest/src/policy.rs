@@ -37,11 +37,7 @@ impl wit::Guest for Component {
 
     fn lookup(key: String, call: wit::Call, now: u64) -> wit::LookedUp {
         let within: Vec<FlightId> = call.within.into_iter().map(FlightId).collect();
-        let call = core_::Call {
-            deadline: call.deadline.map(instant),
-            read_only: call.read_only,
-            within: &within,
-        };
+        let call = core_::Call { deadline: call.deadline.map(instant), read_only: call.read_only, within: &within };
         with(|cache| match cache.policy().check_key(&key) {
             Ok(()) => cache.lookup(&key.into(), call, instant(now)).into(),
             Err(refusal) => refusal.into(),

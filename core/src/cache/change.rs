@@ -194,7 +194,8 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
             Stage::Changing(_) | Stage::Pausing(Again::Change) => {}
             _ => return,
         }
-        let (kind, change, fallback) = (work.kind, work.change.clone(), matches!(work.stage, Stage::Changing(Tier::Fallback)));
+        let (kind, change, fallback) =
+            (work.kind, work.change.clone(), matches!(work.stage, Stage::Changing(Tier::Fallback)));
         if let Some(key) = flight.key.clone().filter(|_| !fallback) {
             self.owe(id, &key, kind, change);
         }

@@ -120,8 +120,7 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
         match zone {
             Zone::Fresh => {
                 let mirror = Change::Put(entry.clone(), now);
-                let after =
-                    if tier == Tier::Primary { self.reserve_mirror(id, &key, mirror) } else { After::Finish };
+                let after = if tier == Tier::Primary { self.reserve_mirror(id, &key, mirror) } else { After::Finish };
                 self.land(id, Outcome::Served(entry.serve(source, None)), after)
             }
             Zone::StaleWhileRevalidate => {
@@ -215,13 +214,8 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
         };
         let Loaded { value, age, windows, sharing } = loaded;
         let entry = Entry { value, age, windows: self.jittered(windows) };
-        let served = Served {
-            value: entry.value.clone(),
-            age,
-            ttl: entry.windows.ttl,
-            stale: None,
-            source: Source::Load,
-        };
+        let served =
+            Served { value: entry.value.clone(), age, ttl: entry.windows.ttl, stale: None, source: Source::Load };
         if sharing == Sharing::Private {
             let after = self.remember_private(shards, id, &key, now);
             return self.land(id, Outcome::Private(served), after);
@@ -240,13 +234,7 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
     }
 
     /// The key's result is for one caller alone: what was shared of it before is no longer good.
-    fn remember_private(
-        &mut self,
-        shards: &mut impl Shards<K, V>,
-        id: FlightId,
-        key: &K,
-        now: Instant,
-    ) -> After<V> {
+    fn remember_private(&mut self, shards: &mut impl Shards<K, V>, id: FlightId, key: &K, now: Instant) -> After<V> {
         self.stats.private += 1;
         let windows = Windows { ttl: Some(self.policy.private_for), ..Windows::FOREVER };
         self.private.insert(key.clone(), Entry { value: (), age: Duration::ZERO, windows }, now);

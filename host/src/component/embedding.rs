@@ -77,16 +77,19 @@ impl Embedding {
     /// [`Error::Config`] for choices that cannot be, [`Error::Engine`] if the component cannot be compiled.
     pub(crate) fn new(policy: &Policy, seed: u64, stores: Stores, clock: HostClock) -> Result<Arc<Self>, Error> {
         policy.validate()?;
+        Self::configured(settings(policy), seed, stores, clock)
+    }
+
+    fn configured(
+        settings: Vec<types::Setting>,
+        seed: u64,
+        stores: Stores,
+        clock: HostClock,
+    ) -> Result<Arc<Self>, Error> {
         let (requests, inbox) = mpsc::channel(INBOX_MAX);
         let outside = Arc::new(Outside { id: CacheId::new(), stores, clock });
-        let owner = Owner {
-            prepared: prepared()?,
-            settings: settings(policy),
-            seed,
-            outside: Arc::clone(&outside),
-            inbox,
-            serving: false,
-        };
+        let prepared = prepared()?;
+        let owner = Owner { prepared, settings, seed, outside: Arc::clone(&outside), inbox, serving: false };
         let tasks = TaskTracker::new();
         tasks.spawn(owner.run());
         tasks.close();
@@ -138,10 +141,7 @@ impl Embedding {
         self.ask(Request::Report).await
     }
 
-    async fn ask<T>(
-        &self,
-        request: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Request,
-    ) -> Result<T, Error> {
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Request) -> Result<T, Error> {
         let (answer, answered) = oneshot::channel();
         self.requests.send(request(answer)).await.map_err(|_closed| Error::Closed)?;
         answered.await.unwrap_or(Err(Error::Abandoned))
@@ -371,5 +371,24 @@ impl Instance<'_> {
         };
         accessor.with(|mut access| access.get().calls.answer(context, reply));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::MemoryStore;
+
+    #[tokio::test]
+    async fn nobody_waits_for_an_instance_that_cannot_be_made() {
+        let nonsense = types::Setting { name: "nonsense".to_owned(), value: "1".to_owned() };
+        let stores = Stores { primary: None, fallback: Arc::new(MemoryStore::new(1)) };
+        let cache = Embedding::configured(vec![nonsense], 1, stores, HostClock::new()).expect("it compiles");
+        for _ in 0..3 {
+            let error = cache.report().await.expect_err("there is no instance");
+            assert!(matches!(&error, Error::Engine(EngineError(reason)) if reason.contains("nonsense")), "{error}");
+        }
+        cache.shutdown(Duration::from_secs(60)).await;
+        assert!(matches!(cache.report().await, Err(Error::Closed)));
     }
 }

@@ -66,12 +66,7 @@ impl store::HostWithStore<Host> for HasSelf<Host> {
         outside.stores.write(tier.into(), &key, value.into(), ttl, deadline).await.map_err(Into::into)
     }
 
-    async fn remove(
-        access: &Access,
-        tier: types::Tier,
-        key: String,
-        deadline: u64,
-    ) -> Result<(), types::StoreFailure> {
+    async fn remove(access: &Access, tier: types::Tier, key: String, deadline: u64) -> Result<(), types::StoreFailure> {
         let outside = outside(access);
         let deadline = outside.clock.at(instant(deadline));
         outside.stores.remove(tier.into(), &key, deadline).await.map_err(Into::into)

@@ -21,7 +21,7 @@ use tideover_core::Policy;
 use wasmtime::{Config, Engine, StoreLimits, StoreLimitsBuilder};
 
 pub(crate) use self::embedding::Embedding;
-pub(crate) use self::policy::PolicyEngine;
+pub use self::policy::PolicyEngine;
 use crate::engine::EngineError;
 
 /// What the memory of one instance may grow to: entries, waiters, and all else. Past it the instance breaks, so

@@ -16,13 +16,12 @@ use super::convert::instant;
 use super::{TICKS_MAX, broken, engine, limits, refused, settings};
 use crate::engine::{Engine, EngineError, Key, Report};
 
-/// Flights of one instance before their numbers reach those of the one that replaces it.
+/// How many flights an instance may number. The one that replaces it begins with the number after those.
 const FLIGHTS_OF_AN_INSTANCE: u64 = 1 << 40;
 
-/// The machine as a component without imports. Calls take turns.
-///
-/// A hit goes through the component like everything else, so that nothing of the cache is outside of it.
-pub(crate) struct PolicyEngine {
+/// The engine in a sandbox: the machine as a component without imports. Calls take turns, and a hit goes through the
+/// component like everything else.
+pub struct PolicyEngine {
     settings: Vec<types::Setting>,
     seed: u64,
     instance: Mutex<Instance>,
@@ -42,7 +41,7 @@ impl PolicyEngine {
     ///
     /// [`Error::Config`](crate::Error::Config) for choices that cannot be, [`Error::Engine`](crate::Error::Engine) if
     /// the component cannot be made.
-    pub(crate) fn new(policy: Policy, seed: u64) -> Result<Self, crate::Error> {
+    pub fn new(policy: Policy, seed: u64) -> Result<Self, crate::Error> {
         policy.validate()?;
         let settings = settings(&policy);
         let instance = Mutex::new(Instance::new(&settings, seed, 0)?);
@@ -169,12 +168,9 @@ impl From<wit::Step> for Step<Key, Bytes> {
             wit::Step::ReadStore(wit::Keyed { tier, key, deadline }) => {
                 Self::ReadStore { tier: tier.into(), key: key.into(), deadline: instant(deadline) }
             }
-            wit::Step::Load(wit::Load { key, attempt, deadline, previous }) => Self::Load {
-                key: key.into(),
-                attempt,
-                deadline: instant(deadline),
-                previous: previous.map(Into::into),
-            },
+            wit::Step::Load(wit::Load { key, attempt, deadline, previous }) => {
+                Self::Load { key: key.into(), attempt, deadline: instant(deadline), previous: previous.map(Into::into) }
+            }
             wit::Step::Sleep(until) => Self::Sleep { until: instant(until) },
             wit::Step::Land(outcome) => Self::Land { outcome: outcome.into() },
             wit::Step::WriteStore(wit::Write { tier, key, entry, deadline }) => Self::WriteStore {
@@ -197,11 +193,9 @@ impl From<wit::Step> for Step<Key, Bytes> {
 impl From<Command<Key, Bytes>> for wit::Change {
     fn from(command: Command<Key, Bytes>) -> Self {
         match command {
-            Command::Put { key, value, windows } => Self::Put(wit::Put {
-                key: String::from(&*key),
-                value: value.into(),
-                windows: windows.map(Into::into),
-            }),
+            Command::Put { key, value, windows } => {
+                Self::Put(wit::Put { key: String::from(&*key), value: value.into(), windows: windows.map(Into::into) })
+            }
             Command::Remove { key } => Self::Remove(String::from(&*key)),
             Command::Clear => Self::Clear,
         }

@@ -9,6 +9,8 @@ use tideover_core::breaker::{BreakerStats, State};
 use tideover_core::{Call, Command, Event, FlightId, Instant, Launch, Left, Lookup, Outcome, Served, Step};
 
 pub use self::native::NativeEngine;
+#[cfg(feature = "component")]
+pub use crate::component::PolicyEngine;
 
 /// Keys as the host passes them around.
 pub type Key = Arc<str>;

@@ -39,8 +39,7 @@ impl NativeEngine {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = (entries / ENTRIES_PER_SHARD_MIN).clamp(1, 4 * cores);
         let shard = |_| Mutex::new(Memory::new(entries / count, policy.time_to_idle));
-        let memory =
-            ShardedMemory { shards: (0..count).map(shard).collect(), hasher: DefaultHashBuilder::default() };
+        let memory = ShardedMemory { shards: (0..count).map(shard).collect(), hasher: DefaultHashBuilder::default() };
         Ok(Self { machine: Mutex::new(Machine::new(policy, seed)?), memory })
     }
 

@@ -266,9 +266,7 @@ fn failed(error: &Error, hand: &Hand) -> Response<Body> {
             }
             _ => plain(StatusCode::BAD_GATEWAY, "the origin cannot be reached\n"),
         },
-        Error::Open { retry_after } => {
-            unavailable("the origin is given a rest after failing\n", *retry_after)
-        }
+        Error::Open { retry_after } => unavailable("the origin is given a rest after failing\n", *retry_after),
         Error::DeadlinePassed => plain(StatusCode::GATEWAY_TIMEOUT, "the origin did not answer in time\n"),
         Error::Refused(_) => unavailable("too many requests at once\n", Duration::from_secs(1)),
         _ => unavailable("the gateway is not ready\n", Duration::from_secs(1)),

@@ -159,8 +159,7 @@ mod tests {
 
     #[test]
     fn every_reason_has_the_token_of_the_rfc() {
-        let reasons = [Fwd::Bypass, Fwd::Method, Fwd::Miss, Fwd::Request, Fwd::Stale]
-            .map(Fwd::token);
+        let reasons = [Fwd::Bypass, Fwd::Method, Fwd::Miss, Fwd::Request, Fwd::Stale].map(Fwd::token);
         assert_eq!(reasons, ["bypass", "method", "miss", "request", "stale"]);
     }
 

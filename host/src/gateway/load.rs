@@ -10,13 +10,13 @@ use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Response, StatusCode, Version};
 use tideover_core::Windows;
 
+use super::Gateway;
 use super::body::{Body, Read, empty, full, read};
 use super::conditional::{condition, refreshed};
 use super::freshness::{Defaults, RequestFacts, Verdict, storable};
 use super::headers::{add_via, date, delta_seconds, remove_hop_by_hop, stamp};
 use super::stored::{Record, StoredResponse, Varies};
 use super::vary::{Vary, variant_key};
-use super::Gateway;
 use crate::cache::random_seed;
 use crate::loader::{LoadContext, LoadError, Loaded};
 

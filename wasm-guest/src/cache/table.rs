@@ -8,9 +8,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem;
 
-use tideover_core::{
-    Answer, Cache, Event, Failure, FlightId, Instant, Launch, Left, Lookup, Outcome, Refusal, Step,
-};
+use tideover_core::{Answer, Cache, Event, Failure, FlightId, Instant, Launch, Left, Lookup, Outcome, Refusal, Step};
 
 use super::one_shot::OneShot;
 use super::{alarm, fly};
@@ -55,6 +53,9 @@ enum Due {
     Sleeper(FlightId),
 }
 
+/// Calls answered before the instance gives control back: a key may have many waiters.
+const PORTION: usize = 4_096;
+
 /// What a call that waited gets.
 #[derive(Clone)]
 pub(super) struct Landed {
@@ -78,10 +79,23 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    pub(super) fn deliver(self) {
+    pub(super) fn deliver(mut self) {
+        let later = self.answers.split_off(self.answers.len().min(PORTION));
         self.answers.into_iter().for_each(|(waiter, landed)| waiter.send(landed));
+        if !later.is_empty() {
+            wit_bindgen::spawn_local(deliver_in_portions(later));
+        }
         self.rung.into_iter().for_each(|sleeper| sleeper.send(()));
         self.released.into_iter().for_each(crate::bindings::tideover::cache::loader::release);
+    }
+}
+
+async fn deliver_in_portions(answers: Vec<(Arc<OneShot<Landed>>, Landed)>) {
+    for (number, (waiter, landed)) in answers.into_iter().enumerate() {
+        if number % PORTION == 0 {
+            wit_bindgen::yield_async().await;
+        }
+        waiter.send(landed);
     }
 }
 
@@ -240,16 +254,17 @@ impl Table {
         }
     }
 
-    /// The alarm set for `at` rings: does what is due, and says when this alarm is to ring again if it is needed.
+    /// The alarm set for `at` rings: does a portion of what is due, and says when this alarm is to ring again if it is
+    /// needed.
     pub(super) fn ring(&mut self, at: Instant, now: Instant) -> Option<Instant> {
-        while self.due.first().is_some_and(|(until, _)| *until <= now) {
-            match self.due.pop_first() {
-                Some((_, Due::Waiter(context))) => self.expire(context, now),
-                Some((_, Due::Sleeper(flight))) => {
+        for _ in 0..PORTION {
+            match self.pop_due(now) {
+                Some(Due::Waiter(context)) => self.expire(context, now),
+                Some(Due::Sleeper(flight)) => {
                     let asleep = self.flights.get_mut(&flight).and_then(|row| row.asleep.take());
                     self.outbox.rung.extend(asleep.map(|(_, sleeper)| sleeper));
                 }
-                None => {}
+                None => break,
             }
         }
         self.alarms.remove(&at);
@@ -259,6 +274,14 @@ impl Table {
             self.alarms.insert(next);
             next
         })
+    }
+
+    fn pop_due(&mut self, now: Instant) -> Option<Due> {
+        let (until, _) = self.due.first()?;
+        if now < *until {
+            return None;
+        }
+        self.due.pop_first().map(|(_, due)| due)
     }
 
     /// The call has waited as long as it may.

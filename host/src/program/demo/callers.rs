@@ -40,7 +40,10 @@ impl Seen {
 
     /// The time within which so many of a hundred requests were answered.
     pub(super) fn percentile(&self, percent: usize) -> Duration {
-        self.took.get((self.took.len() * percent / 100).min(self.took.len().saturating_sub(1))).copied().unwrap_or_default()
+        self.took
+            .get((self.took.len() * percent / 100).min(self.took.len().saturating_sub(1)))
+            .copied()
+            .unwrap_or_default()
     }
 
     fn gather(all: Vec<Self>) -> Self {

@@ -54,7 +54,9 @@ impl DemoStore {
                 let store = RedisStore::new(RedisConfig::new(format!("redis://127.0.0.1:{}", redis.port)));
                 Ok(builder.store(store.map_err(|error| Failure::World(error.to_string()))?))
             }
-            Self::Moody(away) => Ok(builder.store(MoodyStore { inner: MemoryStore::new(10_000), away: Arc::clone(away) })),
+            Self::Moody(away) => {
+                Ok(builder.store(MoodyStore { inner: MemoryStore::new(10_000), away: Arc::clone(away) }))
+            }
         }
     }
 
