@@ -8,17 +8,21 @@ use std::time::Duration;
 use tideover_core::{FlightId, Policy, Step, Tier};
 use tideover_tests::world::{Broken, Key, Reply, World};
 
+/// The key that these histories are about; where there is another one, it is 2.
 const KEY: Key = 1;
 
 /// What callers do, in this order, at every possible moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Act {
     Lookup,
+    /// A lookup without a loader.
     Get,
-    Put,
-    Remove,
+    Put(Key),
+    Remove(Key),
     Clear,
 }
+
+use Act::{Clear, Get, Lookup, Put, Remove};
 
 /// How often what nobody wishes for may happen in one history.
 #[derive(Debug, Clone, Copy, Default)]
@@ -56,10 +60,12 @@ impl Exploration {
         Self { quick: true, ..self }
     }
 
-    fn run(mut self, world: &World, script: &[Act], budget: Budget) -> Self {
+    /// Explores everything, which must be at least so many histories.
+    fn run(mut self, world: &World, script: &[Act], budget: Budget, histories: u64) {
+        let began = std::time::Instant::now();
         self.explore(world, script, budget);
-        println!("{script:?} {budget:?}: {} histories, {} states", self.histories, self.states);
-        self
+        println!("{script:?} {budget:?}: {} histories, {} states, {:?}", self.histories, self.states, began.elapsed());
+        assert!(self.histories >= histories, "{script:?} {budget:?}: only {} histories", self.histories);
     }
 
     fn explore(&mut self, world: &World, script: &[Act], budget: Budget) {
@@ -161,11 +167,11 @@ fn answers_at_once(world: &World, flight: FlightId) -> bool {
 
 fn perform(world: &mut World, act: Act) -> Result<(), Broken> {
     match act {
-        Act::Lookup => world.lookup(KEY, false),
-        Act::Get => world.lookup(KEY, true),
-        Act::Put => world.put(KEY),
-        Act::Remove => world.remove(KEY),
-        Act::Clear => world.clear(),
+        Lookup => world.lookup(KEY, false),
+        Get => world.lookup(KEY, true),
+        Put(key) => world.put(key),
+        Remove(key) => world.remove(key),
+        Clear => world.clear(),
     }
 }
 
@@ -200,39 +206,71 @@ fn stocked(changes: &[(&str, &str)]) -> World {
 }
 
 const FAILS: &[Reply] = &[Reply::Fails];
+const REFUSES: &[Reply] = &[Reply::Fails, Reply::Rejects];
+const ANY_FAILURE: &[Reply] = &[
+    Reply::Fails,
+    Reply::Rejects,
+    Reply::Corrupt,
+    Reply::NotFound,
+    Reply::Panics,
+    Reply::Private,
+    Reply::Share,
+];
+const NONE: Budget = Budget { failures: 0, abandoned: 0, waits: 0, visits: 0, leaves: 0, restarts: 0 };
+const WITHOUT_FALLBACK: &[(&str, &str)] = &[("fallback", "false")];
 
+/// Two callers and a change between them: every order of every step, one failure, one caller that goes away.
 #[test]
-fn what_was_read_or_loaded_before_a_removal_is_not_served_after_it() {
-    let budget = Budget { failures: 1, ..Budget::default() };
-    for script in [[Act::Lookup, Act::Remove, Act::Lookup], [Act::Lookup, Act::Put, Act::Lookup]] {
-        let seen = Exploration::new(FAILS).run(&stocked(&[("fallback", "false")]), &script, budget);
-        assert!(seen.histories > 1, "{}", seen.histories);
-        let seen = Exploration::new(FAILS).quick().run(&stocked(&[]), &script, budget);
-        assert!(seen.histories > 1, "{}", seen.histories);
+fn what_was_read_or_loaded_before_a_change_is_not_served_after_it() {
+    let one = Budget { failures: 1, ..NONE };
+    let leaves = Budget { failures: 1, leaves: 1, ..NONE };
+    for (first, change, then) in [(Lookup, Remove(KEY), Lookup), (Lookup, Put(KEY), Lookup), (Lookup, Clear, Lookup), (Get, Remove(KEY), Lookup), (Get, Put(KEY), Get)] {
+        let script = [first, change, then];
+        Exploration::new(FAILS).run(&stocked(WITHOUT_FALLBACK), &script, one, 1);
+        Exploration::new(FAILS).quick().run(&stocked(&[]), &script, leaves, 1);
     }
 }
 
+/// Two callers at once, whatever becomes of store and origin.
 #[test]
-fn puts() {
-    let budget = Budget { failures: 2, visits: 1, waits: 1, restarts: 1, ..Budget::default() };
-    let seen = Exploration::new(FAILS).quick().run(&stocked(&[]), &[Act::Put, Act::Put], budget);
-    assert!(seen.histories > 1, "{}", seen.histories);
-    let budget = Budget { failures: 1, abandoned: 1, visits: 1, waits: 1, ..Budget::default() };
-    let seen = Exploration::new(FAILS).run(&stocked(&[]), &[Act::Put, Act::Put], budget);
-    assert!(seen.histories > 1, "{}", seen.histories);
+fn two_lookups_share_one_load_and_are_always_answered() {
+    for windows in ["0", "5s"] {
+        let swr = [("stale_while_revalidate", windows), ("ttl", "2s"), ("load_attempts", "2")];
+        let budget = Budget { failures: 2, abandoned: 1, waits: 1, leaves: 1, ..NONE };
+        Exploration::new(ANY_FAILURE).quick().run(&stocked(&swr), &[Lookup, Lookup], budget, 1);
+    }
 }
 
+/// Two changes of a key, an outage, a restart that loses the store's content.
 #[test]
-fn clears() {
-    let budget = Budget { failures: 1, visits: 1, waits: 1, abandoned: 0, ..Budget::default() };
-    for script in [
-        &[Act::Put, Act::Clear, Act::Put][..],
-        &[Act::Put, Act::Put, Act::Clear],
-        &[Act::Lookup, Act::Clear, Act::Lookup],
-    ] {
-        let seen = Exploration::new(FAILS).quick().run(&stocked(&[]), script, budget);
-        assert!(seen.histories > 1, "{}", seen.histories);
-        let seen = Exploration::new(FAILS).run(&stocked(&[]), script, Budget { waits: 0, visits: 0, ..budget });
-        assert!(seen.histories > 1, "{}", seen.histories);
+fn the_newer_of_two_changes_survives_an_outage() {
+    for script in [[Put(KEY), Put(KEY)], [Put(KEY), Remove(KEY)], [Remove(KEY), Put(KEY)]] {
+        let outage = Budget { failures: 3, waits: 2, visits: 1, restarts: 1, ..NONE };
+        Exploration::new(REFUSES).quick().run(&stocked(&[]), &script, outage, 1);
+        let abandoned = Budget { failures: 1, abandoned: 1, visits: 1, ..NONE };
+        Exploration::new(FAILS).run(&stocked(&[]), &script, abandoned, 1);
+    }
+}
+
+/// The journal holds one change: the second one overflows it.
+#[test]
+fn a_full_journal_loses_nothing() {
+    let tiny = [("journal_max", "1")];
+    for script in [[Put(1), Remove(2), Put(1)], [Remove(1), Put(2), Remove(1)]] {
+        let outage = Budget { failures: 3, waits: 1, visits: 1, ..NONE };
+        Exploration::new(FAILS).quick().run(&stocked(&tiny), &script, outage, 1);
+    }
+}
+
+/// A clear among changes and lookups, with and without an outage.
+#[test]
+fn a_clear_wins_over_all_that_came_before_it() {
+    let outage = Budget { failures: 1, visits: 1, waits: 1, ..NONE };
+    for script in [[Put(1), Clear, Put(1)], [Put(1), Put(1), Clear], [Lookup, Clear, Lookup], [Put(1), Clear, Clear]] {
+        Exploration::new(FAILS).quick().run(&stocked(&[]), &script, outage, 1);
+    }
+    let fallback_too = Budget { failures: 1, abandoned: 1, ..NONE };
+    for script in [[Put(1), Clear], [Lookup, Clear]] {
+        Exploration::new(FAILS).run(&stocked(&[]), &script, fallback_too, 1);
     }
 }
