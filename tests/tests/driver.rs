@@ -148,9 +148,8 @@ impl Drop for TellOnDrop {
 async fn a_loader_that_panics_fails_its_waiters_and_nothing_else() {
     for &engine in ENGINES {
         let cache = builder(engine).build().expect("a cache");
-        let panicking = |cache: Cache| async move {
-            cache.get_or_load("key", |_| async { panic!("as the test wants it") }).await
-        };
+        let panicking =
+            |cache: Cache| async move { cache.get_or_load("key", |_| async { panic!("as the test wants it") }).await };
         let (one, other) = tokio::join!(panicking(cache.clone()), panicking(cache.clone()));
         for answer in [one, other] {
             assert_eq!(answer.expect_err("no value").load_error().map(LoadError::class), Some(Class::Panicked));

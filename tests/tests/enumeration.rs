@@ -207,15 +207,8 @@ fn stocked(changes: &[(&str, &str)]) -> World {
 
 const FAILS: &[Reply] = &[Reply::Fails];
 const REFUSES: &[Reply] = &[Reply::Fails, Reply::Rejects];
-const ANY_FAILURE: &[Reply] = &[
-    Reply::Fails,
-    Reply::Rejects,
-    Reply::Corrupt,
-    Reply::NotFound,
-    Reply::Panics,
-    Reply::Private,
-    Reply::Share,
-];
+const ANY_FAILURE: &[Reply] =
+    &[Reply::Fails, Reply::Rejects, Reply::Corrupt, Reply::NotFound, Reply::Panics, Reply::Private, Reply::Share];
 const NONE: Budget = Budget { failures: 0, abandoned: 0, waits: 0, visits: 0, leaves: 0, restarts: 0 };
 const WITHOUT_FALLBACK: &[(&str, &str)] = &[("fallback", "false")];
 
@@ -224,7 +217,13 @@ const WITHOUT_FALLBACK: &[(&str, &str)] = &[("fallback", "false")];
 fn what_was_read_or_loaded_before_a_change_is_not_served_after_it() {
     let one = Budget { failures: 1, ..NONE };
     let leaves = Budget { failures: 1, leaves: 1, ..NONE };
-    for (first, change, then) in [(Lookup, Remove(KEY), Lookup), (Lookup, Put(KEY), Lookup), (Lookup, Clear, Lookup), (Get, Remove(KEY), Lookup), (Get, Put(KEY), Get)] {
+    for (first, change, then) in [
+        (Lookup, Remove(KEY), Lookup),
+        (Lookup, Put(KEY), Lookup),
+        (Lookup, Clear, Lookup),
+        (Get, Remove(KEY), Lookup),
+        (Get, Put(KEY), Get),
+    ] {
         let script = [first, change, then];
         Exploration::new(FAILS).run(&stocked(WITHOUT_FALLBACK), &script, one, 1);
         Exploration::new(FAILS).quick().run(&stocked(&[]), &script, leaves, 1);

@@ -107,3 +107,32 @@ fn when_the_policy_breaks_the_next_call_meets_an_empty_machine_with_new_numbers(
     assert_eq!(late, Step::Done { next: None }, "nobody knows that flight any more");
     assert_eq!(launch(&engine).flight, FlightId(1 << 40));
 }
+
+/// The names of the functions that a component imports. Types are imported too, and bring no authority.
+fn imported_functions(component: &[u8]) -> Vec<String> {
+    use wasmtime::component::types::ComponentItem;
+    let engine = wasmtime::Engine::default();
+    let component = wasmtime::component::Component::new(&engine, component).expect("a component");
+    let mut names = Vec::new();
+    for (interface, item) in component.component_type().imports(&engine) {
+        let ComponentItem::ComponentInstance(instance) = item.ty else { panic!("{interface} is no interface") };
+        let functions =
+            instance.exports(&engine).filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)));
+        names.extend(functions.map(|(function, _)| format!("{interface} {function}")));
+    }
+    names
+}
+
+#[test]
+fn a_component_imports_what_its_world_says_and_nothing_else() {
+    let policy = include_bytes!(concat!(env!("OUT_DIR"), "/policy.wasm"));
+    assert_eq!(imported_functions(policy), Vec::<String>::new());
+    let cache = include_bytes!(concat!(env!("OUT_DIR"), "/cache.wasm"));
+    let ours = ["store", "loader", "clock"].map(|interface| format!("tideover:cache/{interface}@"));
+    for name in imported_functions(cache) {
+        assert!(ours.iter().any(|interface| name.starts_with(interface)), "{name}");
+    }
+    for component in [&policy[..], cache] {
+        assert!(component.len() < 400_000, "{} bytes: what came in?", component.len());
+    }
+}
