@@ -99,7 +99,8 @@ enum Stage<V> {
     /// Asleep before another attempt.
     Pausing(Again),
     Landing(After<V>),
-    Changing(Tier),
+    Writing(Tier),
+    Removing(Tier),
     Clearing(Tier),
     /// No step is outstanding: another flight holds the key's slot and will launch this one.
     Queued,
@@ -337,9 +338,8 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
             (Stage::Pausing(Again::Load), Event::Slept) => self.attempt_load(shards, flight, now),
             (Stage::Pausing(Again::Change), Event::Slept) => self.attempt_change(flight, now),
             (Stage::Landing(_), Event::Landed) => self.on_landed(shards, flight, now),
-            (&Stage::Changing(tier), Event::StoreWritten(result) | Event::StoreRemoved(result)) => {
-                self.on_changed(flight, tier, result, now)
-            }
+            (&Stage::Writing(tier), Event::StoreWritten(result)) => self.on_changed(flight, tier, result, now),
+            (&Stage::Removing(tier), Event::StoreRemoved(result)) => self.on_changed(flight, tier, result, now),
             (&Stage::Clearing(tier), Event::StoreCleared(result)) => self.on_cleared(flight, tier, result, now),
             // No step is outstanding, so nobody flies it, and nothing can be said about it.
             (Stage::Queued, _) => Step::Done { next: None },

@@ -123,7 +123,9 @@ impl Cache {
         {
             return Ok(Fetched::new(served, false));
         }
-        self.fetch(key, Some(boxed(load)), None).await.and_then(|found| found.ok_or(Error::Abandoned))
+        self.fetch(key, Some(boxed(load, self.policy.value_bytes_max)), None)
+            .await
+            .and_then(|found| found.ok_or(Error::Abandoned))
     }
 
     /// The value under `key` if memory or store has it, fresh or inside its stale-while-revalidate window.

@@ -16,13 +16,17 @@ use crate::engine::Key;
 /// A loader as the drivers hold it. A flight may outlive the caller that brought the loader, hence `'static`.
 pub(crate) type Loader = Arc<dyn Fn(LoadContext) -> BoxFuture<'static, Result<Loaded, LoadError>> + Send + Sync>;
 
-/// Boxes a loader.
-pub(crate) fn boxed<F, Fut>(load: F) -> Loader
+/// Boxes a loader. A value of more than `value_bytes_max` bytes is for those who wait for it, and not kept.
+pub(crate) fn boxed<F, Fut>(load: F, value_bytes_max: u32) -> Loader
 where
     F: Fn(LoadContext) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Loaded, LoadError>> + Send + 'static,
 {
-    Arc::new(move |context| load(context).boxed())
+    let bounded = move |loaded: Loaded| match loaded.sharing {
+        Sharing::Store if loaded.value.len() > value_bytes_max as usize => loaded.do_not_store(),
+        _ => loaded,
+    };
+    Arc::new(move |context| load(context).map(move |loaded| loaded.map(bounded)).boxed())
 }
 
 /// What a loader is told.

@@ -270,6 +270,20 @@ async fn the_windows_open_and_close_at_their_moments() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_value_over_the_limit_is_served_and_not_kept() {
+    for &engine in EngineKind::ALL {
+        let cache = builder(engine).set("value_bytes_max", "100").expect("an option").build().expect("a cache");
+        for (size, again) in [(100, Source::Memory), (101, Source::Load)] {
+            let key = size.to_string();
+            let load = move |_| async move { Ok(Loaded::new(vec![7; size])) };
+            assert_eq!(cache.get_or_load(&key, load).await.expect("a value").value.len(), size, "{engine:?}");
+            assert_eq!(cache.get_or_load(&key, load).await.expect("a value").source, again, "{engine:?}: {size}");
+        }
+        assert!(matches!(cache.put("key", vec![7; 101], None).await, Err(Error::Refused(_))), "{engine:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_loader_that_asks_for_its_own_key_is_refused_at_once() {
     for &engine in ENGINES {
         let cache = builder(engine).build().expect("a cache");

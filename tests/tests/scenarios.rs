@@ -4,15 +4,26 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use tideover::Policy;
+#[cfg(feature = "component")]
+use tideover::engine::PolicyEngine;
 use tideover::engine::{Engine, NativeEngine};
 use tideover_tests::scenario::{MakeEngine, WRONG, difference, play};
 
 const SEED: u64 = 7;
 
-const ENGINES: &[(&str, MakeEngine)] = &[("native", native)];
+const ENGINES: &[(&str, MakeEngine)] = &[
+    ("native", native),
+    #[cfg(feature = "component")]
+    ("policy", policy),
+];
 
 fn native(policy: Policy) -> Box<dyn Engine> {
     Box::new(NativeEngine::new(policy, SEED).expect("the story's policy"))
+}
+
+#[cfg(feature = "component")]
+fn policy(policy: Policy) -> Box<dyn Engine> {
+    Box::new(PolicyEngine::new(policy, SEED).expect("the story's policy"))
 }
 
 #[test]

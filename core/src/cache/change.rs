@@ -124,13 +124,14 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
         let Some(flight) = self.flights.get_mut(id) else { return Step::Done { next: None } };
         let Some(key) = flight.key.clone() else { return Step::Done { next: None } };
         flight.work.attempt += 1;
-        flight.work.stage = Stage::Changing(tier);
         // What has lost all use while it waited is not written, but what it was to replace goes.
         let entry = flight.work.change.as_ref().and_then(|change| change.entry(now));
-        match entry.filter(|entry| entry.zone() != Zone::Gone) {
-            Some(entry) => Step::WriteStore { tier, key, entry, deadline },
-            None => Step::RemoveStore { tier, key, deadline },
-        }
+        let Some(entry) = entry.filter(|entry| entry.zone() != Zone::Gone) else {
+            flight.work.stage = Stage::Removing(tier);
+            return Step::RemoveStore { tier, key, deadline };
+        };
+        flight.work.stage = Stage::Writing(tier);
+        Step::WriteStore { tier, key, entry, deadline }
     }
 
     pub(super) fn on_changed(
@@ -191,11 +192,11 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
         let work = &mut flight.work;
         match &work.stage {
             Stage::Landing(After::Change(change)) => work.change = Some(change.clone()),
-            Stage::Changing(_) | Stage::Pausing(Again::Change) => {}
+            Stage::Writing(_) | Stage::Removing(_) | Stage::Pausing(Again::Change) => {}
             _ => return,
         }
-        let (kind, change, fallback) =
-            (work.kind, work.change.clone(), matches!(work.stage, Stage::Changing(Tier::Fallback)));
+        let (kind, change) = (work.kind, work.change.clone());
+        let fallback = matches!(work.stage, Stage::Writing(Tier::Fallback) | Stage::Removing(Tier::Fallback));
         if let Some(key) = flight.key.clone().filter(|_| !fallback) {
             self.owe(id, &key, kind, change);
         }

@@ -44,7 +44,7 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
                     *change = Change::Remove;
                 }
                 // The write that is under way may come after the clear.
-                slot.tainted |= matches!(work.stage, Stage::Changing(_));
+                slot.tainted |= matches!(work.stage, Stage::Writing(_));
                 work.change = work.change.as_ref().map(|_| Change::Remove);
             }
         }

@@ -12,9 +12,17 @@ use super::{Embedding, PolicyEngine};
 use crate::clock::HostClock;
 use crate::engine::{Engine, Key};
 use crate::error::Error;
-use crate::loader::{Loaded, boxed};
+use crate::loader::{self, LoadContext, LoadError, Loaded, Loader};
 use crate::outside::Stores;
 use crate::store::MemoryStore;
+
+fn boxed<F, Fut>(load: F) -> Loader
+where
+    F: Fn(LoadContext) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Loaded, LoadError>> + Send + 'static,
+{
+    loader::boxed(load, u32::MAX)
+}
 
 /// One megabyte under a key of its own.
 fn megabyte(number: u32) -> Command<Key, Bytes> {
