@@ -195,6 +195,13 @@ impl World {
         self.callers.iter().map(|caller| caller.until).chain(sleeping).filter(|due| *due > self.now).min()
     }
 
+    /// The flights whose step should have ended by now.
+    #[must_use]
+    pub fn overdue(&self) -> Vec<FlightId> {
+        let overdue = |flying: &Flying| oracle::deadline(&flying.step).is_some_and(|deadline| deadline <= self.now);
+        self.flying.iter().filter(|(_, flying)| overdue(flying)).map(|(flight, _)| *flight).collect()
+    }
+
     /// Another process puts a value into both stores, and then that much time passes.
     pub fn stock(&mut self, key: Key, age: Duration) {
         let version = *self.truth.entry(key).or_default();

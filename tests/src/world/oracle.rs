@@ -235,9 +235,11 @@ impl World {
     }
 }
 
-fn deadline(step: &Step<Key, Value>) -> Option<Instant> {
+/// When a step must have ended.
+pub(super) fn deadline(step: &Step<Key, Value>) -> Option<Instant> {
     match step {
         Step::ReadStore { deadline, .. }
+        | Step::Load { deadline, .. }
         | Step::WriteStore { deadline, .. }
         | Step::RemoveStore { deadline, .. }
         | Step::ClearStore { deadline, .. } => Some(*deadline),

@@ -1,7 +1,7 @@
-//! Every history of a few small situations, none left out: each step answered in every way, in every order.
+//! Several callers at one key: their steps are answered in every order, well or not, and at every moment the oracle asks
+//! what the stores would give.
 //!
-//! The world and its oracle are those of [`tideover_tests::world`]. Each test states what it enumerates and asserts how
-//! much that was, so that a change which silently cuts the enumeration short fails.
+//! The world and its oracle are those of [`tideover_tests::world`].
 
 use std::time::Duration;
 
@@ -215,61 +215,78 @@ const WITHOUT_FALLBACK: &[(&str, &str)] = &[("fallback", "false")];
 /// Two callers and a change between them: every order of every step, one failure, one caller that goes away.
 #[test]
 fn what_was_read_or_loaded_before_a_change_is_not_served_after_it() {
-    let one = Budget { failures: 1, ..NONE };
-    let leaves = Budget { failures: 1, leaves: 1, ..NONE };
-    for (first, change, then) in [
-        (Lookup, Remove(KEY), Lookup),
-        (Lookup, Put(KEY), Lookup),
-        (Lookup, Clear, Lookup),
-        (Get, Remove(KEY), Lookup),
-        (Get, Put(KEY), Get),
-    ] {
-        let script = [first, change, then];
-        Exploration::new(FAILS).run(&stocked(WITHOUT_FALLBACK), &script, one, 1);
-        Exploration::new(FAILS).quick().run(&stocked(&[]), &script, leaves, 1);
+    let scripts = [
+        ([Lookup, Remove(KEY), Lookup], 100_000, 15_000),
+        ([Lookup, Put(KEY), Lookup], 1_000, 1_000),
+        ([Lookup, Clear, Lookup], 70_000, 15_000),
+        ([Get, Remove(KEY), Lookup], 20_000, 3_000),
+        ([Get, Put(KEY), Get], 400, 300),
+    ];
+    for (script, without_fallback, with_fallback) in scripts {
+        let one = Budget { failures: 1, ..NONE };
+        Exploration::new(FAILS).run(&stocked(WITHOUT_FALLBACK), &script, one, without_fallback);
+        let leaves = Budget { failures: 1, leaves: 1, ..NONE };
+        Exploration::new(FAILS).quick().run(&stocked(&[]), &script, leaves, with_fallback);
     }
 }
 
 /// Two callers at once, whatever becomes of store and origin.
 #[test]
 fn two_lookups_share_one_load_and_are_always_answered() {
-    for windows in ["0", "5s"] {
-        let swr = [("stale_while_revalidate", windows), ("ttl", "2s"), ("load_attempts", "2")];
+    for (window, histories) in [("0", 20_000), ("5s", 10_000)] {
+        let options = [("stale_while_revalidate", window), ("ttl", "2s"), ("load_attempts", "2")];
         let budget = Budget { failures: 2, abandoned: 1, waits: 1, leaves: 1, ..NONE };
-        Exploration::new(ANY_FAILURE).quick().run(&stocked(&swr), &[Lookup, Lookup], budget, 1);
+        Exploration::new(ANY_FAILURE).quick().run(&stocked(&options), &[Lookup, Lookup], budget, histories);
     }
 }
 
-/// Two changes of a key, an outage, a restart that loses the store's content.
+/// Two changes of a key, an outage, a restart that loses what the store had.
 #[test]
 fn the_newer_of_two_changes_survives_an_outage() {
     for script in [[Put(KEY), Put(KEY)], [Put(KEY), Remove(KEY)], [Remove(KEY), Put(KEY)]] {
         let outage = Budget { failures: 3, waits: 2, visits: 1, restarts: 1, ..NONE };
-        Exploration::new(REFUSES).quick().run(&stocked(&[]), &script, outage, 1);
+        Exploration::new(REFUSES).quick().run(&stocked(&[]), &script, outage, 70_000);
         let abandoned = Budget { failures: 1, abandoned: 1, visits: 1, ..NONE };
-        Exploration::new(FAILS).run(&stocked(&[]), &script, abandoned, 1);
+        Exploration::new(FAILS).run(&stocked(&[]), &script, abandoned, 100_000);
     }
 }
 
 /// The journal holds one change: the second one overflows it.
 #[test]
 fn a_full_journal_loses_nothing() {
-    let tiny = [("journal_max", "1")];
-    for script in [[Put(1), Remove(2), Put(1)], [Remove(1), Put(2), Remove(1)]] {
-        let outage = Budget { failures: 3, waits: 1, visits: 1, ..NONE };
-        Exploration::new(FAILS).quick().run(&stocked(&tiny), &script, outage, 1);
+    for (script, histories) in [([Put(1), Remove(2), Put(1)], 100_000), ([Remove(1), Put(2), Remove(1)], 100_000)] {
+        let outage = Budget { failures: 1, waits: 1, visits: 1, ..NONE };
+        Exploration::new(FAILS).quick().run(&stocked(&[("journal_max", "1")]), &script, outage, histories);
     }
 }
 
-/// A clear among changes and lookups, with and without an outage.
+/// A clear among changes and lookups, in an outage.
 #[test]
 fn a_clear_wins_over_all_that_came_before_it() {
     let outage = Budget { failures: 1, visits: 1, waits: 1, ..NONE };
-    for script in [[Put(1), Clear, Put(1)], [Put(1), Put(1), Clear], [Lookup, Clear, Lookup], [Put(1), Clear, Clear]] {
-        Exploration::new(FAILS).quick().run(&stocked(&[]), &script, outage, 1);
+    let failure = Budget { failures: 1, ..NONE };
+    let scripts = [
+        ([Put(1), Clear, Put(1)], outage, 100_000),
+        ([Put(1), Put(1), Clear], outage, 80_000),
+        ([Lookup, Clear, Lookup], failure, 2_500),
+        ([Put(1), Clear, Clear], failure, 30_000),
+    ];
+    for (script, budget, histories) in scripts {
+        Exploration::new(FAILS).quick().run(&stocked(&[]), &script, budget, histories);
     }
-    let fallback_too = Budget { failures: 1, abandoned: 1, ..NONE };
-    for script in [[Put(1), Clear], [Lookup, Clear]] {
-        Exploration::new(FAILS).run(&stocked(&[]), &script, fallback_too, 1);
+}
+
+/// A clear and what was under way, with every step of the fallback as well.
+#[test]
+fn a_clear_of_the_fallback_wins_too() {
+    let failure = Budget { failures: 1, ..NONE };
+    let abandoned = Budget { abandoned: 1, ..NONE };
+    for (script, budget, histories) in [
+        ([Put(1), Clear], failure, 50_000),
+        ([Put(1), Clear], abandoned, 70_000),
+        ([Lookup, Clear], failure, 10_000),
+        ([Lookup, Clear], abandoned, 10_000),
+    ] {
+        Exploration::new(FAILS).run(&stocked(&[]), &script, budget, histories);
     }
 }

@@ -1,0 +1,216 @@
+//! A random walk through everything at once: keys, callers, changes, outages of store and origin, cancellations, time.
+//!
+//! The world and its oracle, which names the laws, are those of [`tideover_tests::world`]. A failure prints the seed of
+//! its walk; `SIMULATION_SEED=17` repeats that walk alone. `SIMULATION_WALKS=5000` takes more of them, and
+//! `SIMULATION_STEPS=100000` makes each longer.
+
+use std::env;
+use std::time::Duration;
+
+use tideover_core::entropy::Entropy;
+use tideover_core::{Policy, Step};
+use tideover_tests::world::{Broken, Key, Reply, World};
+
+const KEYS: u64 = 6;
+const WALKS: u64 = 40;
+const STEPS: u64 = 5_000;
+/// The oracle looks into the stores each time that so many steps were taken.
+const TRUST_EVERY: u64 = 101;
+
+#[test]
+fn a_random_walk_breaks_no_law() {
+    let asked = |name| env::var(name).ok().map(|text| text.parse().expect("a number"));
+    let steps = asked("SIMULATION_STEPS").unwrap_or(STEPS);
+    let walks = asked("SIMULATION_WALKS").unwrap_or(WALKS);
+    let seeds = asked("SIMULATION_SEED").map_or(0..walks, |seed| seed..seed + 1);
+    let mut answered = 0;
+    for seed in seeds.clone() {
+        let mut walk = Walk::new(seed);
+        if let Err(broken) = walk.run(steps) {
+            let recent = walk.trace.split_off(walk.trace.len().saturating_sub(60));
+            panic!("SIMULATION_SEED={seed} step {}: {broken}\n{}\n{:?}", walk.taken, recent.join("\n"), walk.policy);
+        }
+        answered += walk.world.answered();
+    }
+    println!("{} steps, {answered} answers", steps * (seeds.end - seeds.start));
+    assert!(answered * 10 > steps * (seeds.end - seeds.start), "only {answered} answers");
+}
+
+struct Walk {
+    world: World,
+    policy: Policy,
+    dice: Entropy,
+    /// Out of a hundred answers, how many of the store and of the origin fail at present.
+    store_failures: u64,
+    load_failures: u64,
+    taken: u64,
+    trace: Vec<String>,
+}
+
+impl Walk {
+    fn new(seed: u64) -> Self {
+        let mut dice = Entropy::from_seed(seed);
+        let policy = policy(&mut dice);
+        let world = World::new(policy.clone(), seed).expect("a policy that can be");
+        Self { world, policy, dice, store_failures: 0, load_failures: 0, taken: 0, trace: Vec::new() }
+    }
+
+    fn run(&mut self, steps: u64) -> Result<(), Broken> {
+        for taken in 0..steps {
+            self.taken = taken;
+            self.step()?;
+            self.keep_time()?;
+            if taken % TRUST_EVERY == 0 {
+                self.world.check_trust()?;
+            }
+        }
+        self.world.drain()?;
+        self.world.check_rest()
+    }
+
+    fn step(&mut self) -> Result<(), Broken> {
+        let flying = self.world.flying();
+        let busy = if flying.is_empty() { 0 } else { 45 };
+        if self.chance(busy) {
+            let flight = flying[self.pick(flying.len() as u64) as usize];
+            let reply = self.reply(flight);
+            self.note(format!("{flight:?} {:?} {reply:?}", self.world.step(flight)));
+            return self.world.answer(flight, reply);
+        }
+        let key = self.pick(KEYS) as Key;
+        match self.pick(1_000) {
+            0..500 => self.act(format!("lookup {key}"), |world| world.lookup(key, false)),
+            500..560 => self.act(format!("get {key}"), |world| world.lookup(key, true)),
+            560..640 => self.act(format!("put {key}"), |world| world.put(key)),
+            640..700 => self.act(format!("remove {key}"), |world| world.remove(key)),
+            700..704 => self.act("clear".to_owned(), World::clear),
+            704..730 => self.act("visit".to_owned(), World::maintain),
+            730..760 => {
+                self.world.drift(key);
+                Ok(())
+            }
+            760..763 => {
+                self.note("the store restarts empty".to_owned());
+                self.world.lose_store();
+                Ok(())
+            }
+            763..800 => self.leave(),
+            800..810 => {
+                self.change_weather();
+                Ok(())
+            }
+            _ => {
+                self.pass_time();
+                Ok(())
+            }
+        }
+    }
+
+    /// What a driver does at a deadline, and a caller at the end of its patience.
+    fn keep_time(&mut self) -> Result<(), Broken> {
+        for flight in self.world.overdue() {
+            self.note(format!("{flight:?} is overdue"));
+            self.world.answer(flight, Reply::TimesOut)?;
+        }
+        self.world.expire()
+    }
+
+    fn act(&mut self, what: String, act: impl FnOnce(&mut World) -> Result<(), Broken>) -> Result<(), Broken> {
+        self.note(what);
+        act(&mut self.world)
+    }
+
+    fn leave(&mut self) -> Result<(), Broken> {
+        let callers = self.world.callers() as u64;
+        if callers == 0 {
+            return Ok(());
+        }
+        let place = self.pick(callers) as usize;
+        self.act(format!("caller {place} leaves"), |world| world.leave(place))
+    }
+
+    fn change_weather(&mut self) {
+        let weather = [0, 0, 5, 50, 100];
+        self.store_failures = weather[self.pick(5) as usize];
+        self.load_failures = weather[self.pick(5) as usize];
+        self.note(format!("store fails {} %, origin {} %", self.store_failures, self.load_failures));
+    }
+
+    fn pass_time(&mut self) {
+        let longest = [Duration::from_millis(20), Duration::from_millis(500), Duration::from_secs(6)];
+        let longest = longest[self.pick(3) as usize];
+        let time = self.dice.between(Duration::ZERO, longest);
+        // Often exactly to where something is due: the boundaries are where the mistakes are.
+        let due = self.world.next_due().map(|due| due - self.world.now()).filter(|_| self.chance(30));
+        let time = due.unwrap_or(time);
+        self.note(format!("{time:?} pass"));
+        self.world.wait(time);
+    }
+
+    /// An answer after the present weather.
+    fn reply(&mut self, flight: tideover_core::FlightId) -> Reply {
+        if self.chance(1) {
+            return Reply::Abandoned;
+        }
+        let replies = self.world.replies(flight);
+        let bad = match self.world.step(flight) {
+            Some(Step::Load { .. }) => self.load_failures,
+            Some(Step::Land { .. } | Step::Sleep { .. }) | None => 0,
+            Some(_) => self.store_failures,
+        };
+        let good = |reply: &Reply| matches!(reply, Reply::Well | Reply::AsItBegan | Reply::Applies);
+        // A private or unshared result, a "not found" and a corrupt read come in the best weather.
+        let odd = |reply: &Reply| matches!(reply, Reply::Private | Reply::Share | Reply::NotFound | Reply::Corrupt);
+        let of_kind: Vec<Reply> = if self.chance(bad) {
+            replies.into_iter().filter(|reply| !good(reply) && !odd(reply) && *reply != Reply::Abandoned).collect()
+        } else if self.chance(5) {
+            replies.into_iter().filter(odd).collect()
+        } else {
+            replies.into_iter().filter(good).collect()
+        };
+        if of_kind.is_empty() { Reply::Well } else { of_kind[self.pick(of_kind.len() as u64) as usize] }
+    }
+
+    fn chance(&mut self, percent: u64) -> bool {
+        self.pick(100) < percent
+    }
+
+    fn pick(&mut self, below: u64) -> u64 {
+        self.dice.bits() % below
+    }
+
+    fn note(&mut self, what: String) {
+        self.trace.push(format!("{:?} {what}", self.world.now()));
+    }
+}
+
+/// A policy as nobody would choose it: small limits, short times, everything on.
+fn policy(dice: &mut Entropy) -> Policy {
+    let mut policy = Policy::default();
+    let choices: &[(&str, &[&str])] = &[
+        ("store", &["true", "true", "true", "false"]),
+        ("fallback", &["true", "false"]),
+        ("ttl", &["2s", "5s", "1h"]),
+        ("stale_while_revalidate", &["0", "3s"]),
+        ("stale_if_error", &["0", "20s"]),
+        ("keep", &["0", "30s"]),
+        ("entries_max", &["1", "3", "50"]),
+        ("store_attempts", &["1", "2", "3"]),
+        ("load_attempts", &["1", "3"]),
+        ("load_deadline", &["1s", "10s"]),
+        ("call_deadline", &["2s", "30s"]),
+        ("leader_age_max", &["3s", "30s"]),
+        ("flights_max", &["6", "1000"]),
+        ("waiters_max", &["2", "1000"]),
+        ("journal_max", &["1", "3", "100"]),
+        ("private_for", &["1s", "10s"]),
+        ("store_breaker_failures", &["1", "5"]),
+        ("store_breaker_probes", &["1", "2"]),
+        ("load_breaker_failures", &["1", "5"]),
+    ];
+    for (option, texts) in choices {
+        let text = texts[(dice.bits() % texts.len() as u64) as usize];
+        policy.set(option, text).expect("an option");
+    }
+    policy
+}
