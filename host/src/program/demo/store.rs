@@ -20,7 +20,7 @@ use super::Failure;
 const START_MAX: Duration = Duration::from_secs(5);
 
 pub(super) enum DemoStore {
-    Redis(OwnRedis),
+    Redis(Box<OwnRedis>),
     Moody(Arc<AtomicBool>),
 }
 
@@ -38,7 +38,7 @@ impl DemoStore {
         }
         let mut redis = OwnRedis::new().map_err(|error| Failure::World(format!("no port for Redis: {error}")))?;
         redis.start().await?;
-        Ok(Self::Redis(redis))
+        Ok(Self::Redis(Box::new(redis)))
     }
 
     pub(super) fn describe(&self) -> String {
