@@ -81,7 +81,7 @@ impl Drop for Serving {
 
 #[test]
 fn mistakes_are_one_clear_line() {
-    refused(&[], 2, &["Usage"]);
+    refused(&[], 2, &["subcommand", "serve", "demo"]);
     refused(&["serve"], 2, &["--origin"]);
     refused(&["serve", "--origin", "ftp://a"], 2, &["--origin", "ftp"]);
     refused(&["serve", "--origin", "http://a/path"], 2, &["--origin", "HOST:PORT"]);

@@ -13,7 +13,7 @@ use super::Failure;
 
 /// A cache that tides a service over when Redis, the database or an upstream is slow, stale or down.
 #[derive(Parser)]
-#[command(version, about, long_about = None)]
+#[command(version, about, long_about = None, subcommand_required = true, arg_required_else_help = false)]
 pub(super) struct Args {
     #[command(subcommand)]
     pub(super) command: Command,
@@ -165,7 +165,7 @@ fn read(path: &Path) -> Result<ServeArgs, Failure> {
     let name = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|error| Failure::usage(&name, error))?;
     toml::from_str(&text).map_err(|error| {
-        let line = error.span().map(|span| text[..span.start.min(text.len())].lines().count().max(1));
+        let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
         let place = line.map_or(String::new(), |line| format!("line {line}: "));
         Failure::usage(&name, format!("{place}{}", error.message().replace('\n', " ")))
     })
