@@ -3,6 +3,7 @@
 pub mod http;
 pub mod redis_server;
 pub mod scenario;
+pub mod scripted;
 pub mod world;
 
 /// The README's example, compiled with the documentation tests.

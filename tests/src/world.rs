@@ -25,6 +25,9 @@ pub type Key = u8;
 /// A broken law: which, and how.
 pub type Broken = String;
 
+/// When so many answers in a row were good ones, everything has ended.
+const ANSWERS_MAX: u32 = 100_000;
+
 /// A value, as its number in [`World::values`].
 type Value = u32;
 
@@ -37,6 +40,8 @@ struct Origin {
     /// When its age was zero.
     born_at: Instant,
     windows: Windows,
+    /// Who may have it, as its loader said.
+    sharing: Sharing,
 }
 
 /// A step that is to be answered.
@@ -111,6 +116,8 @@ pub struct World {
     truth: BTreeMap<Key, u32>,
     /// The oldest version that a lookup which begins now may get, and how many changes of the key there were.
     floors: BTreeMap<Key, (u32, u32)>,
+    /// Until when memory has what was put last, if nothing is pushed out.
+    put_until: BTreeMap<Key, Instant>,
     /// Until when each key is known as private.
     private: BTreeMap<Key, Instant>,
     primary: BTreeMap<Key, Value>,
@@ -137,6 +144,7 @@ impl World {
             values: Vec::new(),
             truth: BTreeMap::new(),
             floors: BTreeMap::new(),
+            put_until: BTreeMap::new(),
             private: BTreeMap::new(),
             primary: BTreeMap::new(),
             fallback: BTreeMap::new(),
@@ -205,7 +213,7 @@ impl World {
     /// Another process puts a value into both stores, and then that much time passes.
     pub fn stock(&mut self, key: Key, age: Duration) {
         let version = *self.truth.entry(key).or_default();
-        let value = self.value(Origin { key, version, born_at: self.now, windows: self.windows });
+        let value = self.value(self.origin(key, version));
         self.primary.insert(key, value);
         self.fallback.insert(key, value);
         self.wait(age);
@@ -235,6 +243,7 @@ impl World {
         self.truth.entry(key).or_default();
         let (floor, _) = self.floor(key);
         let lookup = self.cache.lookup(&key, Call { read_only, ..Call::default() }, self.now);
+        self.check_put_is_there(key, &lookup.answer)?;
         self.on_lookup(Some(key), floor, lookup)
     }
 
@@ -245,10 +254,10 @@ impl World {
     /// As [`World::lookup`].
     pub fn put(&mut self, key: Key) -> Result<(), Broken> {
         let version = self.change(key);
-        let origin = Origin { key, version, born_at: self.now, windows: self.windows };
-        let value = self.value(origin);
+        let value = self.value(self.origin(key, version));
         let lookup = self.cache.command(Command::Put { key, value, windows: None }, self.now);
-        self.on_change(&[key], lookup)
+        let kept_until = self.windows.ttl.map_or(Instant::NEVER, |ttl| self.now + ttl);
+        self.on_change(&[key], Some(kept_until), lookup)
     }
 
     /// Somebody changes the origin, and then removes the key.
@@ -259,7 +268,7 @@ impl World {
     pub fn remove(&mut self, key: Key) -> Result<(), Broken> {
         self.change(key);
         let lookup = self.cache.command(Command::Remove { key }, self.now);
-        self.on_change(&[key], lookup)
+        self.on_change(&[key], None, lookup)
     }
 
     /// Somebody changes everything at the origin, and then clears.
@@ -273,7 +282,7 @@ impl World {
             self.change(*key);
         }
         let lookup = self.cache.command(Command::Clear, self.now);
-        self.on_change(&keys, lookup)
+        self.on_change(&keys, None, lookup)
     }
 
     /// The driver's regular visit.
@@ -406,10 +415,11 @@ impl World {
     ///
     /// As [`World::lookup`].
     pub fn drain(&mut self) -> Result<(), Broken> {
-        while let Some(flight) = self.flying.keys().next().copied() {
+        for _ in 0..ANSWERS_MAX {
+            let Some(flight) = self.flying.keys().next().copied() else { return self.expire() };
             self.answer(flight, Reply::Well)?;
         }
-        self.expire()
+        Err(format!("law 2: no end after {ANSWERS_MAX} good answers"))
     }
 
     fn count(&mut self, tier: Tier, reply: Reply, failed: bool) {
@@ -434,7 +444,7 @@ impl World {
         };
         let result = match failed {
             Some(class) => Err(class),
-            None => Ok(self.value(Origin { key, version, born_at: self.now, windows: self.windows })),
+            None => Ok(self.value(Origin { sharing, ..self.origin(key, version) })),
         };
         self.load_failures += u64::from(failed.is_some());
         if sharing == Sharing::Private {
@@ -547,11 +557,17 @@ impl World {
     }
 
     /// From here on nobody may get what was true before; unless the change was refused.
-    fn on_change(&mut self, keys: &[Key], lookup: Lookup<Key, Value>) -> Result<(), Broken> {
+    fn on_change(
+        &mut self,
+        keys: &[Key],
+        kept_until: Option<Instant>,
+        lookup: Lookup<Key, Value>,
+    ) -> Result<(), Broken> {
         if !matches!(lookup.answer, Answer::Refused(_)) {
             for key in keys {
                 let (_, fences) = self.floor(*key);
                 self.floors.insert(*key, (self.truth.get(key).copied().unwrap_or(0), fences + 1));
+                self.put_until.insert(*key, kept_until.unwrap_or(Instant::ZERO));
             }
         }
         self.on_lookup(None, 0, lookup)
@@ -565,6 +581,11 @@ impl World {
 
     fn floor(&self, key: Key) -> (u32, u32) {
         self.floors.get(&key).copied().unwrap_or_default()
+    }
+
+    /// A value for everybody, as new as can be.
+    fn origin(&self, key: Key, version: u32) -> Origin {
+        Origin { key, version, born_at: self.now, windows: self.windows, sharing: Sharing::Store }
     }
 
     fn value(&mut self, origin: Origin) -> Value {

@@ -163,7 +163,7 @@ impl Walk {
         let odd = |reply: &Reply| matches!(reply, Reply::Private | Reply::Share | Reply::NotFound | Reply::Corrupt);
         let of_kind: Vec<Reply> = if self.chance(bad) {
             replies.into_iter().filter(|reply| !good(reply) && !odd(reply) && *reply != Reply::Abandoned).collect()
-        } else if self.chance(5) {
+        } else if self.chance(15) {
             replies.into_iter().filter(odd).collect()
         } else {
             replies.into_iter().filter(good).collect()

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tideover_core::breaker::{LEASE_GRACE, State};
 use tideover_core::{
-    Class, Command, Failure, FlightId, Instant, Outcome, Refusal, Served, Source, Stale, Step, Tier, Zone,
+    Answer, Class, Command, Failure, FlightId, Instant, Outcome, Refusal, Served, Sharing, Source, Stale, Step, Tier,
+    Zone,
 };
 
 use super::{Broken, Caller, Flying, Key, Origin, Reply, Value, World};
@@ -54,6 +55,13 @@ impl World {
         law(served.age == self.now - value.born_at, || {
             format!("B1: an age of {:?} is said to be {:?}", self.now - value.born_at, served.age)
         })?;
+        let alone = matches!(outcome, Outcome::Private(_));
+        let allowed = match value.sharing {
+            Sharing::Store => !alone,
+            Sharing::Share => !alone && served.source == Source::Load,
+            Sharing::Private => alone && caller.led && served.source == Source::Load,
+        };
+        law(allowed, || format!("C8: a value to {:?} was served as {outcome:?}", value.sharing))?;
         self.check_windows(&value, served)
     }
 
@@ -66,6 +74,14 @@ impl World {
             Some(Stale::IfError) => matches!(zone, Zone::StaleWhileRevalidate | Zone::StaleIfError),
         };
         law(honest, || format!("law 7: {zone:?} was served as {:?}", served.stale))
+    }
+
+    /// While it is fresh and nothing can have pushed it out, what was put is there.
+    pub(super) fn check_put_is_there(&self, key: Key, answer: &Answer<Value>) -> Result<(), Broken> {
+        let room = self.truth.len() < self.cache.policy().entries_max as usize;
+        let expected = room && self.put_until.get(&key).is_some_and(|until| self.now < *until);
+        let there = matches!(answer, Answer::Now(Outcome::Served(served)) if served.stale.is_none());
+        law(there || !expected, || format!("law 4: what was put is gone: {answer:?}"))
     }
 
     /// A flight lands once; an answer of the origin is passed on, and so is a loaded value, whatever the stores do.
@@ -94,7 +110,12 @@ impl World {
         law(!matches!(step, Step::Done { .. }) || !self.callers.iter().any(left), || {
             format!("law 2: {flight:?} is done, and somebody waits for it")
         })?;
-        if let Step::Load { key, .. } = step {
+        if let Step::Load { key, attempt, deadline, .. } = step {
+            let policy = self.cache.policy();
+            let due = (self.now + policy.load_deadline).min(flying.launched_at + policy.leader_age_max);
+            law(*deadline <= due && *attempt <= policy.load_attempts, || {
+                format!("laws 3 and 8: attempt {attempt} until {deadline:?}, past {due:?}")
+            })?;
             self.check_single_flight(flight, flying, *key)?;
         }
         self.check_probes(flight, step)
@@ -220,8 +241,9 @@ impl World {
 
     /// Pushes everything out of memory, with puts of other keys.
     fn forget(&mut self) {
+        self.put_until.clear();
         for key in (100..).take(self.cache.policy().entries_max as usize) {
-            let value = self.value(Origin { key, version: 0, born_at: self.now, windows: self.windows });
+            let value = self.value(self.origin(key, 0));
             let _not_flown = self.cache.command(Command::Put { key, value, windows: None }, self.now);
         }
     }

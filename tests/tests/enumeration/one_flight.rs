@@ -131,8 +131,8 @@ impl History {
         let mut later = History { now: self.now + Duration::from_secs(61), ..self.clone() };
         while let Some(debt) = later.cache.maintain(later.now) {
             later.follow(debt);
+            later.steps = 0;
             while !matches!(later.flight.step, Step::Done { .. }) {
-                later.steps = 0;
                 later.resume(well(&later.flight.step));
             }
         }
