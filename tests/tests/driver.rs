@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tideover::store::{MemoryStore, Store, StoreError};
 use tideover::{Builder, Cache, Class, EngineKind, Error, Fetched, LoadError, Loaded, Settled, Source, Stale};
+use tideover_tests::scripted::{ScriptedStore, Weather};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -18,8 +18,6 @@ const ENGINES: &[EngineKind] = &[
     #[cfg(feature = "component")]
     EngineKind::Policy,
 ];
-
-type Operation<'a, T> = std::pin::Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -55,33 +53,6 @@ impl Counting {
 
     fn calls(&self) -> usize {
         self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// A store that never answers.
-struct HungStore;
-
-impl Store for HungStore {
-    fn name(&self) -> &'static str {
-        "hung"
-    }
-    fn read<'a>(&'a self, _key: &'a str) -> Operation<'a, Option<Bytes>> {
-        Box::pin(pending())
-    }
-    fn write<'a>(&'a self, _key: &'a str, _value: Bytes, _ttl: Option<Duration>) -> Operation<'a, ()> {
-        Box::pin(pending())
-    }
-    fn remove<'a>(&'a self, _key: &'a str) -> Operation<'a, ()> {
-        Box::pin(pending())
-    }
-    fn clear(&self) -> Operation<'_, ()> {
-        Box::pin(pending())
-    }
-    fn ping(&self) -> Operation<'_, ()> {
-        Box::pin(pending())
-    }
-    fn close(&self) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        Box::pin(async {})
     }
 }
 
@@ -188,7 +159,9 @@ async fn a_callers_patience_ends_before_the_loads_and_the_load_goes_on() {
 #[tokio::test(start_paused = true)]
 async fn a_hung_store_costs_a_quarter_of_a_second_until_its_circuit_opens() {
     for &engine in ENGINES {
-        let (cache, loader) = (builder(engine).store(HungStore).build().expect("a cache"), Counting::default());
+        let store = ScriptedStore::default();
+        store.set(Weather::Hung);
+        let (cache, loader) = (builder(engine).store(store).build().expect("a cache"), Counting::default());
         let mut costs = Vec::new();
         for number in 0..8 {
             let began = Instant::now();
@@ -207,42 +180,17 @@ async fn a_hung_store_costs_a_quarter_of_a_second_until_its_circuit_opens() {
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_for_the_stores_write_but_who_asked_for_it() {
     for &engine in ENGINES {
-        let cache = builder(engine).store(SlowWrites(MemoryStore::new(100))).build().expect("a cache");
+        let store = ScriptedStore::default();
+        let cache = builder(engine).store(store.clone()).build().expect("a cache");
         let began = Instant::now();
-        cache.get_or_load("loaded", |_| async { Ok(Loaded::new("v")) }).await.expect("a value");
+        let slow = move |_| {
+            store.set(Weather::Slow(millis(500)));
+            async { Ok(Loaded::new("v")) }
+        };
+        cache.get_or_load("loaded", slow).await.expect("a value");
         assert!(began.elapsed() < millis(10), "{engine:?}: {:?}", began.elapsed());
         assert_eq!(cache.put("put", "v", None).await.expect("a put"), Settled::Store, "{engine:?}");
         assert!(began.elapsed() >= millis(500), "{engine:?}: {:?}", began.elapsed());
-    }
-}
-
-/// A store whose writes take half a second.
-struct SlowWrites(MemoryStore);
-
-impl Store for SlowWrites {
-    fn name(&self) -> &'static str {
-        "slow"
-    }
-    fn read<'a>(&'a self, key: &'a str) -> Operation<'a, Option<Bytes>> {
-        self.0.read(key)
-    }
-    fn write<'a>(&'a self, key: &'a str, value: Bytes, ttl: Option<Duration>) -> Operation<'a, ()> {
-        Box::pin(async move {
-            tokio::time::sleep(millis(500)).await;
-            self.0.write(key, value, ttl).await
-        })
-    }
-    fn remove<'a>(&'a self, key: &'a str) -> Operation<'a, ()> {
-        self.0.remove(key)
-    }
-    fn clear(&self) -> Operation<'_, ()> {
-        self.0.clear()
-    }
-    fn ping(&self) -> Operation<'_, ()> {
-        self.0.ping()
-    }
-    fn close(&self) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        self.0.close()
     }
 }
 
