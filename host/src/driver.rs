@@ -85,8 +85,11 @@ impl Driver {
         &self.clock
     }
 
-    /// A fresh value from memory, without anything else being touched.
+    /// A fresh value from memory, without anything else being touched; none after the shutdown.
     pub(crate) fn hit(&self, key: &str) -> Option<Served<Bytes>> {
+        if self.closing.load(Ordering::Acquire) {
+            return None;
+        }
         self.engine.hit(key, self.clock.now())
     }
 

@@ -254,6 +254,7 @@ async fn a_loader_that_asks_for_its_own_key_is_refused_at_once() {
 async fn shutting_down_releases_everybody_and_can_be_said_twice() {
     for &engine in ENGINES {
         let cache = builder(engine).build().expect("a cache");
+        assert!(cache.put("warm", "v", None).await.is_ok(), "{engine:?}");
         let waiting = tokio::spawn({
             let cache = cache.clone();
             async move { cache.get_or_load("key", |_| pending()).await }
@@ -265,6 +266,8 @@ async fn shutting_down_releases_everybody_and_can_be_said_twice() {
         assert!(began.elapsed() <= seconds(6), "{engine:?}: {:?}", began.elapsed());
         assert!(matches!(waiting.await.expect("an answer"), Err(Error::Abandoned)), "{engine:?}");
         assert!(matches!(cache.get("key").await, Err(Error::Closed)), "{engine:?}");
+        let warm = cache.get_or_load("warm", |_| pending()).await;
+        assert!(matches!(warm, Err(Error::Closed)), "{engine:?}: not even from memory");
     }
 }
 
