@@ -57,7 +57,7 @@ pub(super) async fn answer(
     forward(&mut forwarded, &Received { uri: &parts.uri, version: parts.version, peer, trusted });
     let asked = Asked { parts, forwarded };
     let response = match past_the_cache(&asked, &body) {
-        Some(why) => pass(&gateway, asked, body, why).await,
+        Some(why) => pass(&gateway, asked, paced(body, gateway.config.client_pause_max), why).await,
         None => cached(&gateway, asked).await,
     };
     gateway.seen.count(&response);
@@ -84,9 +84,8 @@ fn past_the_cache(asked: &Asked, body: &Incoming) -> Option<CacheStatus> {
 
 /// Passes a request on, and its response back, without keeping anything. A successful unsafe method invalidates what
 /// is stored for its target (RFC 9111 section 4.4).
-async fn pass(gateway: &Arc<Gateway>, asked: Asked, body: Incoming, status: CacheStatus) -> Response<Body> {
+async fn pass(gateway: &Arc<Gateway>, asked: Asked, body: Body, status: CacheStatus) -> Response<Body> {
     let Asked { parts, forwarded } = asked;
-    let body = paced(body, gateway.config.client_pause_max);
     let target = parts.uri.path_and_query();
     let keys = [Method::GET, Method::HEAD].map(|method| base_key(&method, &parts.uri, &forwarded, usize::MAX));
     let sent = gateway.origin.send(parts.method.clone(), target, forwarded, body).await;
@@ -110,7 +109,7 @@ async fn pass(gateway: &Arc<Gateway>, asked: Asked, body: Incoming, status: Cach
 async fn cached(gateway: &Arc<Gateway>, asked: Asked) -> Response<Body> {
     let key_bytes_max = gateway.cache.policy().key_bytes_max as usize;
     let Ok(base) = base_key(&asked.parts.method, &asked.parts.uri, &asked.forwarded, key_bytes_max) else {
-        return pass_unread(gateway, asked, CacheStatus::fwd(Fwd::Bypass).detail("key-too-long")).await;
+        return pass(gateway, asked, empty(), CacheStatus::fwd(Fwd::Bypass).detail("key-too-long")).await;
     };
     if asked.parts.method == Method::HEAD
         && let Some(response) = head_of_get(gateway, &asked, key_bytes_max).await
@@ -139,7 +138,7 @@ async fn cached(gateway: &Arc<Gateway>, asked: Asked) -> Response<Body> {
             }
         }
     }
-    pass_unread(gateway, asked, CacheStatus::fwd(Fwd::Bypass).detail("unsettled")).await
+    pass(gateway, asked, empty(), CacheStatus::fwd(Fwd::Bypass).detail("unsettled")).await
 }
 
 /// One lookup. The second answer is `None` if nothing may be asked of the origin, and nothing is stored.
@@ -183,18 +182,6 @@ async fn head_of_get(gateway: &Arc<Gateway>, asked: &Asked, key_bytes_max: usize
             Some(stored(&asked.parts, response, &fetched, &Hand::default()))
         }
         _ => None,
-    }
-}
-
-async fn pass_unread(gateway: &Arc<Gateway>, asked: Asked, status: CacheStatus) -> Response<Body> {
-    let Asked { parts, forwarded } = asked;
-    match gateway.origin.send(parts.method, parts.uri.path_and_query(), forwarded, empty()).await {
-        Ok(mut response) => {
-            received(&mut response, now());
-            status.append_to(response.headers_mut());
-            response
-        }
-        Err(error) => unanswered(&error, status),
     }
 }
 
