@@ -35,7 +35,7 @@ fn text(number: u64) -> String {
 }
 
 fn entry(value: Bytes) -> Entry<Bytes> {
-    Entry { value, age: Duration::ZERO, windows: Windows { ttl: Some(Duration::from_secs(300)), ..Windows::FOREVER } }
+    Entry::new(value, Windows { ttl: Some(Duration::from_secs(300)), ..Windows::FOREVER })
 }
 
 fn hot_get_number(calls: u64) {

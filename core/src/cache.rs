@@ -295,7 +295,7 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
                 if let Err(refusal) = self.admits_change(&key) {
                     return self.refuse(refusal);
                 }
-                let entry = Entry { value, age: core::time::Duration::ZERO, windows: self.jittered(windows) };
+                let entry = Entry::new(value, self.jittered(windows));
                 self.flights.fence(&key);
                 shards.with(&key, |memory| memory.insert(key.clone(), entry.clone(), now));
                 self.change(key, Change::Put(entry, now), now)

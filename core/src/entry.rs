@@ -92,9 +92,23 @@ pub struct Entry<V> {
     pub age: Duration,
     /// For how long it may be used.
     pub windows: Windows,
+    /// How long its load took; zero if nobody knows. What it costs to have it again.
+    pub load_time: Duration,
 }
 
 impl<V> Entry<V> {
+    /// A new value, just born.
+    #[must_use]
+    pub const fn new(value: V, windows: Windows) -> Self {
+        Self { value, age: Duration::ZERO, windows, load_time: Duration::ZERO }
+    }
+
+    /// The same entry around another value.
+    pub fn map<W>(self, value: impl FnOnce(V) -> W) -> Entry<W> {
+        let Self { value: old, age, windows, load_time } = self;
+        Entry { value: value(old), age, windows, load_time }
+    }
+
     /// The zone at this moment.
     #[must_use]
     pub fn zone(&self) -> Zone {

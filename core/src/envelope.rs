@@ -66,7 +66,7 @@ impl core::error::Error for EnvelopeError {}
 /// use core::time::Duration;
 /// use tideover_core::{Entry, WallTime, Windows, envelope};
 ///
-/// let entry = Entry { value: b"hello", age: Duration::from_secs(2), windows: Windows::FOREVER };
+/// let entry = Entry { age: Duration::from_secs(2), ..Entry::new(b"hello", Windows::FOREVER) };
 /// let noon = WallTime::from_unix_millis(1_000_000);
 /// let bytes = envelope::encode(&entry, noon);
 /// let read = envelope::decode(&bytes, WallTime::from_unix_millis(1_003_000)).unwrap();
@@ -111,7 +111,7 @@ pub fn decode(bytes: &[u8], now: WallTime) -> Result<Entry<&[u8]>, EnvelopeError
         return Err(EnvelopeError::Codec(header.codec));
     }
     let age = now.since(WallTime::from_unix_millis(header.created_unix_millis));
-    Ok(Entry { value, age, windows: header.windows })
+    Ok(Entry { age, ..Entry::new(value, header.windows) })
 }
 
 #[cfg(test)]
@@ -123,7 +123,7 @@ mod tests {
 
     fn sample() -> Vec<u8> {
         let windows = Windows { ttl: Some(Duration::from_secs(60)), ..Windows::FOREVER };
-        encode(&Entry { value: b"value".to_vec(), age: Duration::from_secs(3), windows }, NOON)
+        encode(&Entry { age: Duration::from_secs(3), ..Entry::new(b"value".to_vec(), windows) }, NOON)
     }
 
     #[test]

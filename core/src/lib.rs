@@ -86,6 +86,7 @@ pub mod memory;
 pub mod policy;
 pub mod step;
 pub mod time;
+pub mod value;
 
 pub use crate::cache::{Cache, Machine, Shards};
 pub use crate::entry::{Entry, Windows, Zone};
@@ -96,3 +97,4 @@ pub use crate::step::{
     Stale, Step, Tier,
 };
 pub use crate::time::{Clock, Instant, WallTime};
+pub use crate::value::{Tag, Value};

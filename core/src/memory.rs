@@ -333,7 +333,7 @@ impl<K, V: Clone> Row<K, V> {
     }
 
     fn entry(&self, now: Instant) -> Entry<V> {
-        Entry { value: self.value.clone(), age: self.age(now), windows: self.windows }
+        Entry { age: self.age(now), ..Entry::new(self.value.clone(), self.windows) }
     }
 }
 
@@ -348,7 +348,7 @@ mod tests {
 
     fn entry(value: u32, ttl: u64) -> Entry<u32> {
         let ttl = Some(Duration::from_secs(ttl));
-        Entry { value, age: Duration::ZERO, windows: Windows { ttl, ..Windows::FOREVER } }
+        Entry::new(value, Windows { ttl, ..Windows::FOREVER })
     }
 
     fn value(memory: &mut Memory<String, u32>, key: &str, now: Instant) -> Option<u32> {

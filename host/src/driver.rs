@@ -262,7 +262,7 @@ impl Driver {
 /// The entry in an envelope; its value shares the envelope's bytes.
 fn opened(bytes: &Bytes, clock: &HostClock) -> Result<Entry<Bytes>, StoreFailure> {
     match envelope::decode(bytes, clock.wall()) {
-        Ok(Entry { value, age, windows }) => Ok(Entry { value: bytes.slice_ref(value), age, windows }),
+        Ok(entry) => Ok(entry.map(|value| bytes.slice_ref(value))),
         Err(reason) => {
             debug!(%reason, "bytes in the store are no envelope of ours");
             Err(StoreFailure::Corrupt)

@@ -256,7 +256,7 @@ impl Stage {
         }
         let age = words.option("age")?.unwrap_or_default();
         let windows: Windows = words.windows(self.policy.windows())?.unwrap_or_else(|| self.policy.windows());
-        Ok(Some(Entry { value: value.into(), age, windows }))
+        Ok(Some(Entry { age, ..Entry::new(value.into(), windows) }))
     }
 
     fn loaded(&self, words: &mut Words) -> Result<Loaded<Bytes>, String> {

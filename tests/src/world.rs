@@ -595,7 +595,7 @@ impl World {
 
     fn entry(&self, value: Value) -> Entry<Value> {
         let Origin { born_at, windows, .. } = self.values[value as usize];
-        Entry { value, age: self.now - born_at, windows }
+        Entry { age: self.now - born_at, ..Entry::new(value, windows) }
     }
 
     fn store(&self, tier: Tier) -> &BTreeMap<Key, Value> {

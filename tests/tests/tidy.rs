@@ -68,7 +68,7 @@ fn the_table_of_options_is_the_codes() {
 #[test]
 fn the_core_imports_in_one_direction() {
     const LAYERS: [&[&str]; 5] = [
-        &["time", "entropy", "failure", "counts"],
+        &["time", "entropy", "failure", "counts", "value"],
         &["entry", "backoff", "breaker"],
         &["memory", "policy", "step", "envelope"],
         &["flight", "journal"],

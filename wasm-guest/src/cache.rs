@@ -212,7 +212,7 @@ async fn read(tier: Tier, key: &str, deadline: Instant) -> Result<Option<Entry<V
     let read = store::read(tier.into(), String::from(key), deadline.as_nanos()).await;
     let Some(bytes) = read.map_err(StoreFailure::from)? else { return Ok(None) };
     match envelope::decode(&bytes, WallTime::from_unix_millis(clock::wall())) {
-        Ok(Entry { value, age, windows }) => Ok(Some(Entry { value: value.into(), age, windows })),
+        Ok(entry) => Ok(Some(entry.map(Into::into))),
         Err(_) => Err(StoreFailure::Corrupt),
     }
 }

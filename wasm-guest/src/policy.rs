@@ -137,9 +137,8 @@ impl From<wit::Event> for core_::Event<Value> {
         match event {
             wit::Event::StoreRead(result) => Self::StoreRead(match result {
                 Ok(entry) => Ok(entry.map(|entry| core_::Entry {
-                    value: entry.value.into(),
                     age: Duration::from_nanos(entry.age),
-                    windows: entry.windows.into(),
+                    ..core_::Entry::new(entry.value.into(), entry.windows.into())
                 })),
                 Err(failure) => Err(failure.into()),
             }),

@@ -213,7 +213,7 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
             return Step::Done { next: None };
         };
         let Loaded { value, age, windows, sharing } = loaded;
-        let entry = Entry { value, age, windows: self.jittered(windows) };
+        let entry = Entry { age, ..Entry::new(value, self.jittered(windows)) };
         let served =
             Served { value: entry.value.clone(), age, ttl: entry.windows.ttl, stale: None, source: Source::Load };
         if sharing == Sharing::Private {
@@ -237,7 +237,7 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
     fn remember_private(&mut self, shards: &mut impl Shards<K, V>, id: FlightId, key: &K, now: Instant) -> After<V> {
         self.stats.private += 1;
         let windows = Windows { ttl: Some(self.policy.private_for), ..Windows::FOREVER };
-        self.private.insert(key.clone(), Entry { value: (), age: Duration::ZERO, windows }, now);
+        self.private.insert(key.clone(), Entry::new((), windows), now);
         self.retract(shards, id, key, now)
     }
 

@@ -63,7 +63,7 @@ impl Store for MemoryStore {
 
     fn write<'a>(&'a self, key: &'a str, value: Bytes, ttl: Option<Duration>) -> BoxFuture<'a, Result<(), StoreError>> {
         let windows = Windows { ttl, ..Windows::FOREVER };
-        let entry = Entry { value, age: Duration::ZERO, windows };
+        let entry = Entry::new(value, windows);
         Box::pin(async move { self.with(|memory, now| memory.insert(key.into(), entry, now)) })
     }
 

@@ -154,7 +154,7 @@ fn answers(step: &Step<Key, u32>) -> Vec<Event<u32>> {
     let changed = [Ok(()), Err(StoreFailure::Unavailable), Err(StoreFailure::Rejected)];
     match step {
         Step::ReadStore { .. } => {
-            let entry = |age| Entry { value: 1, age: Duration::from_secs(age), windows: WINDOWS };
+            let entry = |age| Entry { age: Duration::from_secs(age), ..Entry::new(1, WINDOWS) };
             let failures = [StoreFailure::Unavailable, StoreFailure::Rejected, StoreFailure::Corrupt];
             let found = AGES.map(|age| Ok(Some(entry(age))));
             [Ok(None)].into_iter().chain(found).chain(failures.map(Err)).map(Event::StoreRead).collect()
