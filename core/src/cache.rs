@@ -5,53 +5,60 @@
 //!  lookup ---+--- stale, to be revalidated ------ served, and one flight behind it
 //!            +--- nothing to serve ---- join the key's flight, or lead a new one:
 //!
-//!  ReadStore --> Load (again after Sleep) --> Land --> WriteStore --> Done
-//!      |            |                          ^
-//!      +-- found ---+-- failed: stale, error --+
+//!  ReadStore --> (Wait) --> Load (again after Sleep) --> Land --> WriteStore --> Done
+//!      |                      |                          ^
+//!      +-------- found -------+-- failed: stale, error --+
 //! ```
 //!
-//! The steps of loads are decided in `cache/load.rs`, those of puts, removals and the journal in `cache/change.rs`,
-//! those of clears in `cache/clear.rs`. Nothing here knows how anything is done.
+//! What a lookup gets at once is decided in `cache/lookup.rs`, the steps of loads in `cache/load.rs`, those of puts,
+//! removals and the journal in `cache/change.rs`, those of clears in `cache/clear.rs`. Nothing here knows how anything
+//! is done.
 
 mod change;
 mod clear;
 mod load;
+mod lookup;
+mod whole;
 
 use core::hash::Hash;
+use core::time::Duration;
 
-use alloc::boxed::Box;
 use hashbrown::HashMap;
+
+pub use self::whole::Cache;
 
 use self::change::Slot;
 use crate::backoff::Schedule;
 use crate::breaker::{Breaker, BreakerStats, Permit, State, Verdict};
 use crate::entropy::Entropy;
-use crate::entry::{Entry, Zone};
-use crate::failure::{Failure, Refusal};
-use crate::flight::{Flights, Limits, Purpose};
+use crate::entry::{Entry, Windows, Zone};
+use crate::failure::{Class, Failure, Refusal};
+use crate::flight::{Fence, Flight, Flights, Limits};
 use crate::journal::{Change, Doubts, Journal};
-use crate::memory::{Memory, MemoryStats, Sighting};
+use crate::memory::Memory;
 use crate::policy::{Policy, PolicyError};
 use crate::step::{
-    Answer, Call, Command, Event, FlightId, Launch, Left, Lookup, Outcome, Served, Settled, Source, Stale, Step, Tier,
+    Answer, Command, Event, FlightId, Launch, Left, Lookup, Outcome, Served, Settled, Source, Stale, Step, Tier,
 };
+use crate::tags::Invalidations;
 use crate::time::Instant;
+use crate::value::Value;
 
 /// Where the machine keeps entries: one [`Memory`], or several behind locks of the driver's, chosen by key.
 pub trait Shards<K, V> {
     /// Gives access to the memory that `key` belongs to, for the time of the call.
     fn with<R>(&mut self, key: &K, access: impl FnOnce(&mut Memory<K, V>) -> R) -> R;
-    /// Clears every memory.
-    fn clear(&mut self);
+    /// Gives access to each memory in turn.
+    fn each(&mut self, access: impl FnMut(&mut Memory<K, V>));
 }
 
-impl<K: Hash + Eq, V: Clone> Shards<K, V> for Memory<K, V> {
+impl<K: Hash + Eq, V: Value> Shards<K, V> for Memory<K, V> {
     fn with<R>(&mut self, _key: &K, access: impl FnOnce(&mut Self) -> R) -> R {
         access(self)
     }
 
-    fn clear(&mut self) {
-        Self::clear(self);
+    fn each(&mut self, mut access: impl FnMut(&mut Self)) {
+        access(self);
     }
 }
 
@@ -63,8 +70,9 @@ pub struct Machine<K, V> {
     entropy: Entropy,
     flights: Flights<K, Work<V>>,
     writing: HashMap<K, Slot>,
-    private: Memory<K, ()>,
+    remembered: Memory<K, Remembered>,
     journal: Journal<K, V>,
+    tags: Invalidations,
     store_breaker: Breaker,
     load_breaker: Breaker,
     /// The one flight that pays debts to the store.
@@ -73,6 +81,16 @@ pub struct Machine<K, V> {
     fallback_doubts: Doubts,
     stats: Stats,
 }
+
+/// What is known of a key that has no value: for each caller alone, nothing, or a failure not to be provoked again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Remembered {
+    Private,
+    Absent,
+    Failed(Class),
+}
+
+impl Value for Remembered {}
 
 /// What a flight is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,8 +120,32 @@ enum Stage<V> {
     Writing(Tier),
     Removing(Tier),
     Clearing(Tier),
-    /// No step is outstanding: another flight holds the key's slot and will launch this one.
+    /// Put aside until fewer loads are under way.
+    Waiting,
+    /// No step is outstanding: another flight holds the key's slot and will name this one.
     Queued,
+    /// Named as the next one to be launched.
+    Ready(First),
+}
+
+impl End {
+    const fn of(failure: Failure) -> Self {
+        match failure {
+            Failure::Load(Class::Panicked) => Self::Panicked,
+            Failure::Open { .. } | Failure::Overloaded | Failure::Remembered { .. } => Self::GaveUp,
+            Failure::Load(_) | Failure::DeadlinePassed => Self::Failed,
+            Failure::Abandoned => Self::Cancelled,
+        }
+    }
+}
+
+/// What a flight does when it is launched.
+#[derive(Debug, Clone, Copy)]
+enum First {
+    Load,
+    Change,
+    Debt,
+    Clear,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -132,10 +174,21 @@ struct Work<V> {
     waits: Option<Schedule>,
     deadline: Instant,
     permit: Option<Permit>,
+    /// When the present operation was asked for.
+    asked_at: Instant,
     /// A stale value found on the way, and when its age was taken.
     previous: Option<(Entry<V>, Instant)>,
+    /// What the loader was told that there is.
+    offered: Option<Entry<V>>,
+    /// What is older does not do for somebody who waits.
+    max_age: Option<Duration>,
+    /// The newest invalidation when the load was asked for, and when the last caller joined.
+    born: u64,
+    joined: u64,
     change: Option<Change<V>>,
     settled: Settled,
+    /// Whether its end has been counted.
+    ended: bool,
 }
 
 impl<V> Work<V> {
@@ -147,9 +200,15 @@ impl<V> Work<V> {
             waits: None,
             deadline: Instant::ZERO,
             permit: None,
+            asked_at: Instant::ZERO,
             previous: None,
+            offered: None,
+            max_age: None,
+            born: 0,
+            joined: 0,
             change: None,
             settled: Settled::Memory,
+            ended: false,
         }
     }
 
@@ -176,6 +235,16 @@ counts! {
         load_failures,
         /// Loads whose result must not be shared.
         private,
+        /// Loads that found the value at hand still true.
+        not_modified,
+        /// Loads that found that there is no such thing.
+        absent,
+        /// Lookups answered from a remembered absence or failure.
+        remembered,
+        /// Refreshes launched before the end of freshness.
+        early_refreshes,
+        /// Tags that were invalidated.
+        invalidations,
         /// Reads of the shared store that found a usable entry.
         store_hits,
         /// Reads of the shared store that found nothing.
@@ -202,7 +271,36 @@ counts! {
         refused,
         /// Results that were not kept because a change had won over their flight.
         fenced,
+        /// Loads that ended with a value or its confirmed absence.
+        ended_done,
+        /// Loads that ended with a failure.
+        ended_failed,
+        /// Loads that ended without asking the origin: its circuit was open, or too many loads were under way.
+        ended_gave_up,
+        /// Loads that ended because the loader panicked.
+        ended_panicked,
+        /// Loads that ended because whoever flew them gave them up.
+        ended_cancelled,
+        /// Loads that ended without a value after a new leader had been elected.
+        ended_too_old,
+        /// Loads that brought a value after a new leader had been elected.
+        ended_late,
+        /// Loads that brought a value after a change of their key or of one of its tags.
+        ended_overtaken,
     }
+}
+
+/// How a load ended. Each is an outcome of its own, and counted as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Done,
+    Failed,
+    GaveUp,
+    Panicked,
+    Cancelled,
+    TooOld,
+    Late,
+    Overtaken,
 }
 
 /// A look at the whole machine, for health reports.
@@ -222,7 +320,7 @@ pub struct Health {
     pub stats: Stats,
 }
 
-impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
+impl<K: Clone + Hash + Eq, V: Value> Machine<K, V> {
     /// A machine for `policy`, whose every draw follows from `seed`.
     ///
     /// # Errors
@@ -239,7 +337,8 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
         Ok(Self {
             flights: Flights::new(limits),
             writing: HashMap::new(),
-            private: Memory::new(policy.entries_max as usize, None),
+            tags: Invalidations::default(),
+            remembered: Memory::new(policy.entries_max as usize, None),
             journal: Journal::new(policy.journal_max as usize),
             store_breaker: Breaker::new(policy.store_breaker_policy(), entropy.bits()),
             load_breaker: Breaker::new(policy.load_breaker_policy(), entropy.bits()),
@@ -264,29 +363,6 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
         &self.policy
     }
 
-    /// Looks `key` up: answers at once from memory, or names the flight to wait for.
-    pub fn lookup(&mut self, shards: &mut impl Shards<K, V>, key: &K, call: Call<'_>, now: Instant) -> Lookup<K, V> {
-        let sighting = shards.with(key, |memory| memory.find(key, now));
-        let Some(Sighting { entry, zone, refresh_after }) = sighting else {
-            return self.join_or_lead(shards, key, call, now);
-        };
-        let may_refresh = now >= refresh_after;
-        match zone {
-            Zone::Fresh => Lookup::now(Outcome::Served(entry.serve(Source::Memory, None))),
-            Zone::StaleWhileRevalidate => {
-                self.count_stale(Stale::WhileRevalidate, 1);
-                let launch = if may_refresh && !call.read_only { self.refresh(shards, key, now) } else { None };
-                let served = entry.serve(Source::Memory, Some(Stale::WhileRevalidate));
-                Lookup { answer: Answer::Now(Outcome::Served(served)), launch }
-            }
-            Zone::StaleIfError if !may_refresh && !call.read_only => {
-                self.count_stale(Stale::IfError, 1);
-                Lookup::now(Outcome::Served(entry.serve(Source::Memory, Some(Stale::IfError))))
-            }
-            Zone::StaleIfError | Zone::Keep | Zone::Gone => self.join_or_lead(shards, key, call, now),
-        }
-    }
-
     /// Changes `memory` at once and the store after it. A flight of the same key that is under way keeps nothing
     /// of what it brings.
     pub fn command(&mut self, shards: &mut impl Shards<K, V>, command: Command<K, V>, now: Instant) -> Lookup<K, V> {
@@ -296,25 +372,41 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
                     return self.refuse(refusal);
                 }
                 let entry = Entry::new(value, self.jittered(windows));
-                self.flights.fence(&key);
-                shards.with(&key, |memory| memory.insert(key.clone(), entry.clone(), now));
-                self.change(key, Change::Put(entry, now), now)
+                self.overtake(&key);
+                let born = self.tags.newest();
+                shards.with(&key, |memory| memory.insert(key.clone(), entry.clone(), born, now));
+                self.change(key, Change::of(entry, now), now)
             }
             Command::Remove { key } => {
                 if let Err(refusal) = self.admits_change(&key) {
                     return self.refuse(refusal);
                 }
-                self.flights.fence(&key);
+                self.overtake(&key);
                 shards.with(&key, |memory| memory.remove(&key));
                 self.change(key, Change::Remove, now)
+            }
+            Command::Expire { key } => {
+                if let Err(refusal) = self.admits_change(&key) {
+                    return self.refuse(refusal);
+                }
+                self.overtake(&key);
+                let stale = shards.with(&key, |memory| memory.expire(&key, now));
+                self.change(key, stale.map_or(Change::Remove, |entry| Change::of(entry, now)), now)
+            }
+            Command::Invalidate { tag, how } => {
+                self.stats.invalidations += 1;
+                self.tags.invalidate(tag, how, now);
+                let tags = &self.tags;
+                shards.each(|memory| memory.invalidate(tag, how, tags.newest(), now));
+                Lookup::now(Outcome::Settled(Settled::Memory))
             }
             Command::Clear => {
                 if let Err(refusal) = self.admits_clear() {
                     return self.refuse(refusal);
                 }
                 self.flights.fence_all();
-                shards.clear();
-                self.private.clear();
+                shards.each(Memory::clear);
+                self.remembered.clear();
                 self.clear(now)
             }
         }
@@ -341,9 +433,15 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
             (&Stage::Writing(tier), Event::StoreWritten(result)) => self.on_changed(flight, tier, result, now),
             (&Stage::Removing(tier), Event::StoreRemoved(result)) => self.on_changed(flight, tier, result, now),
             (&Stage::Clearing(tier), Event::StoreCleared(result)) => self.on_cleared(flight, tier, result, now),
+            (&Stage::Ready(first), Event::Launched) => match first {
+                First::Load => self.attempt_load(shards, flight, now),
+                First::Change => self.begin_change(flight, now),
+                First::Debt => self.begin_debt(flight, now),
+                First::Clear => self.clear_primary(flight, now),
+            },
             // No step is outstanding, so nobody flies it, and nothing can be said about it.
             (Stage::Queued, _) => Step::Done { next: None },
-            _ => self.abandon(shards, flight, now),
+            (_, event) => self.abandon(shards, flight, &event, now),
         }
     }
 
@@ -352,29 +450,46 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
         self.flights.leave(flight)
     }
 
-    /// A caller has waited for `flight` as long as it may: what it gets instead. The flight goes on, for the
-    /// next one who asks.
-    pub fn expire(&mut self, shards: &mut impl Shards<K, V>, flight: FlightId, now: Instant) -> Outcome<V> {
-        self.flights.keep(flight);
-        // Kept, so it is never to be abandoned.
-        let _stays = self.flights.leave(flight);
-        let stale = match self.flights.get_mut(flight) {
-            Some(flight) if matches!(flight.work.kind, Kind::Load | Kind::PrivateLoad | Kind::Read) => {
-                flight.key.clone().and_then(|key| self.stand_in(shards, &key, now))
+    /// A caller has waited for `flight` until the moment that it was told: what it gets instead, or, if that was the soft
+    /// limit and nothing stale is at hand, until when to wait on. The flight goes on, for the next one who asks.
+    pub fn expire(&mut self, shards: &mut impl Shards<K, V>, flight: FlightId, now: Instant) -> Answer<V> {
+        let stale = match self.flights.get(flight) {
+            Some(Flight { key: Some(key), work, .. }) if work.kind.is_read() => {
+                let (key, max_age) = (key.clone(), work.max_age);
+                self.stand_in(shards, &key, max_age, now)
             }
             _ => None,
         };
+        if let (None, Some(hard)) = (&stale, self.hard_limit(flight).filter(|hard| now < *hard)) {
+            return Answer::Pending { flight, until: hard };
+        }
+        self.flights.keep(flight);
+        // Kept, so it is never to be abandoned.
+        let _stays = self.flights.leave(flight);
         if let Some(Served { stale: Some(stale), .. }) = stale {
             self.count_stale(stale, 1);
         }
-        stale.map_or(Outcome::Failed(Failure::DeadlinePassed), Outcome::Served)
+        Answer::Now(stale.map_or(Outcome::Failed(Failure::DeadlinePassed), Outcome::Served))
+    }
+
+    /// Until when somebody may wait on who has reached the soft limit.
+    fn hard_limit(&self, flight: FlightId) -> Option<Instant> {
+        self.policy.soft_deadline?;
+        self.flights.get(flight).map(|flight| flight.started_at + self.policy.call_deadline)
     }
 
     /// Pays a debt of the journal to the store if there is one and the store's breaker would let it pass, and clears a
     /// fallback that is in doubt. For a driver to call now and then (each second, say), so that debts are paid although
     /// nobody calls.
     pub fn maintain(&mut self, now: Instant) -> Option<Launch<K, V>> {
-        self.clear_doubted_fallback(now).or_else(|| self.pay_debt(now))
+        if let Some(launch) = self.clear_doubted_fallback(now) {
+            return Some(launch);
+        }
+        let flight = self.pay_debt(now)?;
+        let clears =
+            self.flights.get(flight).is_some_and(|flight| matches!(flight.work.stage, Stage::Ready(First::Clear)));
+        let step = if clears { self.clear_primary(flight, now) } else { self.begin_debt(flight, now) };
+        Some(Launch { flight, step })
     }
 
     /// How the machine is.
@@ -395,89 +510,23 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
         }
     }
 
-    fn join_or_lead(&mut self, shards: &mut impl Shards<K, V>, key: &K, call: Call<'_>, now: Instant) -> Lookup<K, V> {
-        if !call.read_only && call.within.iter().any(|&flight| self.is_loading(flight, key)) {
-            return self.refuse(Refusal::Reentrant);
+    /// Whatever flies for `key` has lost, and what was remembered of it in place of a value is void.
+    fn overtake(&mut self, key: &K) {
+        self.flights.fence(key);
+        if self.remembered.peek(key, Instant::ZERO).is_some_and(|held| held.value != Remembered::Private) {
+            self.remembered.remove(key);
         }
-        let until = call.deadline.unwrap_or(Instant::NEVER).min(now + self.policy.call_deadline);
-        let private = !call.read_only && self.private.fresh(key, now).is_some();
-        let purpose = match call.read_only {
-            true => Some(Purpose::Read),
-            false if private => None,
-            false => Some(Purpose::Load),
-        };
-        if call.read_only && !self.policy.store {
-            self.stats.misses += 1;
-            return Lookup::now(Outcome::Absent);
-        }
-        if let Some(flight) = purpose.and_then(|purpose| self.flights.current(key, purpose, now)) {
-            return self.join(flight, until);
-        }
-        let kind = match purpose {
-            Some(Purpose::Load) => Kind::Load,
-            Some(Purpose::Read) => Kind::Read,
-            None => Kind::PrivateLoad,
-        };
-        match self.open(Some(key.clone()), purpose, kind, now) {
-            Ok(flight) => {
-                self.stats.misses += 1;
-                let answer = match self.flights.join(flight) {
-                    Ok(()) => Answer::Pending { flight, until },
-                    Err(refusal) => Answer::Refused(refusal),
-                };
-                Lookup { answer, launch: Some(Launch { flight, step: self.first_step(shards, flight, now) }) }
-            }
-            Err(refusal) => self.refuse(refusal),
-        }
-    }
-
-    /// Whether `flight` is at the loader of `key`.
-    fn is_loading(&self, flight: FlightId, key: &K) -> bool {
-        let flight = self.flights.get(flight);
-        flight.is_some_and(|flight| matches!(flight.work.stage, Stage::Loading) && flight.key.as_ref() == Some(key))
-    }
-
-    fn join(&mut self, flight: FlightId, until: Instant) -> Lookup<K, V> {
-        if let Err(refusal) = self.flights.join(flight) {
-            return self.refuse(refusal);
-        }
-        self.stats.misses += 1;
-        self.stats.coalesced += 1;
-        Lookup { answer: Answer::Pending { flight, until }, launch: None }
-    }
-
-    fn refuse(&mut self, refusal: Refusal) -> Lookup<K, V> {
-        self.stats.refused += 1;
-        Lookup { answer: Answer::Refused(refusal), launch: None }
-    }
-
-    /// A flight behind a stale value, unless one is under way or there are too many.
-    fn refresh(&mut self, shards: &mut impl Shards<K, V>, key: &K, now: Instant) -> Option<Launch<K, V>> {
-        if self.flights.current(key, Purpose::Load, now).is_some() {
-            return None;
-        }
-        let flight = self.open(Some(key.clone()), Some(Purpose::Load), Kind::Load, now).ok()?;
-        self.flights.keep(flight);
-        Some(Launch { flight, step: self.first_step(shards, flight, now) })
-    }
-
-    fn open(
-        &mut self,
-        key: Option<K>,
-        purpose: Option<Purpose>,
-        kind: Kind,
-        now: Instant,
-    ) -> Result<FlightId, Refusal> {
-        let flight = self.flights.open(key, purpose, Work::new(kind), now)?;
-        if !matches!(kind, Kind::Load | Kind::PrivateLoad | Kind::Read) {
-            self.flights.keep(flight);
-        }
-        Ok(flight)
     }
 
     /// What memory can give instead of an answer: something fresh that came meanwhile, or stale inside its windows.
-    fn stand_in(&mut self, shards: &mut impl Shards<K, V>, key: &K, now: Instant) -> Option<Served<V>> {
-        shards.with(key, |memory| memory.find(key, now))?.entry.serve_on_error(Source::Memory)
+    fn stand_in(
+        &mut self,
+        shards: &mut impl Shards<K, V>,
+        key: &K,
+        max_age: Option<Duration>,
+        now: Instant,
+    ) -> Option<Served<V>> {
+        shards.with(key, |memory| memory.find(key, now))?.entry.serve_on_error(Source::Memory, max_age)
     }
 
     fn count_stale(&mut self, stale: Stale, callers: u64) {
@@ -487,21 +536,25 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
         }
     }
 
-    /// Settles everything that the flight holds: permits go back without a verdict, waiters get stale or an error, a
-    /// change whose fate is unknown is owed to the store, and whoever queued behind it is launched.
-    fn abandon(&mut self, shards: &mut impl Shards<K, V>, id: FlightId, now: Instant) -> Step<K, V> {
+    /// Settles everything that the flight holds: permits go back without a verdict, waiters get stale, an error, or the
+    /// advice to look up again, a change whose fate is unknown is owed to the store, and whoever queued behind it is
+    /// launched.
+    fn abandon(&mut self, shards: &mut impl Shards<K, V>, id: FlightId, event: &Event<V>, now: Instant) -> Step<K, V> {
         self.give_back(id, Verdict::None, now);
         self.owe_unsettled(id);
+        self.note_end(id, End::Cancelled);
         if self.flights.waiters(id) == 0 {
             return self.finish(id, now);
         }
-        let Some(flight) = self.flights.get_mut(id) else { return Step::Done { next: None } };
-        let (kind, settled, key) = (flight.work.kind, flight.work.settled, flight.key.clone());
-        let outcome = match (kind, key) {
-            (Kind::Change | Kind::Clear { .. }, _) if settled == Settled::Store => Outcome::Settled(settled),
-            (Kind::Change | Kind::Clear { .. }, _) => Outcome::Settled(Settled::Journaled),
-            (_, key) => {
-                let stale = key.and_then(|key| self.stand_in(shards, &key, now));
+        let Some(flight) = self.flights.get(id) else { return Step::Done { next: None } };
+        let (kind, settled, max_age) = (flight.work.kind, flight.work.settled, flight.work.max_age);
+        let key = flight.key.clone().filter(|_| kind.is_read());
+        let outcome = match key {
+            None if settled == Settled::Store => Outcome::Settled(settled),
+            None => Outcome::Settled(Settled::Journaled),
+            Some(_) if matches!(event, Event::Resigned) => Outcome::Again,
+            Some(key) => {
+                let stale = self.stand_in(shards, &key, max_age, now);
                 stale.map_or(Outcome::Failed(Failure::Abandoned), Outcome::Served)
             }
         };
@@ -512,9 +565,35 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
         if let Outcome::Served(Served { stale: Some(stale), .. }) = &outcome {
             self.count_stale(*stale, self.flights.waiters(id) as u64);
         }
+        self.note_end(id, End::Done);
         self.flights.land(id);
         self.stage(id, Stage::Landing(after));
-        Step::Land { outcome }
+        Step::Land { outcome, next: None }
+    }
+
+    /// Counts how a load ended; what is said first holds.
+    fn note_end(&mut self, id: FlightId, end: End) {
+        let Some(flight) = self.flights.get_mut(id).filter(|flight| flight.work.kind.is_load()) else { return };
+        if core::mem::replace(&mut flight.work.ended, true) {
+            return;
+        }
+        let end = match (flight.fence, end) {
+            (Some(Fence::Age), End::Done | End::Overtaken) => End::Late,
+            (Some(Fence::Age), _) => End::TooOld,
+            (Some(Fence::Change), End::Done) => End::Overtaken,
+            (_, end) => end,
+        };
+        let count = match end {
+            End::Done => &mut self.stats.ended_done,
+            End::Failed => &mut self.stats.ended_failed,
+            End::GaveUp => &mut self.stats.ended_gave_up,
+            End::Panicked => &mut self.stats.ended_panicked,
+            End::Cancelled => &mut self.stats.ended_cancelled,
+            End::TooOld => &mut self.stats.ended_too_old,
+            End::Late => &mut self.stats.ended_late,
+            End::Overtaken => &mut self.stats.ended_overtaken,
+        };
+        *count += 1;
     }
 
     fn stage(&mut self, id: FlightId, stage: Stage<V>) {
@@ -538,7 +617,7 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
         id: FlightId,
         again: Again,
         attempts: u32,
-        at_least: core::time::Duration,
+        at_least: Duration,
         now: Instant,
     ) -> Option<Step<K, V>> {
         let (retry, seed) = (self.policy.retry(), &mut self.entropy);
@@ -555,8 +634,25 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
         Some(Step::Sleep { until })
     }
 
-    fn key(&mut self, id: FlightId) -> Option<K> {
-        self.flights.get_mut(id)?.key.clone()
+    fn key(&self, id: FlightId) -> Option<K> {
+        self.flights.get(id)?.key.clone()
+    }
+
+    fn refuse(&mut self, refusal: Refusal) -> Lookup<K, V> {
+        self.stats.refused += 1;
+        Lookup { answer: Answer::Refused(refusal), launch: None }
+    }
+}
+
+impl Kind {
+    /// Whether a value is what its waiters wait for.
+    const fn is_read(self) -> bool {
+        matches!(self, Self::Load | Self::PrivateLoad | Self::Read)
+    }
+
+    /// Whether it may ask the origin.
+    const fn is_load(self) -> bool {
+        matches!(self, Self::Load | Self::PrivateLoad)
     }
 }
 
@@ -565,9 +661,16 @@ impl<V> Entry<V> {
         Served { value: self.value, age: self.age, ttl: self.windows.ttl, stale, source }
     }
 
-    /// What stands in for an answer that could not be had.
-    fn serve_on_error(self, source: Source) -> Option<Served<V>> {
-        match self.zone() {
+    /// What stands in for an answer that could not be had. For somebody whom nothing older than `max_age` does,
+    /// freshness ends there.
+    fn serve_on_error(self, source: Source, max_age: Option<Duration>) -> Option<Served<V>> {
+        let windows = match max_age {
+            Some(max) if self.age > max => {
+                Windows { ttl: Some(self.windows.ttl.map_or(max, |ttl| ttl.min(max))), ..self.windows }
+            }
+            _ => self.windows,
+        };
+        match windows.zone(self.age) {
             Zone::Fresh => Some(self.serve(source, None)),
             Zone::StaleWhileRevalidate | Zone::StaleIfError => Some(self.serve(source, Some(Stale::IfError))),
             Zone::Keep | Zone::Gone => None,
@@ -579,82 +682,4 @@ impl<K, V> Lookup<K, V> {
     fn now(outcome: Outcome<V>) -> Self {
         Self { answer: Answer::Now(outcome), launch: None }
     }
-}
-
-/// A [`Machine`] with one [`Memory`]: the whole cache, for a single thread. The protocol is explained at the
-/// [top of the crate](crate).
-#[derive(Clone)]
-pub struct Cache<K, V> {
-    machine: Machine<K, V>,
-    memory: Memory<K, V>,
-}
-
-impl<K: Clone + Hash + Eq, V: Clone> Cache<K, V> {
-    /// See [`Machine::new`].
-    ///
-    /// # Errors
-    ///
-    /// [`PolicyError`] as [`Policy::validate`] finds it.
-    pub fn new(policy: Policy, seed: u64) -> Result<Self, PolicyError> {
-        let memory = Memory::new(policy.entries_max as usize, policy.time_to_idle);
-        Machine::new(policy, seed).map(|machine| Self { machine, memory })
-    }
-
-    /// See [`Machine::numbered_from`].
-    #[must_use]
-    pub fn numbered_from(self, first: FlightId) -> Self {
-        Self { machine: self.machine.numbered_from(first), ..self }
-    }
-
-    /// The choices this cache was made with.
-    #[must_use]
-    pub const fn policy(&self) -> &Policy {
-        self.machine.policy()
-    }
-
-    /// See [`Machine::lookup`].
-    pub fn lookup(&mut self, key: &K, call: Call<'_>, now: Instant) -> Lookup<K, V> {
-        self.machine.lookup(&mut self.memory, key, call, now)
-    }
-
-    /// See [`Machine::command`].
-    pub fn command(&mut self, command: Command<K, V>, now: Instant) -> Lookup<K, V> {
-        self.machine.command(&mut self.memory, command, now)
-    }
-
-    /// See [`Machine::resume`].
-    pub fn resume(&mut self, flight: FlightId, event: Event<V>, now: Instant) -> Step<K, V> {
-        self.machine.resume(&mut self.memory, flight, event, now)
-    }
-
-    /// See [`Machine::leave`].
-    pub fn leave(&mut self, flight: FlightId) -> Left {
-        self.machine.leave(flight)
-    }
-
-    /// See [`Machine::expire`].
-    pub fn expire(&mut self, flight: FlightId, now: Instant) -> Outcome<V> {
-        self.machine.expire(&mut self.memory, flight, now)
-    }
-
-    /// See [`Machine::maintain`].
-    pub fn maintain(&mut self, now: Instant) -> Option<Launch<K, V>> {
-        self.machine.maintain(now)
-    }
-
-    /// See [`Machine::health`].
-    #[must_use]
-    pub fn health(&self) -> Health {
-        self.machine.health()
-    }
-
-    /// What the memory has counted.
-    #[must_use]
-    pub fn memory_stats(&self) -> MemoryStats {
-        self.memory.stats()
-    }
-}
-
-fn done<K, V>(next: Option<Launch<K, V>>) -> Step<K, V> {
-    Step::Done { next: next.map(Box::new) }
 }

@@ -14,7 +14,10 @@ pub enum Class {
     TimedOut,
     /// The origin answered, and the answer is an error ("not found", "forbidden"). It is passed on as it is.
     Answer,
-    /// The loader panicked or trapped. No answer was had, so stale may stand in; never tried again.
+    /// No answer was had for this key, but the origin lives: one record is broken, one shard is down (HTTP 500, say).
+    /// As [`Class::Unavailable`], but the breaker does not count it, so that one bad key does not close the others off.
+    Isolated,
+    /// The loader panicked, trapped, or broke its contract. No answer was had, so stale may stand in; never tried again.
     Panicked,
 }
 
@@ -28,7 +31,7 @@ impl Class {
     /// Whether another attempt could pass with time.
     #[must_use]
     pub const fn is_transient(self) -> bool {
-        matches!(self, Self::Unavailable | Self::TimedOut)
+        matches!(self, Self::Unavailable | Self::TimedOut | Self::Isolated)
     }
 }
 
@@ -71,6 +74,15 @@ pub enum Failure {
         /// The first instant at which a call may be let through.
         until: Instant,
     },
+    /// The load failed with this class a while ago, and the policy remembers such failures.
+    Remembered {
+        /// What kind of failure it was.
+        class: Class,
+        /// Until when the origin is not asked again.
+        until: Instant,
+    },
+    /// As many loads as are allowed were under way, and as many flights as are allowed waited for them.
+    Overloaded,
     /// The caller's own deadline passed.
     DeadlinePassed,
     /// The flight was given up: cancelled or shut down.
@@ -82,8 +94,8 @@ impl Failure {
     #[must_use]
     pub const fn is_unavailable(self) -> bool {
         match self {
-            Self::Load(class) => class.is_unavailable(),
-            Self::Open { .. } | Self::DeadlinePassed | Self::Abandoned => true,
+            Self::Load(class) | Self::Remembered { class, .. } => class.is_unavailable(),
+            Self::Open { .. } | Self::Overloaded | Self::DeadlinePassed | Self::Abandoned => true,
         }
     }
 }

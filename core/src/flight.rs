@@ -22,6 +22,17 @@ pub(crate) enum Purpose {
     Read,
 }
 
+/// Why a flight keeps nothing of what it brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fence {
+    /// A change won over it.
+    Change,
+    /// It grew too old.
+    Age,
+    /// Nobody can find it, so no change can.
+    Alone,
+}
+
 /// Limits of the table.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
@@ -45,11 +56,11 @@ pub(crate) struct Flight<K, W> {
     pub(crate) key: Option<K>,
     pub(crate) started_at: Instant,
     pub(crate) work: W,
-    purpose: Option<Purpose>,
+    pub(crate) purpose: Option<Purpose>,
     waiters: usize,
     /// Goes on although nobody waits: a refresh, a write, a load whose waiters ran out of time.
     kept: bool,
-    fenced: bool,
+    pub(crate) fence: Option<Fence>,
     landed: bool,
 }
 
@@ -73,7 +84,7 @@ impl<K: Clone + Hash + Eq, W> Flights<K, W> {
         if now - flight.started_at < self.limits.leader_age_max {
             return Some(id);
         }
-        self.fence_one(id);
+        self.fence_one(id, Fence::Age);
         None
     }
 
@@ -92,8 +103,8 @@ impl<K: Clone + Hash + Eq, W> Flights<K, W> {
         if let (Some(key), Some(purpose)) = (&key, purpose) {
             self.current.insert((key.clone(), purpose), id);
         }
-        let fenced = purpose.is_none();
-        let flight = Flight { key, started_at: now, work, purpose, waiters: 0, kept: false, fenced, landed: false };
+        let fence = if purpose.is_none() { Some(Fence::Alone) } else { None };
+        let flight = Flight { key, started_at: now, work, purpose, waiters: 0, kept: false, fence, landed: false };
         self.rows.insert(id, flight);
         Ok(id)
     }
@@ -140,7 +151,7 @@ impl<K: Clone + Hash + Eq, W> Flights<K, W> {
     pub(crate) fn fence(&mut self, key: &K) {
         for purpose in [Purpose::Load, Purpose::Read] {
             if let Some(&id) = self.current.get(&(key.clone(), purpose)) {
-                self.fence_one(id);
+                self.fence_one(id, Fence::Change);
             }
         }
     }
@@ -148,7 +159,7 @@ impl<K: Clone + Hash + Eq, W> Flights<K, W> {
     /// Fences everything.
     pub(crate) fn fence_all(&mut self) {
         self.current.clear();
-        self.rows.values_mut().for_each(|flight| flight.fenced = true);
+        self.rows.values_mut().for_each(|flight| flight.fence = Some(Fence::Change));
     }
 
     /// Takes the flight off its key: it has its outcome, nobody joins it any more.
@@ -166,7 +177,7 @@ impl<K: Clone + Hash + Eq, W> Flights<K, W> {
 
     /// Whether a change won over this flight.
     pub(crate) fn is_fenced(&self, id: FlightId) -> bool {
-        self.rows.get(&id).is_none_or(|flight| flight.fenced)
+        self.rows.get(&id).is_none_or(|flight| flight.fence.is_some())
     }
 
     /// How many are still to be answered.
@@ -188,10 +199,10 @@ impl<K: Clone + Hash + Eq, W> Flights<K, W> {
         self.rows.remove(&id)
     }
 
-    fn fence_one(&mut self, id: FlightId) {
+    fn fence_one(&mut self, id: FlightId, fence: Fence) {
         self.take_off_key(id);
         if let Some(flight) = self.rows.get_mut(&id) {
-            flight.fenced = true;
+            flight.fence.get_or_insert(fence);
         }
     }
 

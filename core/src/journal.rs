@@ -11,6 +11,7 @@ use hashbrown::HashMap;
 
 use crate::entry::Entry;
 use crate::time::Instant;
+use crate::value::Value;
 
 /// A change of one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +22,13 @@ pub(crate) enum Change<V> {
     Remove,
 }
 
-impl<V: Clone> Change<V> {
+impl<V: Value> Change<V> {
+    /// What becomes of the store's copy when `entry` is the newest. A store without versions of tags cannot tell whether
+    /// a tag was invalidated by somebody else, so what bears one is kept in memory only.
+    pub(crate) fn of(entry: Entry<V>, now: Instant) -> Self {
+        if entry.value.tags().is_empty() { Self::Put(entry, now) } else { Self::Remove }
+    }
+
     /// The entry at its age `now`, `None` for a removal.
     pub(crate) fn entry(&self, now: Instant) -> Option<Entry<V>> {
         match self {

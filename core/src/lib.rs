@@ -20,9 +20,8 @@
 //! A whole driver, for one thread and a loader that never fails:
 //!
 //! ```
-//! use core::time::Duration;
 //! use tideover_core::{
-//!     Answer, Cache, Call, Event, Instant, Launch, Loaded, Outcome, Policy, Sharing, Source, Step,
+//!     Answer, Cache, Call, Event, Instant, Launch, Loaded, Outcome, Policy, Source, Step,
 //! };
 //!
 //! let mut cache: Cache<&str, &str> = Cache::new(Policy::default(), 1)?;
@@ -34,13 +33,8 @@
 //! let mut landed = None;
 //! loop {
 //!     let event = match step {
-//!         Step::Load { .. } => Event::Loaded(Ok(Loaded {
-//!             value: "hello",
-//!             age: Duration::ZERO,
-//!             windows: None,
-//!             sharing: Sharing::Store,
-//!         })),
-//!         Step::Land { outcome } => {
+//!         Step::Load { .. } => Event::Loaded(Ok(Loaded::new("hello"))),
+//!         Step::Land { outcome, .. } => {
 //!             landed = Some(outcome);
 //!             Event::Landed
 //!         }
@@ -85,6 +79,7 @@ mod journal;
 pub mod memory;
 pub mod policy;
 pub mod step;
+pub mod tags;
 pub mod time;
 pub mod value;
 
@@ -93,8 +88,8 @@ pub use crate::entry::{Entry, Windows, Zone};
 pub use crate::failure::{Class, Failure, LoadFailure, Refusal, StoreFailure};
 pub use crate::policy::{Policy, PolicyError};
 pub use crate::step::{
-    Answer, Call, Command, Event, FlightId, Launch, Left, Loaded, Lookup, Outcome, Served, Settled, Sharing, Source,
-    Stale, Step, Tier,
+    Absence, Answer, Call, Command, Event, FlightId, Launch, Left, Loaded, Lookup, Outcome, Served, Settled, Sharing,
+    Source, Stale, Step, Tier,
 };
 pub use crate::time::{Clock, Instant, WallTime};
-pub use crate::value::{Tag, Value};
+pub use crate::value::{Invalidation, Tag, Value};

@@ -15,6 +15,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::entry::{Entry, Windows, Zone};
 use crate::time::Instant;
+use crate::value::{Invalidation, Tag, Value};
 
 /// Rows that each insertion looks at for expired ones.
 pub const SWEEP: usize = 2;
@@ -80,7 +81,7 @@ pub struct Sighting<V> {
     pub refresh_after: Instant,
 }
 
-impl<K: Hash + Eq, V: Clone> Memory<K, V> {
+impl<K: Hash + Eq, V: Value> Memory<K, V> {
     /// An empty memory for `capacity` entries (at least one, at most `u32::MAX - 1`).
     ///
     /// An entry that is not read for `time_to_idle` is gone; `None` switches that off.
@@ -139,7 +140,7 @@ impl<K: Hash + Eq, V: Clone> Memory<K, V> {
 
     /// Puts `entry` under `key` as the newest, replacing what is there. When full, the least recently used
     /// entry leaves; overwriting evicts nothing. An entry without any use left is not kept.
-    pub fn insert(&mut self, key: K, entry: Entry<V>, now: Instant) {
+    pub fn insert(&mut self, key: K, entry: Entry<V>, _born: u64, now: Instant) {
         self.place(key, entry, (0, Instant::ZERO), now);
     }
 
@@ -162,11 +163,27 @@ impl<K: Hash + Eq, V: Clone> Memory<K, V> {
     }
 
     /// As [`Memory::insert`], for an entry that no refresh has brought: what is known of failed ones stays.
-    pub fn adopt(&mut self, key: K, entry: Entry<V>, now: Instant) {
+    pub fn adopt(&mut self, key: K, entry: Entry<V>, _born: u64, now: Instant) {
         let known = self.index(&key).and_then(|index| self.rows[index as usize].as_ref());
         let pauses = known.map_or((0, Instant::ZERO), |row| (row.refresh_failures, row.refresh_after));
         self.place(key, entry, pauses, now);
     }
+
+    pub fn peek<Q>(&self, key: &Q, now: Instant) -> Option<Entry<V>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.rows[self.index(key)? as usize].as_ref().filter(|row| !row.is_gone(now)).map(|row| row.entry(now))
+    }
+    pub fn expire<Q>(&mut self, _key: &Q, _now: Instant) -> Option<Entry<V>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        None
+    }
+    pub fn invalidate(&mut self, _tag: Tag, _how: Invalidation, _seq: u64, _now: Instant) {}
 
     /// Removes `key`; whether it was there.
     pub fn remove<Q>(&mut self, key: &Q) -> bool
@@ -358,10 +375,10 @@ mod tests {
     #[test]
     fn a_read_makes_an_entry_the_newest_and_the_oldest_leaves() {
         let mut memory = Memory::new(2, None);
-        memory.insert("a".to_string(), entry(1, 10), at(0));
-        memory.insert("b".to_string(), entry(2, 10), at(0));
+        memory.insert("a".to_string(), entry(1, 10), 0, at(0));
+        memory.insert("b".to_string(), entry(2, 10), 0, at(0));
         assert_eq!(value(&mut memory, "a", at(0)), Some(1));
-        memory.insert("c".to_string(), entry(3, 10), at(0));
+        memory.insert("c".to_string(), entry(3, 10), 0, at(0));
         assert_eq!(value(&mut memory, "b", at(0)), None);
         assert_eq!(value(&mut memory, "a", at(0)), Some(1));
         assert_eq!(memory.stats().evictions, 1);
@@ -370,9 +387,9 @@ mod tests {
     #[test]
     fn overwriting_in_a_full_cache_evicts_nothing_else() {
         let mut memory = Memory::new(2, None);
-        memory.insert("a".to_string(), entry(1, 10), at(0));
-        memory.insert("b".to_string(), entry(2, 10), at(0));
-        memory.insert("a".to_string(), entry(9, 10), at(0));
+        memory.insert("a".to_string(), entry(1, 10), 0, at(0));
+        memory.insert("b".to_string(), entry(2, 10), 0, at(0));
+        memory.insert("a".to_string(), entry(9, 10), 0, at(0));
         assert_eq!(value(&mut memory, "a", at(0)), Some(9));
         assert_eq!(value(&mut memory, "b", at(0)), Some(2));
         assert_eq!(memory.stats().evictions, 0);
@@ -381,7 +398,7 @@ mod tests {
     #[test]
     fn an_entry_that_arrives_aged_is_not_young_again() {
         let mut memory = Memory::new(2, None);
-        memory.insert("a".to_string(), Entry { age: Duration::from_secs(8), ..entry(1, 10) }, at(0));
+        memory.insert("a".to_string(), Entry { age: Duration::from_secs(8), ..entry(1, 10) }, 0, at(0));
         assert_eq!(value(&mut memory, "a", at(1)), Some(1));
         assert_eq!(value(&mut memory, "a", at(2)), None);
     }
@@ -390,10 +407,10 @@ mod tests {
     fn expired_rows_leave_by_themselves_when_others_arrive() {
         let mut memory = Memory::new(100, None);
         for key in 0..50_u32 {
-            memory.insert(key.to_string(), entry(key, 1), at(0));
+            memory.insert(key.to_string(), entry(key, 1), 0, at(0));
         }
         for key in 50..75_u32 {
-            memory.insert(key.to_string(), entry(key, 10), at(5));
+            memory.insert(key.to_string(), entry(key, 10), 0, at(5));
         }
         assert_eq!(memory.len(), 25);
         assert_eq!(memory.stats().expirations, 50);
@@ -402,7 +419,7 @@ mod tests {
     #[test]
     fn what_is_not_read_for_its_idle_time_is_gone_exactly_then() {
         let mut memory = Memory::new(2, Some(Duration::from_secs(3)));
-        memory.insert("a".to_string(), entry(1, 100), at(0));
+        memory.insert("a".to_string(), entry(1, 100), 0, at(0));
         assert_eq!(value(&mut memory, "a", at(2)), Some(1));
         assert_eq!(value(&mut memory, "a", at(4)), Some(1));
         assert_eq!(value(&mut memory, "a", at(7)), None);
@@ -430,7 +447,7 @@ mod tests {
                         model.remove(0);
                     }
                     model.push((key.clone(), step));
-                    memory.insert(key, entry(step, 1_000_000), at(0));
+                    memory.insert(key, entry(step, 1_000_000), 0, at(0));
                 }
                 _ => {
                     let expected = held.map(|at| model.remove(at));

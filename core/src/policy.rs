@@ -92,6 +92,14 @@ policy! {
     value_bytes_max: u32 = 8 * 1024 * 1024;
     /// No caller waits longer, whatever hangs.
     call_deadline: Duration = Duration::from_secs(30);
+    /// A caller that waits this long gets something stale if there is any inside its stale-if-error window, and the load goes on behind it; 0 switches this off.
+    soft_deadline: Option<Duration> = None;
+    /// How long the origin's word that there is no such thing is remembered, if it says nothing else; 0 forgets it at once.
+    negative_ttl: Duration = Duration::from_secs(10);
+    /// How long it is remembered that the origin answered with an error; 0 switches this off.
+    answer_ttl: Duration = Duration::ZERO;
+    /// How long it is remembered that a key could not be loaded; 0 switches this off.
+    unavailable_ttl: Duration = Duration::ZERO;
     /// Whether there is a shared store behind memory.
     store: bool = false;
     /// Whether a bounded fallback store stands in while the shared one is away.

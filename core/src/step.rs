@@ -4,24 +4,26 @@
 //! |---|---|---|
 //! | [`Step::ReadStore`] | reads the key from a tier, until the deadline | [`Event::StoreRead`] |
 //! | [`Step::Load`] | calls the loader, until the deadline | [`Event::Loaded`] |
-//! | [`Step::Sleep`] | waits | [`Event::Slept`] |
-//! | [`Step::Land`] | hands the outcome to everybody who waits for the flight | [`Event::Landed`] |
+//! | [`Step::Sleep`] | waits until that moment | [`Event::Slept`] |
+//! | [`Step::Wait`] | puts the flight aside until a step of another flight names it as `next` | [`Event::Launched`] |
+//! | [`Step::Land`] | hands the outcome to everybody who waits for the flight; launches `next` beside it | [`Event::Landed`] |
 //! | [`Step::WriteStore`] | writes the entry to a tier, until the deadline | [`Event::StoreWritten`] |
 //! | [`Step::RemoveStore`] | removes the key from a tier, until the deadline | [`Event::StoreRemoved`] |
 //! | [`Step::ClearStore`] | clears the namespace in a tier, until the deadline | [`Event::StoreCleared`] |
-//! | [`Step::Done`] | forgets the flight, goes on with the next one if there is one | none |
+//! | [`Step::Done`] | forgets the flight, launches `next` in its place | none |
 //!
-//! At a deadline the driver drops what it is doing and answers with a time-out. [`Event::Abandoned`] may come at any
-//! step (cancel, panic of the driver, shutdown): it settles everything that the flight holds. An event that does not
-//! answer the outstanding step is taken as `Abandoned`; an event for a flight that is over is answered with `Done`.
+//! A flight that is named as `next` is launched by resuming it with [`Event::Launched`]; the answer is its step. At a
+//! deadline the driver drops what it is doing and answers with a time-out. [`Event::Abandoned`] may come at any step
+//! (cancel, panic of the driver, shutdown): it settles everything that the flight holds. An event that does not answer
+//! the outstanding step is taken as `Abandoned`; an event for a flight that is over is answered with `Done`.
 
-use alloc::boxed::Box;
 use core::fmt;
 use core::time::Duration;
 
 use crate::entry::{Entry, Windows};
 use crate::failure::{Failure, LoadFailure, Refusal, StoreFailure};
 use crate::time::Instant;
+use crate::value::{Invalidation, Tag};
 
 /// The number of a flight, never used twice by one machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,12 +45,15 @@ pub enum Tier {
 pub enum Step<K, V> {
     /// Read `key`; answer with the entry at its present age, `None` if there is none.
     ReadStore { tier: Tier, key: K, deadline: Instant },
-    /// Load `key` from its origin. `previous` is a stale value that a conditional request may refer to.
+    /// Load `key` from its origin. `previous` is an older value that a conditional request may refer to, so that
+    /// [`Loaded::NotModified`] is an answer.
     Load { key: K, attempt: u32, deadline: Instant, previous: Option<Entry<V>> },
     /// Wait until then.
     Sleep { until: Instant },
+    /// As many loads as are allowed are under way: put the flight aside.
+    Wait,
     /// Hand `outcome` to everybody who waits for this flight. Each flight lands exactly once.
-    Land { outcome: Outcome<V> },
+    Land { outcome: Outcome<V>, next: Option<FlightId> },
     /// Write `entry` under `key`, to expire with [`Entry::remaining`].
     WriteStore { tier: Tier, key: K, entry: Entry<V>, deadline: Instant },
     /// Remove `key`.
@@ -56,7 +61,7 @@ pub enum Step<K, V> {
     /// Remove everything in the own namespace.
     ClearStore { tier: Tier, deadline: Instant },
     /// This flight is over; go on with `next` in its place.
-    Done { next: Option<Box<Launch<K, V>>> },
+    Done { next: Option<FlightId> },
 }
 
 /// What became of a step.
@@ -68,6 +73,8 @@ pub enum Event<V> {
     Loaded(Result<Loaded<V>, LoadFailure>),
     /// Answers [`Step::Sleep`].
     Slept,
+    /// Answers [`Step::Wait`], and begins a flight that a step named as `next`.
+    Launched,
     /// Answers [`Step::Land`].
     Landed,
     /// Answers [`Step::WriteStore`].
@@ -76,21 +83,33 @@ pub enum Event<V> {
     StoreRemoved(Result<(), StoreFailure>),
     /// Answers [`Step::ClearStore`].
     StoreCleared(Result<(), StoreFailure>),
+    /// Comes at any step: the caller that led goes, and its loader with it. Those who still wait look up again, and one
+    /// of them leads.
+    Resigned,
     /// Comes at any step: whoever drove the flight gives it up.
     Abandoned,
 }
 
 /// What a loader brought.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Loaded<V> {
-    /// The value.
-    pub value: V,
-    /// Its age already on arrival (it may come from a cache further up).
-    pub age: Duration,
-    /// For how long it may be used; `None` takes the windows of the policy.
-    pub windows: Option<Windows>,
-    /// Who may have it.
-    pub sharing: Sharing,
+#[allow(missing_docs, reason = "the fields are named for what they are")]
+pub enum Loaded<V> {
+    /// A value, of an age already on arrival if it comes from a cache further up; `windows: None` takes those of the
+    /// policy.
+    Value { value: V, age: Duration, windows: Option<Windows>, sharing: Sharing },
+    /// What was handed to the loader as `previous` is still true: its age starts anew (RFC 9111 section 4.3.4).
+    /// `windows: None` keeps those that it had. Without a `previous` the loader broke its contract, and the load
+    /// counts as [`Class::Panicked`](crate::Class::Panicked).
+    NotModified { age: Duration, windows: Option<Windows> },
+    /// There is no such thing. Remembered for `ttl`, by default the policy's `negative_ttl`; zero forgets it at once.
+    Absent { ttl: Option<Duration> },
+}
+
+impl<V> Loaded<V> {
+    /// A new value for everybody, with the windows of the policy.
+    pub const fn new(value: V) -> Self {
+        Self::Value { value, age: Duration::ZERO, windows: None, sharing: Sharing::Store }
+    }
 }
 
 /// Who may have a loaded value.
@@ -113,12 +132,28 @@ pub enum Outcome<V> {
     Served(Served<V>),
     /// A value for the caller that led the flight alone. All others look up again.
     Private(Served<V>),
-    /// There is no value, and nothing was to load one.
-    Absent,
+    /// There is no value.
+    Absent(Absence),
     /// A write, removal or clear is done.
     Settled(Settled),
     /// No value, for this reason.
     Failed(Failure),
+    /// The flight ended without an answer, through no fault of the origin: look up again.
+    Again,
+}
+
+/// Why there is no value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Absence {
+    /// It is nowhere at hand, and nothing was to load it.
+    NotLoaded,
+    /// The origin has just said that there is no such thing.
+    Confirmed,
+    /// The origin said so a while ago.
+    Remembered {
+        /// Until when it is not asked again.
+        until: Instant,
+    },
 }
 
 /// A value and where it comes from.
@@ -221,6 +256,9 @@ pub struct Call<'a> {
     pub deadline: Option<Instant>,
     /// Whether a loader is there. Without one, a key that is nowhere is [`Outcome::Absent`].
     pub read_only: bool,
+    /// What is older does not do for this caller, fresh or not: it waits for a refresh (RFC 9111 section 5.2.1.1).
+    /// Stale-if-error is measured from here, too.
+    pub max_age: Option<Duration>,
     /// The flights inside whose loader the call is made, so that a loader that asks for its own key is refused
     /// instead of waiting for itself.
     pub within: &'a [FlightId],
@@ -235,6 +273,12 @@ pub enum Command<K, V> {
     /// Remove `key`.
     #[allow(missing_docs, reason = "the fields are named for what they are")]
     Remove { key: K },
+    /// Age `key` to the end of its freshness: from now on it is stale, inside its windows.
+    #[allow(missing_docs, reason = "the fields are named for what they are")]
+    Expire { key: K },
+    /// Invalidate everything that bears `tag`, whatever the number of keys.
+    #[allow(missing_docs, reason = "the fields are named for what they are")]
+    Invalidate { tag: Tag, how: Invalidation },
     /// Remove everything.
     Clear,
 }
@@ -242,9 +286,16 @@ pub enum Command<K, V> {
 /// The value itself is never shown.
 impl<V> fmt::Debug for Loaded<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { value: _, age, windows, sharing } = self;
-        let mut shown = f.debug_struct("Loaded");
-        shown.field("age", age).field("windows", windows).field("sharing", sharing).finish_non_exhaustive()
+        match self {
+            Self::Value { value: _, age, windows, sharing } => {
+                let mut shown = f.debug_struct("Value");
+                shown.field("age", age).field("windows", windows).field("sharing", sharing).finish_non_exhaustive()
+            }
+            Self::NotModified { age, windows } => {
+                f.debug_struct("NotModified").field("age", age).field("windows", windows).finish()
+            }
+            Self::Absent { ttl } => f.debug_struct("Absent").field("ttl", ttl).finish(),
+        }
     }
 }
 

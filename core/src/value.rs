@@ -33,6 +33,16 @@ impl Tag {
     }
 }
 
+/// What an invalidation leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Invalidation {
+    /// Nothing: the entries are gone.
+    #[default]
+    Remove,
+    /// The entries as stale ones, inside their windows reckoned from now.
+    Expire,
+}
+
 /// A value that can be cached. Cloning is to be cheap: every hit clones.
 ///
 /// ```

@@ -4,7 +4,7 @@
 use core::hash::Hash;
 use core::time::Duration;
 
-use super::{After, Again, Kind, Machine, Stage, Work, done};
+use super::{After, Again, End, First, Kind, Machine, Stage, Work};
 use crate::breaker::{State, Verdict};
 use crate::entry::Zone;
 use crate::failure::{Refusal, StoreFailure};
@@ -12,6 +12,7 @@ use crate::flight::Flight;
 use crate::journal::Change;
 use crate::step::{Answer, FlightId, Launch, Lookup, Outcome, Settled, Step, Tier};
 use crate::time::Instant;
+use crate::value::Value;
 
 /// Debts looked at for one whose key nobody is writing.
 const DEBTS_LOOKED_AT: usize = 16;
@@ -25,7 +26,7 @@ pub(super) struct Slot {
     pub(super) tainted: bool,
 }
 
-impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
+impl<K: Clone + Hash + Eq, V: Value> Machine<K, V> {
     /// Whether a change of `key` can be taken up.
     pub(super) fn admits_change(&self, key: &K) -> Result<(), Refusal> {
         match self.writing.get(key).and_then(|slot| slot.next) {
@@ -192,7 +193,7 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
         let work = &mut flight.work;
         match &work.stage {
             Stage::Landing(After::Change(change)) => work.change = Some(change.clone()),
-            Stage::Writing(_) | Stage::Removing(_) | Stage::Pausing(Again::Change) => {}
+            Stage::Writing(_) | Stage::Removing(_) | Stage::Pausing(Again::Change) | Stage::Ready(First::Change) => {}
             _ => return,
         }
         let (kind, change) = (work.kind, work.change.clone());
@@ -265,21 +266,24 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
 
     /// The flight is over. Whoever is next for its slot, or a debt that can be paid now, flies on in its place.
     pub(super) fn finish(&mut self, id: FlightId, now: Instant) -> Step<K, V> {
+        let landed = self.flights.has_landed(id);
+        if !landed {
+            self.note_end(id, End::Cancelled);
+        }
         let Some(flight) = self.flights.close(id) else { return Step::Done { next: None } };
         let failed_replay = self.replay == Some(id) && flight.work.settled != Settled::Store;
         if self.replay == Some(id) {
             self.replay = None;
         }
-        if let Some(next) = flight.key.and_then(|key| self.pass_on_slot(id, key)) {
-            return done(Some(Launch { flight: next, step: self.begin_change(next, now) }));
-        }
-        done(if failed_replay { None } else { self.pay_debt(now) })
+        let next = flight.key.and_then(|key| self.pass_on_slot(id, key));
+        Step::Done { next: next.or_else(|| if failed_replay { None } else { self.pay_debt(now) }) }
     }
 
     fn pass_on_slot(&mut self, id: FlightId, key: K) -> Option<FlightId> {
         let slot = self.writing.get_mut(&key).filter(|slot| slot.holder == id)?;
         if let Some(next) = slot.next.take() {
             (slot.holder, slot.tainted) = (next, false);
+            self.stage(next, Stage::Ready(First::Change));
             return Some(next);
         }
         let tainted = slot.tainted;
@@ -290,31 +294,39 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
         None
     }
 
-    /// Launches a flight for the oldest debt, if the store's breaker lets it pass and none is under way.
-    pub(super) fn pay_debt(&mut self, now: Instant) -> Option<Launch<K, V>> {
+    /// A flight for the oldest debt, ready to be launched, if the store's breaker would let it pass and none is under
+    /// way.
+    pub(super) fn pay_debt(&mut self, now: Instant) -> Option<FlightId> {
         let refused = matches!(self.store_breaker.state(), State::Open { until } if now < until);
         if !self.policy.store || refused || self.replay.is_some() || self.journal.is_empty() {
             return None;
         }
         if self.journal.owes_clear() {
             let flight = self.open_clear(now).ok()?;
+            self.stage(flight, Stage::Ready(First::Clear));
             self.replay = Some(flight);
-            return Some(Launch { flight, step: self.clear_primary(flight, now) });
+            return Some(flight);
         }
         let unwritten = |(key, _): &(&K, &Change<V>)| !self.writing.contains_key(*key);
         let debt = self.journal.debts().take(DEBTS_LOOKED_AT).find(unwritten);
         let (key, change) = debt.map(|(key, change)| (key.clone(), change.clone()))?;
-        let deadline = now + self.policy.store_write_deadline;
-        let permit = self.store_breaker.try_acquire(now, deadline).ok()?;
-        let work = Work { permit: Some(permit), deadline, change: Some(change), ..Work::new(Kind::Replay) };
-        let Ok(flight) = self.flights.open(Some(key.clone()), None, work, now) else {
-            self.store_breaker.report(permit, Verdict::None, now);
-            return None;
-        };
+        let stage = Stage::Ready(First::Debt);
+        let work = Work { stage, change: Some(change), ..Work::new(Kind::Replay) };
+        let flight = self.flights.open(Some(key.clone()), None, work, now).ok()?;
         self.flights.keep(flight);
         self.replay = Some(flight);
         self.writing.insert(key, Slot { holder: flight, next: None, tainted: false });
-        Some(Launch { flight, step: self.change_in(flight, Tier::Primary, deadline, now) })
+        Some(flight)
+    }
+
+    /// Takes a debt to the store, unless its breaker has changed its mind.
+    pub(super) fn begin_debt(&mut self, id: FlightId, now: Instant) -> Step<K, V> {
+        let deadline = now + self.policy.store_write_deadline;
+        let Ok(permit) = self.store_breaker.try_acquire(now, deadline) else { return self.finish(id, now) };
+        let Some(flight) = self.flights.get_mut(id) else { return Step::Done { next: None } };
+        flight.work.begin(deadline);
+        flight.work.permit = Some(permit);
+        self.change_in(id, Tier::Primary, deadline, now)
     }
 }
 

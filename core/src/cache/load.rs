@@ -3,17 +3,19 @@
 use core::hash::Hash;
 use core::time::Duration;
 
-use super::{After, Again, Kind, Machine, Shards, Stage};
+use super::{After, Again, End, First, Kind, Machine, Remembered, Shards, Stage};
 use crate::breaker::Verdict;
 use crate::entropy::scale;
 use crate::entry::{Entry, Windows, Zone};
-use crate::failure::{Failure, LoadFailure, StoreFailure};
+use crate::failure::{Class, Failure, LoadFailure, StoreFailure};
 use crate::flight::Purpose;
 use crate::journal::Change;
-use crate::step::{FlightId, Launch, Loaded, Outcome, Served, Sharing, Source, Stale, Step, Tier};
+use crate::step::{Absence, FlightId, Loaded, Outcome, Sharing, Source, Stale, Step, Tier};
+use crate::tags::Standing;
 use crate::time::Instant;
+use crate::value::Value;
 
-impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
+impl<K: Clone + Hash + Eq, V: Value> Machine<K, V> {
     pub(super) fn first_step(&mut self, shards: &mut impl Shards<K, V>, id: FlightId, now: Instant) -> Step<K, V> {
         let deadline = now + self.policy.store_read_deadline;
         let Some(flight) = self.flights.get_mut(id) else { return Step::Done { next: None } };
@@ -38,6 +40,7 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
         {
             flight.work.permit = Some(permit);
             flight.work.attempt += 1;
+            flight.work.asked_at = now;
             flight.work.stage = Stage::Reading(Tier::Primary);
             return Step::ReadStore { tier: Tier::Primary, key, deadline };
         }
@@ -105,18 +108,21 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
             return self.not_in_store(shards, id, now);
         }
         let held = shards.with(&key, |memory| memory.find(&key, now)).map(|held| held.entry);
-        if let Some(newer) = held.as_ref().filter(|held| held.zone() == Zone::Fresh && held.age < entry.age) {
+        if let Some(newer) = held.as_ref().filter(|held| self.does(id, held) && held.age < entry.age) {
             // Loaded while the store was being read.
             return self.land(id, Outcome::Served(newer.clone().serve(Source::Memory, None)), After::Finish);
         }
+        let born = self.tags.newest();
         if held.is_none_or(|held| held.age > entry.age) {
             shards.with(&key, |memory| match zone {
-                Zone::Fresh => memory.insert(key.clone(), entry.clone(), now),
+                Zone::Fresh => memory.insert(key.clone(), entry.clone(), born, now),
                 // The store's copy of what is stale here too may look younger by a rounding: no news.
-                _ => memory.adopt(key.clone(), entry.clone(), now),
+                _ => memory.adopt(key.clone(), entry.clone(), born, now),
             });
         }
         let source = if tier == Tier::Primary { Source::Store } else { Source::Fallback };
+        let too_old = self.flights.get(id).and_then(|flight| flight.work.max_age).is_some_and(|max| entry.age > max);
+        let zone = if too_old { zone.max(Zone::StaleIfError) } else { zone };
         match zone {
             Zone::Fresh => {
                 let mirror = Change::Put(entry.clone(), now);
@@ -135,8 +141,14 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
         }
     }
 
+    /// Whether `entry` is fresh, and young enough for everybody who waits for the flight.
+    fn does(&self, id: FlightId, entry: &Entry<V>) -> bool {
+        let max_age = self.flights.get(id).and_then(|flight| flight.work.max_age);
+        entry.zone() == Zone::Fresh && max_age.is_none_or(|max| entry.age <= max)
+    }
+
     /// The store has nothing that answers: load, or say so.
-    fn not_in_store(&mut self, shards: &mut impl Shards<K, V>, id: FlightId, now: Instant) -> Step<K, V> {
+    pub(super) fn not_in_store(&mut self, shards: &mut impl Shards<K, V>, id: FlightId, now: Instant) -> Step<K, V> {
         let leader_age_max = self.policy.leader_age_max;
         let Some(flight) = self.flights.get_mut(id) else { return Step::Done { next: None } };
         if flight.work.kind != Kind::Read {
@@ -146,13 +158,13 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
         }
         // A put may have won over the read.
         let Some(key) = self.key(id) else { return Step::Done { next: None } };
-        let put = shards.with(&key, |memory| memory.find(&key, now)).filter(|put| put.zone == Zone::Fresh);
+        let put = shards.with(&key, |memory| memory.find(&key, now)).filter(|put| self.does(id, &put.entry));
         let served = put.map(|put| Outcome::Served(put.entry.serve(Source::Memory, None)));
-        self.land(id, served.unwrap_or(Outcome::Absent), After::Finish)
+        self.land(id, served.unwrap_or(Outcome::Absent(Absence::NotLoaded)), After::Finish)
     }
 
     pub(super) fn attempt_load(&mut self, shards: &mut impl Shards<K, V>, id: FlightId, now: Instant) -> Step<K, V> {
-        let Some(flight) = self.flights.get_mut(id) else { return Step::Done { next: None } };
+        let Some(flight) = self.flights.get(id) else { return Step::Done { next: None } };
         let Some(key) = flight.key.clone() else { return Step::Done { next: None } };
         let deadline = flight.work.deadline.min(now + self.policy.load_deadline);
         let permit = match self.load_breaker.try_acquire(now, deadline) {
@@ -160,12 +172,15 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
             Err(refusal) => return self.settle_failure(shards, id, Failure::Open { until: refusal.0 }, now),
         };
         self.stats.loads += 1;
-        let attempt = flight.work.attempt + 1;
-        flight.work.attempt = attempt;
-        flight.work.permit = Some(permit);
-        flight.work.stage = Stage::Loading;
         let previous = if self.flights.is_fenced(id) { None } else { self.previous(shards, id, &key, now) };
-        Step::Load { key, attempt, deadline, previous }
+        let Some(flight) = self.flights.get_mut(id) else { return Step::Done { next: None } };
+        let work = &mut flight.work;
+        work.attempt += 1;
+        (work.asked_at, work.born) = (now, self.tags.newest());
+        work.permit = Some(permit);
+        work.offered.clone_from(&previous);
+        work.stage = Stage::Loading;
+        Step::Load { key, attempt: work.attempt, deadline, previous }
     }
 
     /// The newest stale value at hand, at its present age.
@@ -173,7 +188,7 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
         if let Some(sighting) = shards.with(key, |memory| memory.find(key, now)) {
             return Some(sighting.entry);
         }
-        let (entry, at) = self.flights.get_mut(id)?.work.previous.clone()?;
+        let (entry, at) = self.flights.get(id)?.work.previous.clone()?;
         Change::Put(entry, at).entry(now).filter(|entry| entry.zone() != Zone::Gone)
     }
 
@@ -184,16 +199,42 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
         result: Result<Loaded<V>, LoadFailure>,
         now: Instant,
     ) -> Step<K, V> {
-        let failure = match result {
-            Ok(loaded) => {
+        let offered = self.flights.get_mut(id).and_then(|flight| flight.work.offered.take());
+        match (result, offered) {
+            (Ok(Loaded::Value { value, age, windows, sharing }), _) => {
                 self.give_back(id, Verdict::Success, now);
-                return self.land_loaded(shards, id, loaded, now);
+                let entry = Entry { age, ..Entry::new(value, self.jittered(windows)) };
+                self.land_value(shards, id, entry, sharing, now)
             }
-            Err(failure) => failure,
-        };
+            (Ok(Loaded::NotModified { age, windows }), Some(previous)) => {
+                self.give_back(id, Verdict::Success, now);
+                self.stats.not_modified += 1;
+                let entry = Entry { age, ..Entry::new(previous.value, self.jittered(windows)) };
+                self.land_value(shards, id, entry, Sharing::Store, now)
+            }
+            (Ok(Loaded::NotModified { .. }), None) => self.on_load_failed(shards, id, Class::Panicked.into(), now),
+            (Ok(Loaded::Absent { ttl }), _) => {
+                self.give_back(id, Verdict::Success, now);
+                self.land_absent(shards, id, ttl, now)
+            }
+            (Err(failure), _) => self.on_load_failed(shards, id, failure, now),
+        }
+    }
+
+    fn on_load_failed(
+        &mut self,
+        shards: &mut impl Shards<K, V>,
+        id: FlightId,
+        failure: LoadFailure,
+        now: Instant,
+    ) -> Step<K, V> {
         self.stats.load_failures += 1;
-        let answered = !failure.class.is_unavailable();
-        self.give_back(id, if answered { Verdict::Success } else { Verdict::Failure }, now);
+        let verdict = match failure.class {
+            Class::Answer => Verdict::Success,
+            Class::Isolated => Verdict::None,
+            Class::Unavailable | Class::TimedOut | Class::Panicked => Verdict::Failure,
+        };
+        self.give_back(id, verdict, now);
         let attempts = if failure.class.is_transient() { self.policy.load_attempts } else { 0 };
         match self.pause(id, Again::Load, attempts, failure.retry_after.unwrap_or_default(), now) {
             Some(sleep) => sleep,
@@ -201,43 +242,75 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
         }
     }
 
-    fn land_loaded(
+    fn land_value(
         &mut self,
         shards: &mut impl Shards<K, V>,
         id: FlightId,
-        loaded: Loaded<V>,
+        entry: Entry<V>,
+        sharing: Sharing,
         now: Instant,
     ) -> Step<K, V> {
-        let Some(flight) = self.flights.get_mut(id) else { return Step::Done { next: None } };
-        let (Some(key), alone) = (flight.key.clone(), flight.work.kind == Kind::PrivateLoad) else {
-            return Step::Done { next: None };
-        };
-        let Loaded { value, age, windows, sharing } = loaded;
-        let entry = Entry { age, ..Entry::new(value, self.jittered(windows)) };
+        let Some(flight) = self.flights.get(id) else { return Step::Done { next: None } };
+        let (born, joined, alone) = (flight.work.born, flight.work.joined, flight.work.kind == Kind::PrivateLoad);
+        let Some(key) = flight.key.clone() else { return Step::Done { next: None } };
+        let entry = Entry { load_time: now - flight.work.asked_at, ..entry };
         let served =
-            Served { value: entry.value.clone(), age, ttl: entry.windows.ttl, stale: None, source: Source::Load };
+            Entry { age: entry.age, ..Entry::new(entry.value.clone(), entry.windows) }.serve(Source::Load, None);
         if sharing == Sharing::Private {
             let after = self.remember_private(shards, id, &key, now);
             return self.land(id, Outcome::Private(served), after);
         }
-        self.private.remove(&key);
+        self.remembered.remove(&key);
+        let overtaken = self.tags.standing(entry.value.tags(), born) != Standing::Valid;
         let mut after = After::Finish;
         if sharing == Sharing::Store && !alone {
             if self.flights.is_fenced(id) {
                 self.stats.fenced += 1;
             } else {
-                shards.with(&key, |memory| memory.insert(key.clone(), entry.clone(), now));
-                after = self.reserve_change(id, &key, Change::Put(entry, now), now);
+                shards.with(&key, |memory| memory.insert(key.clone(), entry.clone(), born, now));
+                after = self.keep_in_store(id, &key, entry, now);
             }
         }
-        self.land(id, Outcome::Served(served), after)
+        if overtaken {
+            self.note_end(id, End::Overtaken);
+        }
+        // Whoever joined after the tag was invalidated is owed something newer.
+        let outcome = if overtaken && joined > born { Outcome::Private(served) } else { Outcome::Served(served) };
+        self.land(id, outcome, after)
+    }
+
+    /// Takes a loaded value to the store, or out of it the older one that was found there.
+    fn keep_in_store(&mut self, id: FlightId, key: &K, entry: Entry<V>, now: Instant) -> After<V> {
+        let found = self.flights.get(id).is_some_and(|flight| flight.work.previous.is_some());
+        match Change::of(entry, now) {
+            Change::Remove if !found => After::Finish,
+            change => self.reserve_change(id, key, change, now),
+        }
+    }
+
+    /// The origin says that there is no such thing: what was known before is retracted.
+    fn land_absent(
+        &mut self,
+        shards: &mut impl Shards<K, V>,
+        id: FlightId,
+        ttl: Option<Duration>,
+        now: Instant,
+    ) -> Step<K, V> {
+        let Some(key) = self.key(id) else { return Step::Done { next: None } };
+        self.stats.absent += 1;
+        let after = self.retract(shards, id, &key, now);
+        if !self.flights.is_fenced(id) {
+            self.remembered.remove(&key);
+            self.remember(key, Remembered::Absent, ttl.unwrap_or(self.policy.negative_ttl), now);
+        }
+        self.land(id, Outcome::Absent(Absence::Confirmed), after)
     }
 
     /// The key's result is for one caller alone: what was shared of it before is no longer good.
     fn remember_private(&mut self, shards: &mut impl Shards<K, V>, id: FlightId, key: &K, now: Instant) -> After<V> {
         self.stats.private += 1;
-        let windows = Windows { ttl: Some(self.policy.private_for), ..Windows::FOREVER };
-        self.private.insert(key.clone(), Entry::new((), windows), now);
+        self.remembered.remove(key);
+        self.remember(key.clone(), Remembered::Private, self.policy.private_for, now);
         self.retract(shards, id, key, now)
     }
 
@@ -260,24 +333,39 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
         now: Instant,
     ) -> Step<K, V> {
         let Some(key) = self.key(id) else { return Step::Done { next: None } };
+        self.note_end(id, End::of(failure));
         if !failure.is_unavailable() {
             let after = self.retract(shards, id, &key, now);
+            self.remember_failure(id, key, failure, now);
             return self.land(id, Outcome::Failed(failure), after);
         }
-        let fenced = self.flights.is_fenced(id);
-        let mut stale = self.stand_in(shards, &key, now);
-        if stale.is_none() && !fenced {
-            stale = self.previous(shards, id, &key, now).and_then(|entry| entry.serve_on_error(Source::Store));
-        }
-        if !fenced {
-            let (policy, entropy) = (&self.policy, &mut self.entropy);
-            let gap = |failures: u32| {
-                let doubled = scale(policy.refresh_gap, 1 << (failures - 1).min(30), 1);
-                entropy.around(doubled.min(policy.refresh_gap_max), policy.wait_jitter)
-            };
-            shards.with(&key, |memory| memory.refresh_failed(&key, now, gap));
+        let max_age = self.flights.get(id).and_then(|flight| flight.work.max_age);
+        let mut stale = self.stand_in(shards, &key, max_age, now);
+        if !self.flights.is_fenced(id) {
+            let found = |entry: Entry<V>| entry.serve_on_error(Source::Store, max_age);
+            stale = stale.or_else(|| self.previous(shards, id, &key, now).and_then(found));
+            self.note_failed_refresh(shards, &key, now);
+            self.remember_failure(id, key, failure, now);
         }
         self.land(id, stale.map_or(Outcome::Failed(failure), Outcome::Served), After::Finish)
+    }
+
+    fn remember_failure(&mut self, id: FlightId, key: K, failure: Failure, now: Instant) {
+        if let Failure::Load(class) = failure
+            && !self.flights.is_fenced(id)
+        {
+            self.remember(key, Remembered::Failed(class), self.error_ttl(class), now);
+        }
+    }
+
+    /// The gaps between refreshes of `key` grow with each failure in a row.
+    fn note_failed_refresh(&mut self, shards: &mut impl Shards<K, V>, key: &K, now: Instant) {
+        let (policy, entropy) = (&self.policy, &mut self.entropy);
+        let gap = |failures: u32| {
+            let doubled = scale(policy.refresh_gap, 1 << failures.saturating_sub(1).min(30), 1);
+            entropy.around(doubled.min(policy.refresh_gap_max), policy.wait_jitter)
+        };
+        shards.with(key, |memory| memory.refresh_failed(key, now, gap));
     }
 
     pub(super) fn on_landed(&mut self, shards: &mut impl Shards<K, V>, id: FlightId, now: Instant) -> Step<K, V> {
@@ -309,8 +397,11 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
             return Step::Done { next: None };
         };
         self.flights.keep(refresh);
-        let step = self.not_in_store(shards, refresh, now);
-        super::done(Some(Launch { flight: refresh, step }))
+        if let Some(flight) = self.flights.get_mut(refresh) {
+            flight.work.begin(now + self.policy.leader_age_max);
+        }
+        self.stage(refresh, Stage::Ready(First::Load));
+        Step::Done { next: Some(refresh) }
     }
 
     /// The windows of an entry, the ttl moved by the policy's jitter.

@@ -1,0 +1,84 @@
+//! The machine with one memory of its own.
+
+use core::hash::Hash;
+
+use super::{Health, Machine};
+use crate::memory::{Memory, MemoryStats};
+use crate::policy::{Policy, PolicyError};
+use crate::step::{Answer, Call, Command, Event, FlightId, Launch, Left, Lookup, Step};
+use crate::time::Instant;
+use crate::value::Value;
+
+/// A [`Machine`] with one [`Memory`]: the whole cache, for a single thread. The protocol is explained at the
+/// [top of the crate](crate).
+#[derive(Clone)]
+pub struct Cache<K, V> {
+    machine: Machine<K, V>,
+    memory: Memory<K, V>,
+}
+
+impl<K: Clone + Hash + Eq, V: Value> Cache<K, V> {
+    /// See [`Machine::new`].
+    ///
+    /// # Errors
+    ///
+    /// [`PolicyError`] as [`Policy::validate`] finds it.
+    pub fn new(policy: Policy, seed: u64) -> Result<Self, PolicyError> {
+        let memory = Memory::new(policy.entries_max as usize, policy.time_to_idle);
+        Machine::new(policy, seed).map(|machine| Self { machine, memory })
+    }
+
+    /// See [`Machine::numbered_from`].
+    #[must_use]
+    pub fn numbered_from(self, first: FlightId) -> Self {
+        Self { machine: self.machine.numbered_from(first), ..self }
+    }
+
+    /// The choices this cache was made with.
+    #[must_use]
+    pub const fn policy(&self) -> &Policy {
+        self.machine.policy()
+    }
+
+    /// See [`Machine::lookup`].
+    pub fn lookup(&mut self, key: &K, call: Call<'_>, now: Instant) -> Lookup<K, V> {
+        self.machine.lookup(&mut self.memory, key, call, now)
+    }
+
+    /// See [`Machine::command`].
+    pub fn command(&mut self, command: Command<K, V>, now: Instant) -> Lookup<K, V> {
+        self.machine.command(&mut self.memory, command, now)
+    }
+
+    /// See [`Machine::resume`].
+    pub fn resume(&mut self, flight: FlightId, event: Event<V>, now: Instant) -> Step<K, V> {
+        self.machine.resume(&mut self.memory, flight, event, now)
+    }
+
+    /// See [`Machine::leave`].
+    pub fn leave(&mut self, flight: FlightId) -> Left {
+        self.machine.leave(flight)
+    }
+
+    /// See [`Machine::expire`].
+    pub fn expire(&mut self, flight: FlightId, now: Instant) -> Answer<V> {
+        self.machine.expire(&mut self.memory, flight, now)
+    }
+
+    /// See [`Machine::maintain`].
+    pub fn maintain(&mut self, now: Instant) -> Option<Launch<K, V>> {
+        self.machine.maintain(now)
+    }
+
+    /// See [`Machine::health`].
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.machine.health()
+    }
+
+    /// What the memory has counted.
+    #[must_use]
+    pub fn memory_stats(&self) -> MemoryStats {
+        self.memory.stats()
+    }
+}
