@@ -85,7 +85,7 @@ pub enum Verdict {
 }
 
 /// The breaker refuses, and says until when.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct NotUntil(
     /// The first instant at which a call may be let through. In half-open with all probes out: the moment at
     /// which the first lease runs out.
@@ -171,6 +171,15 @@ impl Breaker {
             entropy: Entropy::from_seed(seed),
             stats: BreakerStats::default(),
         }
+    }
+
+    /// A breaker that gives just this answer, for replays.
+    pub(crate) fn answering(policy: BreakerPolicy, refusal: Option<NotUntil>) -> Self {
+        let mut breaker = Self::new(BreakerPolicy { enabled: false, ..policy }, 0);
+        if let Some(NotUntil(until)) = refusal {
+            breaker.phase = Phase::Open { until, reopened: 0 };
+        }
+        breaker
     }
 
     /// Asks for the right to one call that will be over by `deadline`.

@@ -16,16 +16,20 @@
 
 mod change;
 mod clear;
+pub mod explain;
 mod load;
 mod lookup;
 mod whole;
 
+use alloc::boxed::Box;
 use core::hash::Hash;
 use core::time::Duration;
 
 use hashbrown::HashMap;
 
+use self::explain::{Input, Moment, Story, Then};
 pub use self::whole::Cache;
+pub use crate::flight::Fence;
 
 use self::change::Slot;
 use crate::backoff::Schedule;
@@ -33,7 +37,7 @@ use crate::breaker::{Breaker, BreakerStats, Permit, State, Verdict};
 use crate::entropy::Entropy;
 use crate::entry::{Entry, Windows, Zone};
 use crate::failure::{Class, Failure, Refusal};
-use crate::flight::{Fence, Flight, Flights, Limits};
+use crate::flight::{Flight, Flights, Limits};
 use crate::journal::{Change, Doubts, Journal};
 use crate::memory::Memory;
 use crate::policy::{Policy, PolicyError};
@@ -79,14 +83,19 @@ pub struct Machine<K, V> {
     replay: Option<FlightId>,
     /// While any remain the fallback is not read.
     fallback_doubts: Doubts,
+    /// The story of the last lookup that was answered at once.
+    told: Option<Box<Story>>,
     stats: Stats,
 }
 
 /// What is known of a key that has no value: for each caller alone, nothing, or a failure not to be provoked again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Remembered {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Remembered {
+    /// Its value is for each caller alone.
     Private,
+    /// There is no such thing.
     Absent,
+    /// The last load failed.
     Failed(Class),
 }
 
@@ -189,6 +198,7 @@ struct Work<V> {
     settled: Settled,
     /// Whether its end has been counted.
     ended: bool,
+    story: Option<Box<Story>>,
 }
 
 impl<V> Work<V> {
@@ -209,6 +219,7 @@ impl<V> Work<V> {
             change: None,
             settled: Settled::Memory,
             ended: false,
+            story: None,
         }
     }
 
@@ -344,6 +355,7 @@ impl<K: Clone + Hash + Eq, V: Value> Machine<K, V> {
             load_breaker: Breaker::new(policy.load_breaker_policy(), entropy.bits()),
             replay: None,
             fallback_doubts: Doubts::default(),
+            told: None,
             stats: Stats::default(),
             entropy,
             policy,
@@ -420,6 +432,17 @@ impl<K: Clone + Hash + Eq, V: Value> Machine<K, V> {
         event: Event<V>,
         now: Instant,
     ) -> Step<K, V> {
+        let Some(row) = self.flights.get(flight) else { return Step::Done { next: None } };
+        let told = row.key.clone().filter(|_| row.work.story.is_some());
+        let told = told.map(|key| (event.erased(), self.conditions(shards, Some(flight), &key, Some(&event), now)));
+        let step = self.go_on(shards, flight, event, now);
+        if let Some((event, under)) = told {
+            self.tell(flight, Moment { at: now, input: Input::Event(event), under, then: Then::of_step(&step) });
+        }
+        step
+    }
+
+    fn go_on(&mut self, shards: &mut impl Shards<K, V>, flight: FlightId, event: Event<V>, now: Instant) -> Step<K, V> {
         let Some(stage) = self.flights.get_mut(flight).map(|flight| &flight.work.stage) else {
             return Step::Done { next: None };
         };
@@ -632,6 +655,12 @@ impl<K: Clone + Hash + Eq, V: Value> Machine<K, V> {
         }
         work.stage = Stage::Pausing(again);
         Some(Step::Sleep { until })
+    }
+
+    /// A memory as the policy wants it.
+    #[must_use]
+    pub fn new_memory(&self) -> Memory<K, V> {
+        Memory::new(self.policy.entries_max as usize, self.policy.time_to_idle)
     }
 
     fn key(&self, id: FlightId) -> Option<K> {

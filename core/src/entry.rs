@@ -84,7 +84,7 @@ impl Windows {
 }
 
 /// A value with what its freshness is reckoned from, at the moment it changes hands.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Entry<V> {
     /// The value.
     pub value: V,

@@ -2,11 +2,13 @@
 
 use core::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::time::Instant;
 
 /// What kind of failure a loader reports. The class decides whether stale may stand in (law 7), whether a
 /// breaker counts it (law 6) and whether another attempt makes sense.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Class {
     /// No answer could be had: refused connection, 5xx, overload. Stale may stand in; the breaker counts it.
     Unavailable,
@@ -36,7 +38,7 @@ impl Class {
 }
 
 /// A failed load as the driver reports it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadFailure {
     /// What kind of failure.
     pub class: Class,
@@ -51,7 +53,7 @@ impl From<Class> for LoadFailure {
 }
 
 /// A failed store operation as the driver reports it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum StoreFailure {
     /// No connection. Counted by the breaker, tried again within the deadline.
     Unavailable,
@@ -65,7 +67,7 @@ pub enum StoreFailure {
 }
 
 /// Why a caller gets no value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Failure {
     /// The load failed with this class, and nothing stale could stand in.
     Load(Class),

@@ -23,8 +23,8 @@ pub(crate) enum Purpose {
 }
 
 /// Why a flight keeps nothing of what it brings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fence {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Fence {
     /// A change won over it.
     Change,
     /// It grew too old.

@@ -70,6 +70,7 @@ mod counts;
 pub mod backoff;
 pub mod breaker;
 pub mod cache;
+pub mod civil;
 pub mod entropy;
 pub mod entry;
 pub mod envelope;

@@ -176,6 +176,16 @@ impl<K: Hash + Eq, V: Value> Memory<K, V> {
     {
         self.rows[self.index(key)? as usize].as_ref().filter(|row| !row.is_gone(now)).map(|row| row.entry(now))
     }
+    pub fn inspect<Q>(&self, key: &Q, now: Instant) -> Option<(Entry<V>, Instant)>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.rows[self.index(key)? as usize]
+            .as_ref()
+            .filter(|row| !row.is_gone(now))
+            .map(|row| (row.entry(now), row.refresh_after))
+    }
     pub fn expire<Q>(&mut self, _key: &Q, _now: Instant) -> Option<Entry<V>>
     where
         K: Borrow<Q>,

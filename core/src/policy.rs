@@ -86,6 +86,8 @@ policy! {
     time_to_idle: Option<Duration> = None;
     /// Entries in memory; past it the least recently used leaves.
     entries_max: u32 = 10_000;
+    /// Whether the story of every answer is told, not only where a call asks for it.
+    explain: bool = false;
     /// Longest key in bytes.
     key_bytes_max: u32 = 1_024;
     /// Largest value in bytes.

@@ -20,17 +20,19 @@
 use core::fmt;
 use core::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::entry::{Entry, Windows};
 use crate::failure::{Failure, LoadFailure, Refusal, StoreFailure};
 use crate::time::Instant;
 use crate::value::{Invalidation, Tag};
 
 /// The number of a flight, never used twice by one machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FlightId(pub u64);
 
 /// Which store a step is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Tier {
     /// The shared store.
     Primary,
@@ -39,7 +41,7 @@ pub enum Tier {
 }
 
 /// What the driver is to do next for a flight; see the [table](self).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[must_use = "a flight whose step is not done never ends"]
 #[allow(missing_docs, reason = "the fields are named for what they are")]
 pub enum Step<K, V> {
@@ -65,7 +67,7 @@ pub enum Step<K, V> {
 }
 
 /// What became of a step.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event<V> {
     /// Answers [`Step::ReadStore`].
     StoreRead(Result<Option<Entry<V>>, StoreFailure>),
@@ -91,7 +93,7 @@ pub enum Event<V> {
 }
 
 /// What a loader brought.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the fields are named for what they are")]
 pub enum Loaded<V> {
     /// A value, of an age already on arrival if it comes from a cache further up; `windows: None` takes those of the
@@ -113,7 +115,7 @@ impl<V> Loaded<V> {
 }
 
 /// Who may have a loaded value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Sharing {
     /// Everybody, from now on: it is kept.
     #[default]
@@ -126,7 +128,7 @@ pub enum Sharing {
 }
 
 /// What waiters get.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome<V> {
     /// A value.
     Served(Served<V>),
@@ -143,7 +145,7 @@ pub enum Outcome<V> {
 }
 
 /// Why there is no value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Absence {
     /// It is nowhere at hand, and nothing was to load it.
     NotLoaded,
@@ -157,7 +159,7 @@ pub enum Absence {
 }
 
 /// A value and where it comes from.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Served<V> {
     /// The value.
     pub value: V,
@@ -172,7 +174,7 @@ pub struct Served<V> {
 }
 
 /// Why a stale value is served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Stale {
     /// A refresh is under way or was tried a moment ago. RFC 5861 section 3.
     WhileRevalidate,
@@ -181,7 +183,7 @@ pub enum Stale {
 }
 
 /// Where a value was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Source {
     /// In this process.
     Memory,
@@ -194,7 +196,7 @@ pub enum Source {
 }
 
 /// Where a write, removal or clear has taken effect, besides memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Settled {
     /// There is no store.
     Memory,
@@ -259,6 +261,8 @@ pub struct Call<'a> {
     /// What is older does not do for this caller, fresh or not: it waits for a refresh (RFC 9111 section 5.2.1.1).
     /// Stale-if-error is measured from here, too.
     pub max_age: Option<Duration>,
+    /// Tell the story of the answer; see [`Machine::story`](crate::Machine::story).
+    pub explain: bool,
     /// The flights inside whose loader the call is made, so that a loader that asks for its own key is refused
     /// instead of waiting for itself.
     pub within: &'a [FlightId],

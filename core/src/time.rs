@@ -21,7 +21,7 @@ use core::time::Duration;
 /// assert_eq!(start - (start + Duration::from_secs(1)), Duration::ZERO);
 /// assert_eq!(start + Duration::MAX, Instant::NEVER);
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize)]
 pub struct Instant(u64);
 
 impl Instant {

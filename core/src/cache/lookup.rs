@@ -15,6 +15,19 @@ use crate::value::Value;
 impl<K: Clone + Hash + Eq, V: Value> Machine<K, V> {
     /// Looks `key` up: answers at once from memory, or names the flight to wait for.
     pub fn lookup(&mut self, shards: &mut impl Shards<K, V>, key: &K, call: Call<'_>, now: Instant) -> Lookup<K, V> {
+        if call.explain || self.policy.explain {
+            return self.told_lookup(shards, key, call, now);
+        }
+        self.look_up(shards, key, call, now)
+    }
+
+    pub(super) fn look_up(
+        &mut self,
+        shards: &mut impl Shards<K, V>,
+        key: &K,
+        call: Call<'_>,
+        now: Instant,
+    ) -> Lookup<K, V> {
         let sighting = shards.with(key, |memory| match call.max_age {
             Some(max) if memory.peek(key, now).is_none_or(|entry| entry.age > max) => None,
             _ => memory.find(key, now),

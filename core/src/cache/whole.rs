@@ -2,6 +2,7 @@
 
 use core::hash::Hash;
 
+use super::explain::Story;
 use super::{Health, Machine};
 use crate::memory::{Memory, MemoryStats};
 use crate::policy::{Policy, PolicyError};
@@ -24,8 +25,7 @@ impl<K: Clone + Hash + Eq, V: Value> Cache<K, V> {
     ///
     /// [`PolicyError`] as [`Policy::validate`] finds it.
     pub fn new(policy: Policy, seed: u64) -> Result<Self, PolicyError> {
-        let memory = Memory::new(policy.entries_max as usize, policy.time_to_idle);
-        Machine::new(policy, seed).map(|machine| Self { machine, memory })
+        Machine::new(policy, seed).map(|machine| Self { memory: machine.new_memory(), machine })
     }
 
     /// See [`Machine::numbered_from`].
@@ -68,6 +68,11 @@ impl<K: Clone + Hash + Eq, V: Value> Cache<K, V> {
     /// See [`Machine::maintain`].
     pub fn maintain(&mut self, now: Instant) -> Option<Launch<K, V>> {
         self.machine.maintain(now)
+    }
+
+    /// See [`Machine::story`].
+    pub fn story(&mut self, flight: Option<FlightId>) -> Option<Story> {
+        self.machine.story(flight)
     }
 
     /// See [`Machine::health`].

@@ -1,0 +1,448 @@
+//! Why a call was answered as it was: the inputs of its flight, what each was decided under, and what followed.
+//!
+//! A [`Story`] holds no key and no value. What other flights have done to the machine meanwhile appears in it as
+//! [`Conditions`], so that a machine with nothing but the policy and the story takes the same steps again:
+//! [`replay`] shows it, and says where it does not hold.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::fmt;
+use core::hash::Hash;
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::change::Slot;
+use super::{Fence, Machine, Remembered, Shards};
+use crate::breaker::{Breaker, NotUntil};
+use crate::entropy::Entropy;
+use crate::entry::Entry;
+use crate::journal::{Change, Doubts, Journal};
+use crate::memory::Memory;
+use crate::policy::Policy;
+use crate::step::{Answer, Call, Event, FlightId, Launch, Loaded, Lookup, Outcome, Served, Step};
+use crate::tags::Standing;
+use crate::time::Instant;
+use crate::value::{Invalidation, Tag, Value};
+
+/// Moments that a story holds at most; what comes after them is not told.
+pub const MOMENTS_MAX: usize = 64;
+
+/// Who holds a key's slot in a replay, if it is not the flight itself.
+const SOMEBODY: FlightId = FlightId(u64::MAX);
+/// The tag that stands for all tags of a value.
+const SOME_TAG: &[Tag] = &[Tag(0)];
+
+/// A value of which nothing is known but whether it bears tags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Erased {
+    /// Whether it bears any.
+    pub tagged: bool,
+}
+
+impl Erased {
+    fn of<V: Value>(value: &V) -> Self {
+        Self { tagged: !value.tags().is_empty() }
+    }
+}
+
+impl Value for Erased {
+    fn tags(&self) -> &[Tag] {
+        if self.tagged { SOME_TAG } else { &[] }
+    }
+}
+
+/// Everything that led to an answer, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Story {
+    /// The moments, the lookup first.
+    pub moments: Vec<Moment>,
+    /// More happened than is told.
+    pub cut: bool,
+}
+
+/// One input of the machine, and what followed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moment {
+    /// When.
+    pub at: Instant,
+    /// What came in.
+    pub input: Input,
+    /// What the rest of the machine was like.
+    pub under: Conditions,
+    /// What went out.
+    pub then: Then,
+}
+
+/// What came in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Input {
+    /// A lookup.
+    Lookup {
+        /// Without a loader.
+        read_only: bool,
+        /// What is older did not do.
+        max_age: Option<Duration>,
+        /// The caller's own deadline.
+        deadline: Option<Instant>,
+    },
+    /// What became of a step.
+    Event(Event<Erased>),
+}
+
+/// What went out. `next` of a step is left out: it is about another flight.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Then {
+    /// An answer at once.
+    Answered(Outcome<Erased>),
+    /// The next step of the flight.
+    Step(Step<(), Erased>),
+}
+
+/// What a decision depends on beside the policy, the flight and the input.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conditions {
+    /// What memory held, and until when it was not to be refreshed again.
+    pub memory: Option<(Entry<Erased>, Instant)>,
+    /// What was remembered in place of a value, and until when.
+    pub remembered: Option<(Remembered, Instant)>,
+    /// Until when the breaker of the store refused.
+    pub store_refused: Option<NotUntil>,
+    /// Until when the breaker of the loader refused.
+    pub load_refused: Option<NotUntil>,
+    /// A change of the key was owed to the store.
+    pub owed: bool,
+    /// A clear was owed to the store.
+    pub clear_owed: bool,
+    /// The fallback was not to be trusted.
+    pub fallback_doubted: bool,
+    /// Another flight was writing the key.
+    pub written: bool,
+    /// Something had won over the flight.
+    pub fence: Option<Fence>,
+    /// Somebody waited for the flight.
+    pub waited_for: bool,
+    /// What was older did for nobody.
+    pub max_age: Option<Duration>,
+    /// A tag of the value was invalidated after the load had been asked for.
+    pub overtaken: bool,
+    /// Somebody had joined after an invalidation.
+    pub joined_late: bool,
+    /// The state of the dice.
+    pub dice: u64,
+}
+
+/// A replay took another turn than the story.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diverged {
+    /// At which moment.
+    pub moment: usize,
+    /// What the replay did instead.
+    pub instead: Option<Then>,
+}
+
+impl fmt::Display for Diverged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the replay takes another turn at moment {}: {:?}", self.moment, self.instead)
+    }
+}
+
+impl core::error::Error for Diverged {}
+
+/// Plays `story` again on a machine that has nothing but `policy`: the answer that it led to, `None` if it had not come
+/// to an answer yet.
+///
+/// # Errors
+///
+/// [`Diverged`] at the first moment that goes otherwise, because the story belongs to another policy or was altered.
+pub fn replay(policy: &Policy, story: &Story) -> Result<Option<Outcome<Erased>>, Diverged> {
+    let refused = Diverged { moment: 0, instead: None };
+    let Ok(mut machine) = Machine::<(), Erased>::new(policy.clone(), 0) else { return Err(refused) };
+    let mut memory = machine.new_memory();
+    let (mut flight, mut answer) = (FlightId(0), None);
+    for (number, moment) in story.moments.iter().enumerate() {
+        machine.bring_about(&mut memory, flight, moment);
+        let then = match &moment.input {
+            Input::Lookup { read_only, max_age, deadline } => {
+                let call = Call { read_only: *read_only, max_age: *max_age, deadline: *deadline, ..Call::default() };
+                let lookup = machine.lookup(&mut memory, &(), call, moment.at);
+                flight = lookup.launch.as_ref().map_or(flight, |launch| launch.flight);
+                Then::of_lookup(&lookup)
+            }
+            Input::Event(event) => Some(Then::of_step(&machine.resume(&mut memory, flight, event.clone(), moment.at))),
+        };
+        if then.as_ref() != Some(&moment.then) {
+            return Err(Diverged { moment: number, instead: then });
+        }
+        answer = match &moment.then {
+            Then::Answered(outcome) | Then::Step(Step::Land { outcome, .. }) => Some(outcome.clone()),
+            Then::Step(_) => answer,
+        };
+    }
+    Ok(answer)
+}
+
+impl<K: Clone + Hash + Eq, V: Value> Machine<K, V> {
+    /// The story of `flight`, if it is being told: to be asked for when the flight lands. Without a flight: that of the
+    /// last lookup which was answered at once and asked for one.
+    pub fn story(&mut self, flight: Option<FlightId>) -> Option<Story> {
+        match flight {
+            None => self.told.take(),
+            Some(flight) => self.flights.get(flight)?.work.story.clone(),
+        }
+        .map(|story| *story)
+    }
+
+    /// The conditions under which something is about to be decided for `key`.
+    pub(super) fn conditions(
+        &mut self,
+        shards: &mut impl Shards<K, V>,
+        flight: Option<FlightId>,
+        key: &K,
+        event: Option<&Event<V>>,
+        now: Instant,
+    ) -> Conditions {
+        let refused = |breaker: &Breaker| breaker.clone().try_acquire(now, now).err();
+        let held = shards.with(key, |memory| memory.inspect(key, now));
+        let remembered = self.remembered.peek(key, now);
+        let flying = flight.and_then(|flight| self.flights.get(flight));
+        let work = flying.map(|flight| &flight.work);
+        let brought = match event {
+            Some(Event::Loaded(Ok(Loaded::Value { value, .. }))) => Some(value),
+            Some(Event::Loaded(Ok(Loaded::NotModified { .. }))) => {
+                work.and_then(|work| work.offered.as_ref()).map(|entry| &entry.value)
+            }
+            _ => None,
+        };
+        let standing = |value: &V, born| self.tags.standing(value.tags(), born);
+        Conditions {
+            memory: held.map(|(entry, refresh_after)| (entry.map(|value| Erased::of(&value)), refresh_after)),
+            remembered: remembered.map(|held| (held.value, held.remaining().map_or(Instant::NEVER, |left| now + left))),
+            store_refused: refused(&self.store_breaker),
+            load_refused: refused(&self.load_breaker),
+            owed: !self.journal.trusts(key),
+            clear_owed: self.journal.owes_clear(),
+            fallback_doubted: self.fallback_doubts.remain(),
+            written: self.writing.get(key).is_some_and(|slot| Some(slot.holder) != flight),
+            fence: flying.and_then(|flight| flight.fence),
+            waited_for: flight.is_some_and(|flight| self.flights.waiters(flight) > 0),
+            max_age: work.and_then(|work| work.max_age),
+            overtaken: work.zip(brought).is_some_and(|(work, value)| standing(value, work.born) != Standing::Valid),
+            joined_late: work.is_some_and(|work| work.joined > work.born),
+            dice: self.entropy.state(),
+        }
+    }
+
+    /// Notes a moment of `flight`, if its story is being told.
+    pub(super) fn tell(&mut self, flight: FlightId, moment: Moment) {
+        if let Some(story) = self.flights.get_mut(flight).and_then(|flight| flight.work.story.as_mut()) {
+            story.add(moment);
+        }
+    }
+
+    /// A lookup whose caller asked for the story.
+    pub(super) fn told_lookup(
+        &mut self,
+        shards: &mut impl Shards<K, V>,
+        key: &K,
+        call: Call<'_>,
+        now: Instant,
+    ) -> Lookup<K, V> {
+        let under = self.conditions(shards, None, key, None, now);
+        let input = Input::Lookup { read_only: call.read_only, max_age: call.max_age, deadline: call.deadline };
+        let lookup = self.look_up(shards, key, call, now);
+        let Some(then) = Then::of_lookup(&lookup) else { return lookup };
+        let mut story = Box::new(Story::default());
+        story.add(Moment { at: now, input, under, then });
+        if let Some(Launch { flight, .. }) = &lookup.launch
+            && let Some(flight) = self.flights.get_mut(*flight)
+        {
+            flight.work.story = Some(story.clone());
+        }
+        self.told = Some(story).filter(|_| matches!(lookup.answer, Answer::Now(_)));
+        lookup
+    }
+}
+
+impl Machine<(), Erased> {
+    /// Makes the rest of the machine what it was like at `moment`.
+    fn bring_about(&mut self, memory: &mut Memory<(), Erased>, flight: FlightId, moment: &Moment) {
+        let (under, now) = (&moment.under, moment.at);
+        memory.clear();
+        if let Some((entry, refresh_after)) = &under.memory {
+            memory.insert((), entry.clone(), self.tags.newest(), now);
+            memory.refresh_failed(&(), now, |_| *refresh_after - now);
+        }
+        self.remembered.clear();
+        if let Some((what, until)) = under.remembered {
+            self.remember((), what, until - now, now);
+        }
+        self.store_breaker = Breaker::answering(self.policy.store_breaker_policy(), under.store_refused);
+        self.load_breaker = Breaker::answering(self.policy.load_breaker_policy(), under.load_refused);
+        self.journal = Journal::new(self.policy.journal_max as usize);
+        if under.owed && !under.clear_owed {
+            self.journal.record((), Change::Remove);
+        }
+        if under.clear_owed {
+            self.journal.void();
+        }
+        self.fallback_doubts = Doubts::default();
+        if under.fallback_doubted {
+            self.fallback_doubts.raise();
+        }
+        self.writing.retain(|(), slot| slot.holder == flight);
+        if under.written {
+            self.writing.insert((), Slot { holder: SOMEBODY, next: None, tainted: false });
+        }
+        if under.overtaken {
+            self.tags.invalidate(SOME_TAG[0], Invalidation::Remove, now);
+        }
+        self.entropy = Entropy::from_seed(under.dice);
+        self.bring_about_in_flight(flight, under);
+    }
+
+    fn bring_about_in_flight(&mut self, flight: FlightId, under: &Conditions) {
+        let waiters = self.flights.waiters(flight);
+        if under.waited_for && waiters == 0 {
+            let _no_limit_is_near = self.flights.join(flight);
+        } else if !under.waited_for && waiters > 0 {
+            let _kept_or_not = self.flights.leave(flight);
+        }
+        let Some(flight) = self.flights.get_mut(flight) else { return };
+        flight.fence = under.fence;
+        flight.work.max_age = under.max_age;
+        flight.work.joined = flight.work.born + u64::from(under.joined_late);
+    }
+}
+
+impl Story {
+    fn add(&mut self, moment: Moment) {
+        if self.moments.len() < MOMENTS_MAX {
+            self.moments.push(moment);
+        } else {
+            self.cut = true;
+        }
+    }
+}
+
+/// One line for each moment.
+impl fmt::Display for Story {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Moment { at, input, under, then } in &self.moments {
+            write!(f, "{at:?} {input:?}")?;
+            under.show(f)?;
+            writeln!(f, " -> {then:?}")?;
+        }
+        if self.cut { f.write_str("and more\n") } else { Ok(()) }
+    }
+}
+
+impl Conditions {
+    /// Only what is out of the ordinary.
+    fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((entry, _)) = &self.memory {
+            write!(f, ", in memory {:?} of {:?}", entry.age, entry.windows.ttl)?;
+        }
+        if let Some((what, until)) = &self.remembered {
+            write!(f, ", remembered {what:?} until {until:?}")?;
+        }
+        if let Some(NotUntil(until)) = self.store_refused {
+            write!(f, ", store refused until {until:?}")?;
+        }
+        if let Some(NotUntil(until)) = self.load_refused {
+            write!(f, ", loader refused until {until:?}")?;
+        }
+        if let Some(fence) = self.fence {
+            write!(f, ", fenced by {fence:?}")?;
+        }
+        let flags = [
+            (self.owed, "owed to the store"),
+            (self.clear_owed, "a clear is owed"),
+            (self.fallback_doubted, "fallback in doubt"),
+            (self.written, "being written"),
+            (self.overtaken, "a tag was invalidated"),
+        ];
+        flags.iter().filter(|(set, _)| *set).try_for_each(|(_, what)| write!(f, ", {what}"))
+    }
+}
+
+impl Then {
+    fn of_lookup<K, V: Value>(lookup: &Lookup<K, V>) -> Option<Self> {
+        match (&lookup.answer, &lookup.launch) {
+            (Answer::Now(outcome), _) => Some(Self::Answered(outcome.erased())),
+            (Answer::Pending { .. }, Some(launch)) => Some(Self::of_step(&launch.step)),
+            (Answer::Pending { .. } | Answer::Refused(_), _) => None,
+        }
+    }
+
+    pub(super) fn of_step<K, V: Value>(step: &Step<K, V>) -> Self {
+        Self::Step(match step {
+            &Step::ReadStore { tier, deadline, .. } => Step::ReadStore { tier, key: (), deadline },
+            &Step::Load { attempt, deadline, ref previous, .. } => {
+                Step::Load { key: (), attempt, deadline, previous: previous.as_ref().map(erased) }
+            }
+            &Step::Sleep { until } => Step::Sleep { until },
+            Step::Wait => Step::Wait,
+            Step::Land { outcome, .. } => Step::Land { outcome: outcome.erased(), next: None },
+            &Step::WriteStore { tier, ref entry, deadline, .. } => {
+                Step::WriteStore { tier, key: (), entry: erased(entry), deadline }
+            }
+            &Step::RemoveStore { tier, deadline, .. } => Step::RemoveStore { tier, key: (), deadline },
+            &Step::ClearStore { tier, deadline } => Step::ClearStore { tier, deadline },
+            Step::Done { .. } => Step::Done { next: None },
+        })
+    }
+}
+
+fn erased<V: Value>(entry: &Entry<V>) -> Entry<Erased> {
+    let &Entry { ref value, age, windows, load_time } = entry;
+    Entry { value: Erased::of(value), age, windows, load_time }
+}
+
+impl<V: Value> Event<V> {
+    pub(super) fn erased(&self) -> Event<Erased> {
+        match self {
+            Self::StoreRead(result) => {
+                Event::StoreRead(result.as_ref().map(|found| found.as_ref().map(erased)).map_err(|e| *e))
+            }
+            Self::Loaded(result) => Event::Loaded(result.as_ref().map(Loaded::erased).map_err(|e| *e)),
+            Self::Slept => Event::Slept,
+            Self::Launched => Event::Launched,
+            Self::Landed => Event::Landed,
+            Self::StoreWritten(result) => Event::StoreWritten(*result),
+            Self::StoreRemoved(result) => Event::StoreRemoved(*result),
+            Self::StoreCleared(result) => Event::StoreCleared(*result),
+            Self::Resigned => Event::Resigned,
+            Self::Abandoned => Event::Abandoned,
+        }
+    }
+}
+
+impl<V: Value> Loaded<V> {
+    fn erased(&self) -> Loaded<Erased> {
+        match self {
+            &Self::Value { ref value, age, windows, sharing } => {
+                Loaded::Value { value: Erased::of(value), age, windows, sharing }
+            }
+            &Self::NotModified { age, windows } => Loaded::NotModified { age, windows },
+            &Self::Absent { ttl } => Loaded::Absent { ttl },
+        }
+    }
+}
+
+impl<V: Value> Outcome<V> {
+    fn erased(&self) -> Outcome<Erased> {
+        let served = |served: &Served<V>| {
+            let &Served { ref value, age, ttl, stale, source } = served;
+            Served { value: Erased::of(value), age, ttl, stale, source }
+        };
+        match self {
+            Self::Served(value) => Outcome::Served(served(value)),
+            Self::Private(value) => Outcome::Private(served(value)),
+            Self::Absent(absence) => Outcome::Absent(*absence),
+            Self::Settled(settled) => Outcome::Settled(*settled),
+            Self::Failed(failure) => Outcome::Failed(*failure),
+            Self::Again => Outcome::Again,
+        }
+    }
+}
