@@ -88,6 +88,12 @@ impl<K: Clone + Hash + Eq, W> Flights<K, W> {
         None
     }
 
+    /// Whether there is one to join.
+    pub(crate) fn is_current(&self, key: &K, purpose: Purpose, now: Instant) -> bool {
+        let flight = self.current.get(&(key.clone(), purpose)).and_then(|id| self.rows.get(id));
+        flight.is_some_and(|flight| now - flight.started_at < self.limits.leader_age_max)
+    }
+
     /// A new flight. With a purpose it becomes the current one of its key; without, nobody can join it, and as no
     /// change can find it either, it counts as fenced from the beginning.
     pub(crate) fn open(

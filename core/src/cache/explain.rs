@@ -13,10 +13,11 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::change::Slot;
-use super::{Fence, Machine, Remembered, Shards};
+use super::{Fence, Kind, Machine, Remembered, Shards, Work};
 use crate::breaker::{Breaker, NotUntil};
 use crate::entropy::Entropy;
 use crate::entry::Entry;
+use crate::flight::Purpose;
 use crate::journal::{Change, Doubts, Journal};
 use crate::memory::Memory;
 use crate::policy::Policy;
@@ -92,11 +93,20 @@ pub enum Input {
 
 /// What went out. `next` of a step is left out: it is about another flight.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Then {
-    /// An answer at once.
-    Answered(Outcome<Erased>),
+pub struct Then {
+    /// The answer of a lookup that was answered at once.
+    pub answer: Option<Outcome<Erased>>,
     /// The next step of the flight.
-    Step(Step<(), Erased>),
+    pub step: Option<Step<(), Erased>>,
+}
+
+/// What a replayed story led to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Replayed {
+    /// What its caller was answered at once.
+    pub answer: Option<Outcome<Erased>>,
+    /// What its flight landed with.
+    pub landed: Option<Outcome<Erased>>,
 }
 
 /// What a decision depends on beside the policy, the flight and the input.
@@ -104,8 +114,8 @@ pub enum Then {
 pub struct Conditions {
     /// What memory held, and until when it was not to be refreshed again.
     pub memory: Option<(Entry<Erased>, Instant)>,
-    /// What was remembered in place of a value, and until when.
-    pub remembered: Option<(Remembered, Instant)>,
+    /// What was remembered in place of a value.
+    pub remembered: Option<Entry<Remembered>>,
     /// Until when the breaker of the store refused.
     pub store_refused: Option<NotUntil>,
     /// Until when the breaker of the loader refused.
@@ -116,6 +126,8 @@ pub struct Conditions {
     pub clear_owed: bool,
     /// The fallback was not to be trusted.
     pub fallback_doubted: bool,
+    /// A load of the key was under way already, or there was no room for another flight.
+    pub no_launch: bool,
     /// Another flight was writing the key.
     pub written: bool,
     /// Something had won over the flight.
@@ -149,17 +161,16 @@ impl fmt::Display for Diverged {
 
 impl core::error::Error for Diverged {}
 
-/// Plays `story` again on a machine that has nothing but `policy`: the answer that it led to, `None` if it had not come
-/// to an answer yet.
+/// Plays `story` again on a machine that has nothing but `policy`, and says what it led to.
 ///
 /// # Errors
 ///
 /// [`Diverged`] at the first moment that goes otherwise, because the story belongs to another policy or was altered.
-pub fn replay(policy: &Policy, story: &Story) -> Result<Option<Outcome<Erased>>, Diverged> {
+pub fn replay(policy: &Policy, story: &Story) -> Result<Replayed, Diverged> {
     let refused = Diverged { moment: 0, instead: None };
     let Ok(mut machine) = Machine::<(), Erased>::new(policy.clone(), 0) else { return Err(refused) };
     let mut memory = machine.new_memory();
-    let (mut flight, mut answer) = (FlightId(0), None);
+    let (mut flight, mut replayed) = (FlightId(0), Replayed::default());
     for (number, moment) in story.moments.iter().enumerate() {
         machine.bring_about(&mut memory, flight, moment);
         let then = match &moment.input {
@@ -169,17 +180,17 @@ pub fn replay(policy: &Policy, story: &Story) -> Result<Option<Outcome<Erased>>,
                 flight = lookup.launch.as_ref().map_or(flight, |launch| launch.flight);
                 Then::of_lookup(&lookup)
             }
-            Input::Event(event) => Some(Then::of_step(&machine.resume(&mut memory, flight, event.clone(), moment.at))),
+            Input::Event(event) => Then::of_step(&machine.resume(&mut memory, flight, event.clone(), moment.at)),
         };
-        if then.as_ref() != Some(&moment.then) {
-            return Err(Diverged { moment: number, instead: then });
+        if then != moment.then {
+            return Err(Diverged { moment: number, instead: Some(then) });
         }
-        answer = match &moment.then {
-            Then::Answered(outcome) | Then::Step(Step::Land { outcome, .. }) => Some(outcome.clone()),
-            Then::Step(_) => answer,
-        };
+        if let Some(Step::Land { outcome, .. }) = then.step {
+            replayed.landed = Some(outcome);
+        }
+        replayed.answer = replayed.answer.or(then.answer);
     }
-    Ok(answer)
+    Ok(replayed)
 }
 
 impl<K: Clone + Hash + Eq, V: Value> Machine<K, V> {
@@ -217,12 +228,14 @@ impl<K: Clone + Hash + Eq, V: Value> Machine<K, V> {
         let standing = |value: &V, born| self.tags.standing(value.tags(), born);
         Conditions {
             memory: held.map(|(entry, refresh_after)| (entry.map(|value| Erased::of(&value)), refresh_after)),
-            remembered: remembered.map(|held| (held.value, held.remaining().map_or(Instant::NEVER, |left| now + left))),
+            remembered,
             store_refused: refused(&self.store_breaker),
             load_refused: refused(&self.load_breaker),
             owed: !self.journal.trusts(key),
             clear_owed: self.journal.owes_clear(),
             fallback_doubted: self.fallback_doubts.remain(),
+            no_launch: flight.is_none()
+                && (self.flights.is_current(key, Purpose::Load, now) || self.flights.admits().is_err()),
             written: self.writing.get(key).is_some_and(|slot| Some(slot.holder) != flight),
             fence: flying.and_then(|flight| flight.fence),
             waited_for: flight.is_some_and(|flight| self.flights.waiters(flight) > 0),
@@ -251,7 +264,7 @@ impl<K: Clone + Hash + Eq, V: Value> Machine<K, V> {
         let under = self.conditions(shards, None, key, None, now);
         let input = Input::Lookup { read_only: call.read_only, max_age: call.max_age, deadline: call.deadline };
         let lookup = self.look_up(shards, key, call, now);
-        let Some(then) = Then::of_lookup(&lookup) else { return lookup };
+        let then = Then::of_lookup(&lookup);
         let mut story = Box::new(Story::default());
         story.add(Moment { at: now, input, under, then });
         if let Some(Launch { flight, .. }) = &lookup.launch
@@ -274,8 +287,8 @@ impl Machine<(), Erased> {
             memory.refresh_failed(&(), now, |_| *refresh_after - now);
         }
         self.remembered.clear();
-        if let Some((what, until)) = under.remembered {
-            self.remember((), what, until - now, now);
+        if let Some(held) = &under.remembered {
+            self.remembered.insert((), held.clone(), 0, now);
         }
         self.store_breaker = Breaker::answering(self.policy.store_breaker_policy(), under.store_refused);
         self.load_breaker = Breaker::answering(self.policy.load_breaker_policy(), under.load_refused);
@@ -293,6 +306,10 @@ impl Machine<(), Erased> {
         self.writing.retain(|(), slot| slot.holder == flight);
         if under.written {
             self.writing.insert((), Slot { holder: SOMEBODY, next: None, tainted: false });
+        }
+        if under.no_launch {
+            let somebody = Work::new(Kind::Load);
+            let _there_is_room = self.flights.open(Some(()), Some(Purpose::Load), somebody, now);
         }
         if under.overtaken {
             self.tags.invalidate(SOME_TAG[0], Invalidation::Remove, now);
@@ -331,7 +348,13 @@ impl fmt::Display for Story {
         for Moment { at, input, under, then } in &self.moments {
             write!(f, "{at:?} {input:?}")?;
             under.show(f)?;
-            writeln!(f, " -> {then:?}")?;
+            if let Some(answer) = &then.answer {
+                write!(f, " -> {answer:?}")?;
+            }
+            if let Some(step) = &then.step {
+                write!(f, " -> {step:?}")?;
+            }
+            f.write_str("\n")?;
         }
         if self.cut { f.write_str("and more\n") } else { Ok(()) }
     }
@@ -343,8 +366,8 @@ impl Conditions {
         if let Some((entry, _)) = &self.memory {
             write!(f, ", in memory {:?} of {:?}", entry.age, entry.windows.ttl)?;
         }
-        if let Some((what, until)) = &self.remembered {
-            write!(f, ", remembered {what:?} until {until:?}")?;
+        if let Some(held) = &self.remembered {
+            write!(f, ", remembered {:?} for {:?}", held.value, held.age)?;
         }
         if let Some(NotUntil(until)) = self.store_refused {
             write!(f, ", store refused until {until:?}")?;
@@ -359,6 +382,7 @@ impl Conditions {
             (self.owed, "owed to the store"),
             (self.clear_owed, "a clear is owed"),
             (self.fallback_doubted, "fallback in doubt"),
+            (self.no_launch, "being loaded"),
             (self.written, "being written"),
             (self.overtaken, "a tag was invalidated"),
         ];
@@ -367,16 +391,17 @@ impl Conditions {
 }
 
 impl Then {
-    fn of_lookup<K, V: Value>(lookup: &Lookup<K, V>) -> Option<Self> {
-        match (&lookup.answer, &lookup.launch) {
-            (Answer::Now(outcome), _) => Some(Self::Answered(outcome.erased())),
-            (Answer::Pending { .. }, Some(launch)) => Some(Self::of_step(&launch.step)),
-            (Answer::Pending { .. } | Answer::Refused(_), _) => None,
-        }
+    fn of_lookup<K, V: Value>(lookup: &Lookup<K, V>) -> Self {
+        let answer = match &lookup.answer {
+            Answer::Now(outcome) => Some(outcome.erased()),
+            Answer::Pending { .. } | Answer::Refused(_) => None,
+        };
+        let launched = lookup.launch.as_ref().and_then(|launch| Self::of_step(&launch.step).step);
+        Self { answer, step: launched }
     }
 
     pub(super) fn of_step<K, V: Value>(step: &Step<K, V>) -> Self {
-        Self::Step(match step {
+        let step = match step {
             &Step::ReadStore { tier, deadline, .. } => Step::ReadStore { tier, key: (), deadline },
             &Step::Load { attempt, deadline, ref previous, .. } => {
                 Step::Load { key: (), attempt, deadline, previous: previous.as_ref().map(erased) }
@@ -390,7 +415,8 @@ impl Then {
             &Step::RemoveStore { tier, deadline, .. } => Step::RemoveStore { tier, key: (), deadline },
             &Step::ClearStore { tier, deadline } => Step::ClearStore { tier, deadline },
             Step::Done { .. } => Step::Done { next: None },
-        })
+        };
+        Self { answer: None, step: Some(step) }
     }
 }
 
