@@ -75,6 +75,7 @@ mod counts;
 
 pub mod backoff;
 pub mod breaker;
+pub mod budget;
 pub mod cache;
 pub mod entropy;
 pub mod entry;
