@@ -83,6 +83,7 @@ pub mod envelope;
 pub mod failure;
 mod flight;
 mod journal;
+pub mod latency;
 pub mod memory;
 pub mod policy;
 pub mod step;
