@@ -179,11 +179,6 @@ mod tests {
         f64::from(covered) / 20_000.0
     }
 
-    pub(super) fn exponential(dice: &mut Entropy, mean: Duration) -> Duration {
-        let even = (dice.bits() >> 11) as f64 / (1_u64 << 53) as f64;
-        mean.mul_f64(-(1.0 - even).ln())
-    }
-
     #[test]
     fn the_percentile_covers_its_share_of_any_distribution() {
         let mut dice = Entropy::from_seed(1);
@@ -192,7 +187,7 @@ mod tests {
             for (name, spread) in [("even", 0), ("exponential", 1), ("a tail of a tenth", 2)] {
                 let share = coverage(percent, || match spread {
                     0 => dice.between(millis(50), millis(150)),
-                    1 => exponential(&mut dice, millis(100)),
+                    1 => dice.exponential(millis(100)),
                     _ if dice.bits() % 10 == 0 => dice.between(millis(500), millis(900)),
                     _ => dice.between(millis(90), millis(110)),
                 });

@@ -84,6 +84,7 @@ pub mod failure;
 mod flight;
 mod journal;
 pub mod latency;
+pub mod limit;
 pub mod memory;
 pub mod policy;
 pub mod step;
