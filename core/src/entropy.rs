@@ -51,6 +51,15 @@ impl Entropy {
     }
 }
 
+#[cfg(test)]
+impl Entropy {
+    /// An exponentially distributed duration: what services without a memory take.
+    pub(crate) fn exponential(&mut self, mean: Duration) -> Duration {
+        let even = (self.bits() >> 11) as f64 / (1_u64 << 53) as f64;
+        mean.mul_f64(-(1.0 - even).ln())
+    }
+}
+
 /// `duration × times / over`, saturating; `over` must not be zero.
 pub(crate) fn scale(duration: Duration, times: u32, over: u32) -> Duration {
     let scaled = u128::from(nanos(duration)) * u128::from(times) / u128::from(over.max(1));

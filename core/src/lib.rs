@@ -69,6 +69,7 @@ mod counts;
 
 pub mod backoff;
 pub mod breaker;
+pub mod budget;
 pub mod cache;
 pub mod civil;
 pub mod entropy;
@@ -77,6 +78,8 @@ pub mod envelope;
 pub mod failure;
 mod flight;
 mod journal;
+pub mod latency;
+pub mod limit;
 pub mod memory;
 pub mod policy;
 pub mod step;

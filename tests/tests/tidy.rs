@@ -69,7 +69,7 @@ fn the_table_of_options_is_the_codes() {
 fn the_core_imports_in_one_direction() {
     const LAYERS: [&[&str]; 5] = [
         &["time", "entropy", "failure", "counts", "value"],
-        &["entry", "backoff", "breaker"],
+        &["entry", "backoff", "breaker", "budget", "latency", "limit"],
         &["memory", "policy", "step", "envelope"],
         &["flight", "journal"],
         &["cache"],
