@@ -25,8 +25,6 @@ use alloc::boxed::Box;
 use core::hash::Hash;
 use core::time::Duration;
 
-use hashbrown::HashMap;
-
 use self::explain::{Input, Moment, Story, Then};
 pub use self::whole::Cache;
 pub use crate::flight::Fence;
@@ -44,6 +42,7 @@ use crate::policy::{Policy, PolicyError};
 use crate::step::{
     Answer, Command, Event, FlightId, Launch, Left, Lookup, Outcome, Served, Settled, Source, Stale, Step, Tier,
 };
+use crate::storage::{Profile, Storage, Usual};
 use crate::tags::Invalidations;
 use crate::time::Instant;
 use crate::value::Value;
@@ -69,13 +68,13 @@ impl<K: Hash + Eq, V: Value> Shards<K, V> for Memory<K, V> {
 /// Everything that a miss needs: flights, breakers, retries, journal. Memory is handed in, so that a driver can answer
 /// hits without it. [`Cache`] is this with a memory of its own.
 #[derive(Clone)]
-pub struct Machine<K, V> {
+pub struct Machine<K: Clone + Hash + Eq, V: Value, P: Profile = Usual> {
     policy: Policy,
     entropy: Entropy,
-    flights: Flights<K, Work<V>>,
-    writing: HashMap<K, Slot>,
+    flights: Flights<K, Work<V>, P::Flights>,
+    writing: <P::Flights as Storage>::Map<K, Slot>,
     remembered: Memory<K, Remembered>,
-    journal: Journal<K, V>,
+    journal: Journal<K, V, P::Journal>,
     tags: Invalidations,
     store_breaker: Breaker,
     load_breaker: Breaker,
@@ -331,7 +330,7 @@ pub struct Health {
     pub stats: Stats,
 }
 
-impl<K: Clone + Hash + Eq, V: Value> Machine<K, V> {
+impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     /// A machine for `policy`, whose every draw follows from `seed`.
     ///
     /// # Errors
@@ -347,7 +346,7 @@ impl<K: Clone + Hash + Eq, V: Value> Machine<K, V> {
         };
         Ok(Self {
             flights: Flights::new(limits),
-            writing: HashMap::new(),
+            writing: Default::default(),
             tags: Invalidations::default(),
             remembered: Memory::new(policy.entries_max as usize, None),
             journal: Journal::new(policy.journal_max as usize),

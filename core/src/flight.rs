@@ -7,10 +7,9 @@
 use core::hash::Hash;
 use core::time::Duration;
 
-use hashbrown::HashMap;
-
 use crate::failure::Refusal;
 use crate::step::{FlightId, Left};
+use crate::storage::{Map, Storage};
 use crate::time::Instant;
 
 /// What a flight is for. Only flights of the same purpose are joined.
@@ -43,9 +42,9 @@ pub(crate) struct Limits {
 
 /// All flights under way, each with the work `W` that it carries.
 #[derive(Clone)]
-pub(crate) struct Flights<K, W> {
-    rows: HashMap<FlightId, Flight<K, W>>,
-    current: HashMap<(K, Purpose), FlightId>,
+pub(crate) struct Flights<K: Clone + Hash + Eq, W: Clone, S: Storage> {
+    rows: S::Map<FlightId, Flight<K, W>>,
+    current: S::Map<(K, Purpose), FlightId>,
     limits: Limits,
     next: u64,
 }
@@ -64,9 +63,10 @@ pub(crate) struct Flight<K, W> {
     landed: bool,
 }
 
-impl<K: Clone + Hash + Eq, W> Flights<K, W> {
+impl<K: Clone + Hash + Eq, W: Clone, S: Storage> Flights<K, W, S> {
     pub(crate) fn new(limits: Limits) -> Self {
-        Self { rows: HashMap::new(), current: HashMap::new(), limits, next: 1 }
+        let limits = Limits { flights_max: S::room_for(limits.flights_max), ..limits };
+        Self { rows: Default::default(), current: Default::default(), limits, next: 1 }
     }
 
     pub(crate) fn number_from(&mut self, first: FlightId) {
@@ -105,13 +105,20 @@ impl<K: Clone + Hash + Eq, W> Flights<K, W> {
     ) -> Result<FlightId, Refusal> {
         self.admits()?;
         let id = FlightId(self.next);
-        self.next += 1;
-        if let (Some(key), Some(purpose)) = (&key, purpose) {
-            self.current.insert((key.clone(), purpose), id);
-        }
+        let place = key.clone().zip(purpose);
         let fence = if purpose.is_none() { Some(Fence::Alone) } else { None };
         let flight = Flight { key, started_at: now, work, purpose, waiters: 0, kept: false, fence, landed: false };
-        self.rows.insert(id, flight);
+        let full = Refusal::TooManyFlights { max: self.limits.flights_max };
+        if self.rows.insert(id, flight).is_err() {
+            return Err(full);
+        }
+        if let Some(place) = place
+            && self.current.insert(place, id).is_err()
+        {
+            self.rows.remove(&id);
+            return Err(full);
+        }
+        self.next += 1;
         Ok(id)
     }
 

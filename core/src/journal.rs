@@ -4,12 +4,10 @@
 //! when everything was cleared, a clear of the whole namespace is owed, and until that is paid nothing in the store is
 //! trusted: no change made in an outage is undone by its end (law 9).
 
-use alloc::collections::BTreeMap;
 use core::hash::Hash;
 
-use hashbrown::HashMap;
-
 use crate::entry::Entry;
+use crate::storage::{Linked, Map, Storage};
 use crate::time::Instant;
 use crate::value::Value;
 
@@ -72,18 +70,16 @@ impl Doubts {
 
 /// The newest change of each key, in the order in which they were made.
 #[derive(Clone)]
-pub(crate) struct Journal<K, V> {
-    changes: HashMap<K, (u64, Change<V>)>,
-    order: BTreeMap<u64, K>,
-    next: u64,
-    max: usize,
+pub(crate) struct Journal<K: Clone + Hash + Eq, V: Clone, S: Storage> {
+    changes: Linked<(K, Change<V>), S>,
+    places: S::Map<K, u32>,
     doubts: Doubts,
     overflows: u64,
 }
 
-impl<K: Clone + Hash + Eq, V> Journal<K, V> {
+impl<K: Clone + Hash + Eq, V: Clone, S: Storage> Journal<K, V, S> {
     pub(crate) fn new(max: usize) -> Self {
-        Self { changes: HashMap::new(), order: BTreeMap::new(), next: 0, max, doubts: Doubts::default(), overflows: 0 }
+        Self { changes: Linked::new(max), places: Default::default(), doubts: Doubts::default(), overflows: 0 }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -101,7 +97,7 @@ impl<K: Clone + Hash + Eq, V> Journal<K, V> {
 
     /// Whether the store's copy of `key` may be trusted.
     pub(crate) fn trusts(&self, key: &K) -> bool {
-        !self.owes_clear() && !self.changes.contains_key(key)
+        !self.owes_clear() && !self.places.contains_key(key)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -111,29 +107,29 @@ impl<K: Clone + Hash + Eq, V> Journal<K, V> {
     /// Notes the newest change of `key`.
     pub(crate) fn record(&mut self, key: K, change: Change<V>) {
         self.settle(&key);
-        if self.changes.len() >= self.max {
+        if self.changes.len() >= self.changes.capacity() {
             self.overflow();
         }
         // Full of puts, with a clear owed: the clear takes what the store has under this key.
-        if self.changes.len() >= self.max {
-            return;
+        if let Ok(place) = self.changes.push_back((key.clone(), change))
+            && self.places.insert(key, place).is_err()
+        {
+            self.changes.remove(place);
+            self.doubts.raise();
         }
-        self.order.insert(self.next, key.clone());
-        self.changes.insert(key, (self.next, change));
-        self.next += 1;
     }
 
     /// The store has the newest change of `key`.
     pub(crate) fn settle(&mut self, key: &K) {
-        if let Some((number, _)) = self.changes.remove(key) {
-            self.order.remove(&number);
+        if let Some(place) = self.places.remove(key) {
+            self.changes.remove(place);
         }
     }
 
     /// Everything that was owed is void: all is to be cleared.
     pub(crate) fn void(&mut self) {
         self.changes.clear();
-        self.order.clear();
+        self.places.clear();
         self.doubts.raise();
     }
 
@@ -149,27 +145,32 @@ impl<K: Clone + Hash + Eq, V> Journal<K, V> {
 
     /// The oldest debts first.
     pub(crate) fn debts(&self) -> impl Iterator<Item = (&K, &Change<V>)> {
-        self.order.values().filter_map(|key| self.changes.get(key).map(|(_, change)| (key, change)))
+        self.changes.iter().map(|(_, (key, change))| (key, change))
     }
 
     /// A clear takes every removal with it, and whatever does not fit.
     fn overflow(&mut self) {
         self.doubts.raise();
         self.overflows += 1;
-        let removals = self.changes.extract_if(|_, (_, change)| matches!(change, Change::Remove));
-        for (_, (number, _)) in removals {
-            self.order.remove(&number);
-        }
+        let changes = &mut self.changes;
+        self.places.retain(|_, place| {
+            let puts = changes.get(*place).is_some_and(|(_, change)| matches!(change, Change::Put(..)));
+            if !puts {
+                changes.remove(*place);
+            }
+            puts
+        });
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::{Growing, Room};
 
     #[test]
     fn the_newest_change_of_a_key_replaces_the_older_one_and_goes_last() {
-        let mut journal: Journal<&str, u8> = Journal::new(10);
+        let mut journal: Journal<&str, u8, Growing> = Journal::new(10);
         for key in ["a", "b", "a"] {
             journal.record(key, Change::Remove);
         }
@@ -181,7 +182,12 @@ mod tests {
 
     #[test]
     fn past_its_limit_it_owes_a_clear_and_trusts_nothing() {
-        let mut journal: Journal<u32, u8> = Journal::new(1_000);
+        overflows_and_undoes_nothing::<Growing>();
+        overflows_and_undoes_nothing::<Room<1024>>();
+    }
+
+    fn overflows_and_undoes_nothing<S: Storage>() {
+        let mut journal: Journal<u32, u8, S> = Journal::new(1_000);
         for key in 0..3_000 {
             journal.record(key, Change::Remove);
             assert!(journal.len() <= 1_000);

@@ -83,6 +83,7 @@ pub mod limit;
 pub mod memory;
 pub mod policy;
 pub mod step;
+pub mod storage;
 pub mod tags;
 pub mod time;
 pub mod value;
@@ -95,5 +96,6 @@ pub use crate::step::{
     Absence, Answer, Call, Command, Event, FlightId, Launch, Left, Loaded, Lookup, Outcome, Served, Settled, Sharing,
     Source, Stale, Step, Tier,
 };
+pub use crate::storage::{Fixed, Profile};
 pub use crate::time::{Clock, Instant, WallTime};
 pub use crate::value::{Invalidation, Tag, Value};

@@ -11,6 +11,7 @@ use crate::failure::{Refusal, StoreFailure};
 use crate::flight::Flight;
 use crate::journal::Change;
 use crate::step::{Answer, FlightId, Launch, Lookup, Outcome, Settled, Step, Tier};
+use crate::storage::{Map, Profile};
 use crate::time::Instant;
 use crate::value::Value;
 
@@ -26,7 +27,7 @@ pub(super) struct Slot {
     pub(super) tainted: bool,
 }
 
-impl<K: Clone + Hash + Eq, V: Value> Machine<K, V> {
+impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     /// Whether a change of `key` can be taken up.
     pub(super) fn admits_change(&self, key: &K) -> Result<(), Refusal> {
         match self.writing.get(key).and_then(|slot| slot.next) {
@@ -65,12 +66,17 @@ impl<K: Clone + Hash + Eq, V: Value> Machine<K, V> {
         if let Some(flight) = self.flights.get_mut(flight) {
             flight.work.change = Some(change);
         }
-        let new = Slot { holder: flight, next: None, tainted: false };
-        let slot = self.writing.entry(key.clone()).or_insert(new);
-        if slot.holder != flight {
-            slot.next = Some(flight);
+        match self.writing.get_mut(key) {
+            Some(slot) => slot.next = Some(flight),
+            None => self.take_slot(key.clone(), flight),
         }
         Ok(flight)
+    }
+
+    /// Gives `key` to `holder`, which nobody else writes.
+    pub(super) fn take_slot(&mut self, key: K, holder: FlightId) {
+        // One slot for each flight at most, and as much room for slots as for flights.
+        let _there_is_room = self.writing.insert(key, Slot { holder, next: None, tainted: false });
     }
 
     /// Secures the place in the order of writes for what a landing flight brings.
@@ -87,7 +93,7 @@ impl<K: Clone + Hash + Eq, V: Value> Machine<K, V> {
             }
             return After::Finish;
         }
-        self.writing.insert(key.clone(), Slot { holder: id, next: None, tainted: false });
+        self.take_slot(key.clone(), id);
         After::Change(change)
     }
 
@@ -96,7 +102,7 @@ impl<K: Clone + Hash + Eq, V: Value> Machine<K, V> {
         if !self.policy.fallback || self.writing.contains_key(key) {
             return After::Finish;
         }
-        self.writing.insert(key.clone(), Slot { holder: id, next: None, tainted: false });
+        self.take_slot(key.clone(), id);
         After::Mirror(change)
     }
 
@@ -315,7 +321,7 @@ impl<K: Clone + Hash + Eq, V: Value> Machine<K, V> {
         let flight = self.flights.open(Some(key.clone()), None, work, now).ok()?;
         self.flights.keep(flight);
         self.replay = Some(flight);
-        self.writing.insert(key, Slot { holder: flight, next: None, tainted: false });
+        self.take_slot(key, flight);
         Some(flight)
     }
 

@@ -8,10 +8,11 @@ use crate::breaker::Verdict;
 use crate::failure::{Refusal, StoreFailure};
 use crate::journal::Change;
 use crate::step::{Answer, FlightId, Launch, Lookup, Outcome, Settled, Step, Tier};
+use crate::storage::{Map, Profile};
 use crate::time::Instant;
 use crate::value::Value;
 
-impl<K: Clone + Hash + Eq, V: Value> Machine<K, V> {
+impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     /// Whether a clear can be taken up.
     pub(super) fn admits_clear(&self) -> Result<(), Refusal> {
         if self.policy.store { self.flights.admits() } else { Ok(()) }

@@ -12,7 +12,6 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::change::Slot;
 use super::{Fence, Kind, Machine, Remembered, Shards, Work};
 use crate::breaker::{Breaker, NotUntil};
 use crate::entropy::Entropy;
@@ -22,6 +21,7 @@ use crate::journal::{Change, Doubts, Journal};
 use crate::memory::Memory;
 use crate::policy::Policy;
 use crate::step::{Answer, Call, Event, FlightId, Launch, Loaded, Lookup, Outcome, Served, Step};
+use crate::storage::{Alloc, Map, Profile};
 use crate::tags::Standing;
 use crate::time::Instant;
 use crate::value::{Invalidation, Tag, Value};
@@ -168,7 +168,7 @@ impl core::error::Error for Diverged {}
 /// [`Diverged`] at the first moment that goes otherwise, because the story belongs to another policy or was altered.
 pub fn replay(policy: &Policy, story: &Story) -> Result<Replayed, Diverged> {
     let refused = Diverged { moment: 0, instead: None };
-    let Ok(mut machine) = Machine::<(), Erased>::new(policy.clone(), 0) else { return Err(refused) };
+    let Ok(mut machine) = Machine::<(), Erased, Alloc>::new(policy.clone(), 0) else { return Err(refused) };
     let mut memory = machine.new_memory();
     let (mut flight, mut replayed) = (FlightId(0), Replayed::default());
     for (number, moment) in story.moments.iter().enumerate() {
@@ -193,7 +193,7 @@ pub fn replay(policy: &Policy, story: &Story) -> Result<Replayed, Diverged> {
     Ok(replayed)
 }
 
-impl<K: Clone + Hash + Eq, V: Value> Machine<K, V> {
+impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     /// The story of `flight`, if it is being told: to be asked for when the flight lands. Without a flight: that of the
     /// last lookup which was answered at once and asked for one.
     pub fn story(&mut self, flight: Option<FlightId>) -> Option<Story> {
@@ -277,7 +277,7 @@ impl<K: Clone + Hash + Eq, V: Value> Machine<K, V> {
     }
 }
 
-impl Machine<(), Erased> {
+impl Machine<(), Erased, Alloc> {
     /// Makes the rest of the machine what it was like at `moment`.
     fn bring_about(&mut self, memory: &mut Memory<(), Erased>, flight: FlightId, moment: &Moment) {
         let (under, now) = (&moment.under, moment.at);
@@ -305,7 +305,7 @@ impl Machine<(), Erased> {
         }
         self.writing.retain(|(), slot| slot.holder == flight);
         if under.written {
-            self.writing.insert((), Slot { holder: SOMEBODY, next: None, tainted: false });
+            self.take_slot((), SOMEBODY);
         }
         if under.no_launch {
             let somebody = Work::new(Kind::Load);

@@ -11,11 +11,12 @@ use crate::failure::{Class, Failure, LoadFailure, StoreFailure};
 use crate::flight::Purpose;
 use crate::journal::Change;
 use crate::step::{Absence, FlightId, Loaded, Outcome, Sharing, Source, Stale, Step, Tier};
+use crate::storage::{Map, Profile};
 use crate::tags::Standing;
 use crate::time::Instant;
 use crate::value::Value;
 
-impl<K: Clone + Hash + Eq, V: Value> Machine<K, V> {
+impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     pub(super) fn first_step(&mut self, shards: &mut impl Shards<K, V>, id: FlightId, now: Instant) -> Step<K, V> {
         let deadline = now + self.policy.store_read_deadline;
         let Some(flight) = self.flights.get_mut(id) else { return Step::Done { next: None } };

@@ -9,10 +9,11 @@ use crate::failure::{Class, Failure, Refusal};
 use crate::flight::Purpose;
 use crate::memory::Sighting;
 use crate::step::{Absence, Answer, Call, FlightId, Launch, Lookup, Outcome, Source, Stale};
+use crate::storage::Profile;
 use crate::time::Instant;
 use crate::value::Value;
 
-impl<K: Clone + Hash + Eq, V: Value> Machine<K, V> {
+impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     /// Looks `key` up: answers at once from memory, or names the flight to wait for.
     pub fn lookup(&mut self, shards: &mut impl Shards<K, V>, key: &K, call: Call<'_>, now: Instant) -> Lookup<K, V> {
         if call.explain || self.policy.explain {

@@ -7,18 +7,19 @@ use super::{Health, Machine};
 use crate::memory::{Memory, MemoryStats};
 use crate::policy::{Policy, PolicyError};
 use crate::step::{Answer, Call, Command, Event, FlightId, Launch, Left, Lookup, Step};
+use crate::storage::{Profile, Usual};
 use crate::time::Instant;
 use crate::value::Value;
 
 /// A [`Machine`] with one [`Memory`]: the whole cache, for a single thread. The protocol is explained at the
 /// [top of the crate](crate).
 #[derive(Clone)]
-pub struct Cache<K, V> {
-    machine: Machine<K, V>,
+pub struct Cache<K: Clone + Hash + Eq, V: Value, P: Profile = Usual> {
+    machine: Machine<K, V, P>,
     memory: Memory<K, V>,
 }
 
-impl<K: Clone + Hash + Eq, V: Value> Cache<K, V> {
+impl<K: Clone + Hash + Eq, V: Value, P: Profile> Cache<K, V, P> {
     /// See [`Machine::new`].
     ///
     /// # Errors
