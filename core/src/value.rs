@@ -1,8 +1,7 @@
 //! What the machines know of a value: what it weighs and which tags it bears. Everything else is the driver's affair.
 
-use alloc::string::String;
-use alloc::sync::Arc;
-use alloc::vec::Vec;
+#[cfg(feature = "alloc")]
+use alloc::{string::String, sync::Arc, vec::Vec};
 
 /// A tag, as a number that is the same in every process: the hash of its name.
 ///
@@ -86,7 +85,9 @@ macro_rules! bytes {
     };
 }
 
-bytes!(&'static str, &'static [u8], String, Vec<u8>, Arc<str>, Arc<[u8]>);
+bytes!(&'static str, &'static [u8]);
+#[cfg(feature = "alloc")]
+bytes!(String, Vec<u8>, Arc<str>, Arc<[u8]>);
 
 #[cfg(test)]
 mod tests {
