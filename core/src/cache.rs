@@ -30,22 +30,23 @@ use crate::entry::{Entry, Zone};
 use crate::failure::{Failure, Refusal};
 use crate::flight::{Flights, Limits, Purpose};
 use crate::journal::{Change, Doubts, Journal};
-use crate::memory::{Memory, MemoryStats, Sighting};
+use crate::memory::{Memory, MemoryPolicy, MemoryStats, Sighting};
 use crate::policy::{Policy, PolicyError};
 use crate::step::{
     Answer, Call, Command, Event, FlightId, Launch, Left, Lookup, Outcome, Served, Settled, Source, Stale, Step, Tier,
 };
 use crate::time::Instant;
+use crate::value::Value;
 
 /// Where the machine keeps entries: one [`Memory`], or several behind locks of the driver's, chosen by key.
-pub trait Shards<K, V> {
+pub trait Shards<K: Clone, V: Clone> {
     /// Gives access to the memory that `key` belongs to, for the time of the call.
     fn with<R>(&mut self, key: &K, access: impl FnOnce(&mut Memory<K, V>) -> R) -> R;
     /// Clears every memory.
     fn clear(&mut self);
 }
 
-impl<K: Hash + Eq, V: Clone> Shards<K, V> for Memory<K, V> {
+impl<K: Clone + Hash + Eq, V: Value> Shards<K, V> for Memory<K, V> {
     fn with<R>(&mut self, _key: &K, access: impl FnOnce(&mut Self) -> R) -> R {
         access(self)
     }
@@ -58,7 +59,7 @@ impl<K: Hash + Eq, V: Clone> Shards<K, V> for Memory<K, V> {
 /// Everything that a miss needs: flights, breakers, retries, journal. Memory is handed in, so that a driver can answer
 /// hits without it. [`Cache`] is this with a memory of its own.
 #[derive(Clone)]
-pub struct Machine<K, V> {
+pub struct Machine<K: Clone, V> {
     policy: Policy,
     entropy: Entropy,
     flights: Flights<K, Work<V>>,
@@ -222,7 +223,7 @@ pub struct Health {
     pub stats: Stats,
 }
 
-impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
+impl<K: Clone + Hash + Eq, V: Value> Machine<K, V> {
     /// A machine for `policy`, whose every draw follows from `seed`.
     ///
     /// # Errors
@@ -239,7 +240,7 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
         Ok(Self {
             flights: Flights::new(limits),
             writing: HashMap::new(),
-            private: Memory::new(policy.entries_max as usize, None),
+            private: Memory::new(MemoryPolicy { entries_max: policy.entries_max, seed, ..MemoryPolicy::default() }),
             journal: Journal::new(policy.journal_max as usize),
             store_breaker: Breaker::new(policy.store_breaker_policy(), entropy.bits()),
             load_breaker: Breaker::new(policy.load_breaker_policy(), entropy.bits()),
@@ -267,7 +268,7 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
     /// Looks `key` up: answers at once from memory, or names the flight to wait for.
     pub fn lookup(&mut self, shards: &mut impl Shards<K, V>, key: &K, call: Call<'_>, now: Instant) -> Lookup<K, V> {
         let sighting = shards.with(key, |memory| memory.find(key, now));
-        let Some(Sighting { entry, zone, refresh_after }) = sighting else {
+        let Some(Sighting { entry, zone, refresh_after, .. }) = sighting else {
             return self.join_or_lead(shards, key, call, now);
         };
         let may_refresh = now >= refresh_after;
@@ -297,7 +298,7 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
                 }
                 let entry = Entry::new(value, self.jittered(windows));
                 self.flights.fence(&key);
-                shards.with(&key, |memory| memory.insert(key.clone(), entry.clone(), now));
+                shards.with(&key, |memory| memory.insert(key.clone(), entry.clone(), 0, now));
                 self.change(key, Change::Put(entry, now), now)
             }
             Command::Remove { key } => {
@@ -584,19 +585,19 @@ impl<K, V> Lookup<K, V> {
 /// A [`Machine`] with one [`Memory`]: the whole cache, for a single thread. The protocol is explained at the
 /// [top of the crate](crate).
 #[derive(Clone)]
-pub struct Cache<K, V> {
+pub struct Cache<K: Clone, V: Clone> {
     machine: Machine<K, V>,
     memory: Memory<K, V>,
 }
 
-impl<K: Clone + Hash + Eq, V: Clone> Cache<K, V> {
+impl<K: Clone + Hash + Eq, V: Value> Cache<K, V> {
     /// See [`Machine::new`].
     ///
     /// # Errors
     ///
     /// [`PolicyError`] as [`Policy::validate`] finds it.
     pub fn new(policy: Policy, seed: u64) -> Result<Self, PolicyError> {
-        let memory = Memory::new(policy.entries_max as usize, policy.time_to_idle);
+        let memory = Memory::new(policy.memory(seed));
         Machine::new(policy, seed).map(|machine| Self { machine, memory })
     }
 

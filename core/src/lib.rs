@@ -79,22 +79,28 @@ pub mod cache;
 pub mod entropy;
 pub mod entry;
 pub mod envelope;
+pub mod eviction;
 pub mod failure;
 mod flight;
 mod journal;
 pub mod memory;
 pub mod policy;
 pub mod step;
+pub mod storage;
+pub mod tags;
 pub mod time;
 pub mod value;
 
 pub use crate::cache::{Cache, Machine, Shards};
 pub use crate::entry::{Entry, Windows, Zone};
+pub use crate::eviction::Eviction;
 pub use crate::failure::{Class, Failure, LoadFailure, Refusal, StoreFailure};
 pub use crate::policy::{Policy, PolicyError};
 pub use crate::step::{
     Answer, Call, Command, Event, FlightId, Launch, Left, Loaded, Lookup, Outcome, Served, Settled, Sharing, Source,
     Stale, Step, Tier,
 };
+pub use crate::storage::{Fixed, Profile};
+pub use crate::tags::Invalidation;
 pub use crate::time::{Clock, Instant, WallTime};
 pub use crate::value::{Tag, Value};

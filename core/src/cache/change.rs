@@ -12,6 +12,7 @@ use crate::flight::Flight;
 use crate::journal::Change;
 use crate::step::{Answer, FlightId, Launch, Lookup, Outcome, Settled, Step, Tier};
 use crate::time::Instant;
+use crate::value::Value;
 
 /// Debts looked at for one whose key nobody is writing.
 const DEBTS_LOOKED_AT: usize = 16;
@@ -25,7 +26,7 @@ pub(super) struct Slot {
     pub(super) tainted: bool,
 }
 
-impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
+impl<K: Clone + Hash + Eq, V: Value> Machine<K, V> {
     /// Whether a change of `key` can be taken up.
     pub(super) fn admits_change(&self, key: &K) -> Result<(), Refusal> {
         match self.writing.get(key).and_then(|slot| slot.next) {

@@ -9,8 +9,9 @@ use crate::failure::{Refusal, StoreFailure};
 use crate::journal::Change;
 use crate::step::{Answer, FlightId, Launch, Lookup, Outcome, Settled, Step, Tier};
 use crate::time::Instant;
+use crate::value::Value;
 
-impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
+impl<K: Clone + Hash + Eq, V: Value> Machine<K, V> {
     /// Whether a clear can be taken up.
     pub(super) fn admits_clear(&self) -> Result<(), Refusal> {
         if self.policy.store { self.flights.admits() } else { Ok(()) }

@@ -12,8 +12,9 @@ use crate::flight::Purpose;
 use crate::journal::Change;
 use crate::step::{FlightId, Launch, Loaded, Outcome, Served, Sharing, Source, Stale, Step, Tier};
 use crate::time::Instant;
+use crate::value::Value;
 
-impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
+impl<K: Clone + Hash + Eq, V: Value> Machine<K, V> {
     pub(super) fn first_step(&mut self, shards: &mut impl Shards<K, V>, id: FlightId, now: Instant) -> Step<K, V> {
         let deadline = now + self.policy.store_read_deadline;
         let Some(flight) = self.flights.get_mut(id) else { return Step::Done { next: None } };
@@ -111,9 +112,9 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
         }
         if held.is_none_or(|held| held.age > entry.age) {
             shards.with(&key, |memory| match zone {
-                Zone::Fresh => memory.insert(key.clone(), entry.clone(), now),
+                Zone::Fresh => memory.insert(key.clone(), entry.clone(), 0, now),
                 // The store's copy of what is stale here too may look younger by a rounding: no news.
-                _ => memory.adopt(key.clone(), entry.clone(), now),
+                _ => memory.adopt(key.clone(), entry.clone(), 0, now),
             });
         }
         let source = if tier == Tier::Primary { Source::Store } else { Source::Fallback };
@@ -226,7 +227,7 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
             if self.flights.is_fenced(id) {
                 self.stats.fenced += 1;
             } else {
-                shards.with(&key, |memory| memory.insert(key.clone(), entry.clone(), now));
+                shards.with(&key, |memory| memory.insert(key.clone(), entry.clone(), 0, now));
                 after = self.reserve_change(id, &key, Change::Put(entry, now), now);
             }
         }
@@ -237,7 +238,7 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
     fn remember_private(&mut self, shards: &mut impl Shards<K, V>, id: FlightId, key: &K, now: Instant) -> After<V> {
         self.stats.private += 1;
         let windows = Windows { ttl: Some(self.policy.private_for), ..Windows::FOREVER };
-        self.private.insert(key.clone(), Entry::new((), windows), now);
+        self.private.insert(key.clone(), Entry::new((), windows), 0, now);
         self.retract(shards, id, key, now)
     }
 
