@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tideover_benches::compare;
 use tideover_core::breaker::{Breaker, BreakerPolicy, Verdict};
-use tideover_core::memory::Memory;
+use tideover_core::memory::{Memory, MemoryPolicy};
 use tideover_core::{Entry, Instant, Windows};
 
 const ENTRIES: u64 = 1_000;
@@ -39,11 +39,11 @@ fn entry(value: Bytes) -> Entry<Bytes> {
 }
 
 fn hot_get_number(calls: u64) {
-    let mut memory = Memory::new(2_000, None);
+    let mut memory = Memory::new(MemoryPolicy { entries_max: 2_000, ..MemoryPolicy::default() });
     let quick = quick_cache::sync::Cache::new(2_000);
     let moka = moka::sync::Cache::new(2_000);
     for key in 0..ENTRIES {
-        memory.insert(key, entry(value()), Instant::ZERO);
+        memory.insert(key, entry(value()), 0, Instant::ZERO);
         quick.insert(key, value());
         moka.insert(key, value());
     }
@@ -66,11 +66,11 @@ fn hot_get_number(calls: u64) {
 fn hot_get_text(calls: u64) {
     let keys: Vec<String> = (0..ENTRIES).map(text).collect();
     let key = |i: u64| keys[(i % ENTRIES) as usize].as_str();
-    let mut memory: Memory<String, Bytes> = Memory::new(2_000, None);
+    let mut memory: Memory<String, Bytes> = Memory::new(MemoryPolicy { entries_max: 2_000, ..MemoryPolicy::default() });
     let quick = quick_cache::sync::Cache::<String, Bytes>::new(2_000);
     let moka = moka::sync::Cache::<String, Bytes>::new(2_000);
     for key in &keys {
-        memory.insert(key.clone(), entry(value()), Instant::ZERO);
+        memory.insert(key.clone(), entry(value()), 0, Instant::ZERO);
         quick.insert(key.clone(), value());
         moka.insert(key.clone(), value());
     }
@@ -91,7 +91,7 @@ fn hot_get_text(calls: u64) {
 }
 
 fn insert_and_evict(calls: u64) {
-    let mut memory = Memory::new(ENTRIES as usize, None);
+    let mut memory = Memory::new(MemoryPolicy { entries_max: ENTRIES as u32, ..MemoryPolicy::default() });
     let quick = quick_cache::sync::Cache::new(ENTRIES as usize);
     let shared = value();
     compare(
@@ -102,7 +102,7 @@ fn insert_and_evict(calls: u64) {
             (
                 "tideover memory, TTL on",
                 Box::new(|n| {
-                    (0..n).for_each(|i| memory.insert(i, entry(shared.clone()), Instant::ZERO));
+                    (0..n).for_each(|i| _ = memory.insert(i, entry(shared.clone()), 0, Instant::ZERO));
                 }),
             ),
         ],

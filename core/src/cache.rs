@@ -37,7 +37,7 @@ use crate::entry::{Entry, Windows, Zone};
 use crate::failure::{Class, Failure, Refusal};
 use crate::flight::{Flight, Flights, Limits};
 use crate::journal::{Change, Doubts, Journal};
-use crate::memory::Memory;
+use crate::memory::{Memory, MemoryPolicy};
 use crate::policy::{Policy, PolicyError};
 use crate::step::{
     Answer, Command, Event, FlightId, Launch, Left, Lookup, Outcome, Served, Settled, Source, Stale, Step, Tier,
@@ -48,14 +48,14 @@ use crate::time::Instant;
 use crate::value::Value;
 
 /// Where the machine keeps entries: one [`Memory`], or several behind locks of the driver's, chosen by key.
-pub trait Shards<K, V> {
+pub trait Shards<K: Clone, V: Clone, P: Profile = Usual> {
     /// Gives access to the memory that `key` belongs to, for the time of the call.
-    fn with<R>(&mut self, key: &K, access: impl FnOnce(&mut Memory<K, V>) -> R) -> R;
+    fn with<R>(&mut self, key: &K, access: impl FnOnce(&mut Memory<K, V, P>) -> R) -> R;
     /// Gives access to each memory in turn.
-    fn each(&mut self, access: impl FnMut(&mut Memory<K, V>));
+    fn each(&mut self, access: impl FnMut(&mut Memory<K, V, P>));
 }
 
-impl<K: Hash + Eq, V: Value> Shards<K, V> for Memory<K, V> {
+impl<K: Clone + Hash + Eq, V: Value, P: Profile> Shards<K, V, P> for Memory<K, V, P> {
     fn with<R>(&mut self, _key: &K, access: impl FnOnce(&mut Self) -> R) -> R {
         access(self)
     }
@@ -70,12 +70,15 @@ impl<K: Hash + Eq, V: Value> Shards<K, V> for Memory<K, V> {
 #[derive(Clone)]
 pub struct Machine<K: Clone + Hash + Eq, V: Value, P: Profile = Usual> {
     policy: Policy,
+    seed: u64,
     entropy: Entropy,
     flights: Flights<K, Work<V>, P::Flights>,
     writing: <P::Flights as Storage>::Map<K, Slot>,
-    remembered: Memory<K, Remembered>,
+    remembered: Memory<K, Remembered, P>,
     journal: Journal<K, V, P::Journal>,
-    tags: Invalidations,
+    tags: Invalidations<P>,
+    /// The logical clock: the number of the newest invalidation.
+    newest: u64,
     store_breaker: Breaker,
     load_breaker: Breaker,
     /// The one flight that pays debts to the store.
@@ -347,8 +350,9 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         Ok(Self {
             flights: Flights::new(limits),
             writing: Default::default(),
-            tags: Invalidations::default(),
-            remembered: Memory::new(policy.entries_max as usize, None),
+            tags: Invalidations::new(policy.tags_max as usize),
+            newest: 0,
+            remembered: Memory::new(MemoryPolicy { entries_max: policy.entries_max, seed, ..MemoryPolicy::default() }),
             journal: Journal::new(policy.journal_max as usize),
             store_breaker: Breaker::new(policy.store_breaker_policy(), entropy.bits()),
             load_breaker: Breaker::new(policy.load_breaker_policy(), entropy.bits()),
@@ -357,6 +361,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             told: None,
             stats: Stats::default(),
             entropy,
+            seed,
             policy,
         })
     }
@@ -376,7 +381,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
 
     /// Changes `memory` at once and the store after it. A flight of the same key that is under way keeps nothing
     /// of what it brings.
-    pub fn command(&mut self, shards: &mut impl Shards<K, V>, command: Command<K, V>, now: Instant) -> Lookup<K, V> {
+    pub fn command(&mut self, shards: &mut impl Shards<K, V, P>, command: Command<K, V>, now: Instant) -> Lookup<K, V> {
         match command {
             Command::Put { key, value, windows } => {
                 if let Err(refusal) = self.admits_change(&key) {
@@ -384,7 +389,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
                 }
                 let entry = Entry::new(value, self.jittered(windows));
                 self.overtake(&key);
-                let born = self.tags.newest();
+                let born = self.newest;
                 shards.with(&key, |memory| memory.insert(key.clone(), entry.clone(), born, now));
                 self.change(key, Change::of(entry, now), now)
             }
@@ -401,14 +406,18 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
                     return self.refuse(refusal);
                 }
                 self.overtake(&key);
-                let stale = shards.with(&key, |memory| memory.expire(&key, now));
+                let stale = shards.with(&key, |memory| {
+                    memory.expire(&key, now);
+                    memory.peek(&key, now)
+                });
                 self.change(key, stale.map_or(Change::Remove, |entry| Change::of(entry, now)), now)
             }
             Command::Invalidate { tag, how } => {
                 self.stats.invalidations += 1;
-                self.tags.invalidate(tag, how, now);
-                let tags = &self.tags;
-                shards.each(|memory| memory.invalidate(tag, how, tags.newest(), now));
+                self.newest += 1;
+                let newest = self.newest;
+                self.tags.note(tag, how, newest, now);
+                shards.each(|memory| memory.invalidate(tag, how, newest, now));
                 Lookup::now(Outcome::Settled(Settled::Memory))
             }
             Command::Clear => {
@@ -426,7 +435,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     /// Tells the machine what became of a flight's step, and gets the next one.
     pub fn resume(
         &mut self,
-        shards: &mut impl Shards<K, V>,
+        shards: &mut impl Shards<K, V, P>,
         flight: FlightId,
         event: Event<V>,
         now: Instant,
@@ -441,7 +450,13 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         step
     }
 
-    fn go_on(&mut self, shards: &mut impl Shards<K, V>, flight: FlightId, event: Event<V>, now: Instant) -> Step<K, V> {
+    fn go_on(
+        &mut self,
+        shards: &mut impl Shards<K, V, P>,
+        flight: FlightId,
+        event: Event<V>,
+        now: Instant,
+    ) -> Step<K, V> {
         let Some(stage) = self.flights.get_mut(flight).map(|flight| &flight.work.stage) else {
             return Step::Done { next: None };
         };
@@ -474,7 +489,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
 
     /// A caller has waited for `flight` until the moment that it was told: what it gets instead, or, if that was the soft
     /// limit and nothing stale is at hand, until when to wait on. The flight goes on, for the next one who asks.
-    pub fn expire(&mut self, shards: &mut impl Shards<K, V>, flight: FlightId, now: Instant) -> Answer<V> {
+    pub fn expire(&mut self, shards: &mut impl Shards<K, V, P>, flight: FlightId, now: Instant) -> Answer<V> {
         let stale = match self.flights.get(flight) {
             Some(Flight { key: Some(key), work, .. }) if work.kind.is_read() => {
                 let (key, max_age) = (key.clone(), work.max_age);
@@ -543,7 +558,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     /// What memory can give instead of an answer: something fresh that came meanwhile, or stale inside its windows.
     fn stand_in(
         &mut self,
-        shards: &mut impl Shards<K, V>,
+        shards: &mut impl Shards<K, V, P>,
         key: &K,
         max_age: Option<Duration>,
         now: Instant,
@@ -561,7 +576,13 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     /// Settles everything that the flight holds: permits go back without a verdict, waiters get stale, an error, or the
     /// advice to look up again, a change whose fate is unknown is owed to the store, and whoever queued behind it is
     /// launched.
-    fn abandon(&mut self, shards: &mut impl Shards<K, V>, id: FlightId, event: &Event<V>, now: Instant) -> Step<K, V> {
+    fn abandon(
+        &mut self,
+        shards: &mut impl Shards<K, V, P>,
+        id: FlightId,
+        event: &Event<V>,
+        now: Instant,
+    ) -> Step<K, V> {
         self.give_back(id, Verdict::None, now);
         self.owe_unsettled(id);
         self.note_end(id, End::Cancelled);
@@ -658,8 +679,8 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
 
     /// A memory as the policy wants it.
     #[must_use]
-    pub fn new_memory(&self) -> Memory<K, V> {
-        Memory::new(self.policy.entries_max as usize, self.policy.time_to_idle)
+    pub fn new_memory(&self) -> Memory<K, V, P> {
+        Memory::new(self.policy.memory(self.seed))
     }
 
     fn key(&self, id: FlightId) -> Option<K> {

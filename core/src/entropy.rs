@@ -44,19 +44,33 @@ impl Entropy {
         Duration::from_nanos(low + offset as u64)
     }
 
+    /// A duration drawn from the exponential distribution of that mean, right to a millionth of the mean.
+    ///
+    /// By inversion: minus the logarithm of an even draw. Its whole part to base two is the number of leading zeros,
+    /// the binary digits behind the point come from squaring the rest again and again.
+    pub fn exponential(&mut self, mean: Duration) -> Duration {
+        const DIGITS: u32 = 20;
+        const LN_2: u128 = 744_261_118; // 2^30 times the natural logarithm of 2
+        let draw = self.bits() | 1;
+        let zeros = draw.leading_zeros();
+        let mut rest = draw << zeros;
+        let mut digits = 0_u64;
+        for _ in 0..DIGITS {
+            let square = u128::from(rest) * u128::from(rest);
+            let carries = square >> 127 == 1;
+            digits = digits << 1 | u64::from(carries);
+            rest = if carries { (square >> 64) as u64 } else { (square >> 63) as u64 };
+        }
+        let minus_log_2 = (u64::from(zeros + 1) << DIGITS) - digits;
+        let times = u128::from(minus_log_2) * LN_2 >> DIGITS;
+        let nanos = u128::from(nanos(mean)) * times >> 30;
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
     /// `middle` moved by at most `percent` of itself to either side.
     pub fn around(&mut self, middle: Duration, percent: u8) -> Duration {
         let swing = scale(middle, u32::from(percent), 100);
         self.between(middle.saturating_sub(swing), middle.saturating_add(swing))
-    }
-}
-
-#[cfg(test)]
-impl Entropy {
-    /// An exponentially distributed duration: what services without a memory take.
-    pub(crate) fn exponential(&mut self, mean: Duration) -> Duration {
-        let even = (self.bits() >> 11) as f64 / (1_u64 << 53) as f64;
-        mean.mul_f64(-(1.0 - even).ln())
     }
 }
 
@@ -80,10 +94,26 @@ mod tests {
     }
 
     #[test]
+    fn exponential_draws_have_their_mean_and_their_quantiles() {
+        let mut entropy = Entropy::from_seed(3);
+        let mean = Duration::from_secs(1);
+        let mut drawn: alloc::vec::Vec<_> = (0..100_000).map(|_| entropy.exponential(mean).as_secs_f64()).collect();
+        drawn.sort_by(f64::total_cmp);
+        let average = drawn.iter().sum::<f64>() / drawn.len() as f64;
+        assert!((0.99..1.01).contains(&average), "{average}");
+        for (share, expected) in [(0.1, 0.105_36), (0.5, 0.693_15), (0.9, 2.302_59), (0.99, 4.605_17)] {
+            let quantile = drawn[(drawn.len() as f64 * share) as usize];
+            assert!((quantile / expected - 1.0).abs() < 0.05, "{share}: {quantile} instead of {expected}");
+        }
+        assert_eq!(entropy.exponential(Duration::ZERO), Duration::ZERO);
+    }
+
+    #[test]
     fn extremes_do_not_overflow() {
         let mut entropy = Entropy::from_seed(7);
         assert_eq!(entropy.between(Duration::from_secs(2), Duration::from_secs(1)), Duration::from_secs(2));
         entropy.between(Duration::ZERO, Duration::MAX);
         entropy.around(Duration::MAX, 100);
+        entropy.exponential(Duration::MAX);
     }
 }

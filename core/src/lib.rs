@@ -75,6 +75,7 @@ pub mod civil;
 pub mod entropy;
 pub mod entry;
 pub mod envelope;
+pub mod eviction;
 pub mod failure;
 mod flight;
 mod journal;
@@ -90,6 +91,7 @@ pub mod value;
 
 pub use crate::cache::{Cache, Machine, Shards};
 pub use crate::entry::{Entry, Windows, Zone};
+pub use crate::eviction::Eviction;
 pub use crate::failure::{Class, Failure, LoadFailure, Refusal, StoreFailure};
 pub use crate::policy::{Policy, PolicyError};
 pub use crate::step::{

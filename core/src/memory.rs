@@ -1,73 +1,99 @@
-//! The in-process first level: a bounded map with freshness and least-recently-used eviction.
+//! The in-process first level: a bounded map with freshness, tags, and a choice of whom to give up.
 //!
-//! Rows live in a slab, the recency list is a pair of indices in each row, and a hash table of indices finds them.
-//! A hit reads the table, the row and its two neighbours in the list, and nothing else. Expired rows leave when they
-//! are met, and each insertion looks at [`SWEEP`] rows in turn, so the work of any call is bounded.
+//! Rows lie in a slab and a hash index finds them. A row is key, value and sixteen bytes: when the value was new, which
+//! windows it has (by number: rows by the thousand have the same), and up to which invalidation it was looked at.
+//! What only some need lies beside the rows in columns, which stay empty while nobody does: the order of eviction, idle
+//! times, load times, pauses after failed refreshes. A fresh hit reads the index, the row, the windows and the order,
+//! and nothing else.
 //!
-//! It knows nothing of flights, breakers or stores.
+//! Rows that are of no use any more leave when they are met; each insertion looks at [`SWEEP`] further rows in turn, so
+//! after `n` insertions into a memory of `2 n` rows none of those is left that were over before, and the work of any
+//! call is bounded.
+//!
+//! It knows nothing of flights, breakers or stores, and it never refreshes anything: it says when that is due.
 
-use alloc::vec::Vec;
+mod policy;
+mod reports;
+mod row;
+mod shapes;
+
 use core::borrow::Borrow;
 use core::hash::{BuildHasher, Hash};
 use core::time::Duration;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use foldhash::fast::FixedState;
 
+pub use self::policy::{MemoryPolicy, MemoryStats};
+pub use self::reports::Reason;
+use self::reports::Reports;
+use self::row::{Kind, Origin, ROWS_MAX, Row};
+use self::shapes::Shapes;
 use crate::entry::{Entry, Windows, Zone};
-use crate::time::Instant;
-use crate::value::{Invalidation, Tag, Value};
+use crate::eviction::{Evict, Order};
+use crate::storage::{Column, Index, Map, Profile, Slab, Storage, Usual};
+use crate::tags::{Invalidation, Invalidations, Verdict};
+use crate::time::{Instant, nanos};
+use crate::value::{Tag, Value};
 
-/// Rows that each insertion looks at for expired ones.
+/// Rows that each insertion looks at for ones of no use.
 pub const SWEEP: usize = 2;
 
-const NIL: u32 = u32::MAX;
-
 /// A bounded map of entries; see the [module](self).
+///
+/// ```
+/// use core::time::Duration;
+/// use tideover_core::memory::{Kept, Memory, MemoryPolicy};
+/// use tideover_core::{Entry, Instant, Windows};
+///
+/// let mut memory: Memory<&str, &str> = Memory::new(MemoryPolicy { entries_max: 2, ..MemoryPolicy::default() });
+/// let minute = Windows { ttl: Some(Duration::from_secs(60)), ..Windows::FOREVER };
+/// assert_eq!(memory.insert("a", Entry::new("first", minute), 0, Instant::ZERO), Kept::Yes);
+/// assert_eq!(memory.fresh("a", Instant::ZERO).map(|entry| entry.value), Some("first"));
+/// assert!(memory.fresh("a", Instant::ZERO + Duration::from_secs(60)).is_none());
+/// ```
 #[derive(Clone)]
-pub struct Memory<K, V> {
-    table: HashTable<u32>,
-    hasher: DefaultHashBuilder,
-    rows: Vec<Option<Row<K, V>>>,
-    free: Vec<u32>,
-    newest: u32,
-    oldest: u32,
-    hand: usize,
-    capacity: usize,
-    time_to_idle: Option<Duration>,
+pub struct Memory<K: Clone, V: Clone, P: Profile = Usual> {
+    index: <P::Entries as Storage>::Index,
+    hasher: FixedState,
+    rows: Slab<Row<K, V>, P::Entries>,
+    shapes: Shapes<P::Entries>,
+    order: Order<P::Entries>,
+    /// When a row is gone if nobody reads it; empty without an idle time.
+    idle_until: Column<Instant, P::Entries>,
+    /// Microseconds that loads took; empty without early refresh.
+    load_times: Column<u32, P::Entries>,
+    /// Failed refreshes, of the rows that have had any.
+    pauses: <P::Entries as Storage>::Map<u32, Pause>,
+    invalidations: Invalidations<P>,
+    /// The number from which on rows count theirs, and what a tagged and an untagged row must have to need no look at
+    /// the invalidations.
+    base: u64,
+    tagged_limit: u32,
+    plain_limit: u32,
+    reports: Reports<K, P::Removals>,
+    policy: MemoryPolicy,
+    weight: u64,
+    hand: u32,
     stats: MemoryStats,
 }
 
-#[derive(Clone)]
-struct Row<K, V> {
-    key: K,
-    value: V,
-    windows: Windows,
-    /// The age that the value had when it landed here, and when that was.
-    landed_age: Duration,
-    landed_at: Instant,
-    fresh_until: Instant,
-    idle_until: Instant,
-    /// Failed refreshes in a row, and until when no further one is tried.
-    refresh_failures: u32,
-    refresh_after: Instant,
-    newer: u32,
-    older: u32,
+/// Failed refreshes in a row, and until when no further one is tried.
+#[derive(Debug, Clone, Copy, Default)]
+struct Pause {
+    failures: u32,
+    until: Instant,
 }
 
-counts! {
-    /// What a memory has counted since it was made or cleared.
-    pub struct MemoryStats {
-        /// Entries held, expired ones that have not been met included.
-        entries,
-        /// Entries that fit.
-        capacity,
-        /// Lookups that found a fresh entry.
-        hits,
-        /// Entries pushed out by newer ones while still of use.
-        evictions,
-        /// Entries that left because their time was over.
-        expirations,
-    }
+/// Whether an entry was kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kept {
+    /// It is in memory.
+    Yes,
+    /// It weighs more than everything together may. What was under its key is gone.
+    TooHeavy,
+    /// It is over already: by age, and then what was under its key is gone; or because it was invalidated after it was
+    /// born, and then what was under its key stays.
+    Useless,
 }
 
 /// What a lookup sees of a row.
@@ -79,121 +105,139 @@ pub struct Sighting<V> {
     pub zone: Zone,
     /// After failed refreshes: when the next one may be tried.
     pub refresh_after: Instant,
+    /// Whether it should be refreshed although it is fresh.
+    pub early: Early,
 }
 
-impl<K: Hash + Eq, V: Value> Memory<K, V> {
-    /// An empty memory for `capacity` entries (at least one, at most `u32::MAX - 1`).
-    ///
-    /// An entry that is not read for `time_to_idle` is gone; `None` switches that off.
+/// What speaks for refreshing a fresh entry now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Early {
+    /// It has reached the refresh-ahead percentage of its ttl.
+    pub due: bool,
+    /// How long it is still fresh; [`Duration::MAX`]: for ever.
+    pub fresh_for: Duration,
+    /// How long its load took, to the microsecond; zero if that is unknown or early refresh is off.
+    pub load_time: Duration,
+}
+
+impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
+    /// An empty memory.
     #[must_use]
-    pub fn new(capacity: usize, time_to_idle: Option<Duration>) -> Self {
+    pub fn new(policy: MemoryPolicy) -> Self {
+        let capacity = P::Entries::room_for((policy.entries_max as usize).clamp(1, ROWS_MAX));
+        let hasher = FixedState::with_seed(policy.seed);
         Self {
-            table: HashTable::new(),
-            hasher: DefaultHashBuilder::default(),
-            rows: Vec::new(),
-            free: Vec::new(),
-            newest: NIL,
-            oldest: NIL,
+            index: Default::default(),
+            hasher: hasher.clone(),
+            rows: Slab::new(capacity),
+            shapes: Shapes::new(capacity, hasher, policy.refresh_ahead),
+            order: Order::new(policy.eviction, capacity),
+            idle_until: Column::new(capacity),
+            load_times: Column::new(capacity),
+            pauses: Default::default(),
+            invalidations: Invalidations::new(policy.tags_max as usize),
+            base: 0,
+            tagged_limit: 0,
+            plain_limit: 0,
+            reports: Reports::new(policy.removals_max as usize),
+            policy,
+            weight: 0,
             hand: 0,
-            capacity: capacity.clamp(1, NIL as usize - 1),
-            time_to_idle,
             stats: MemoryStats::default(),
         }
     }
 
-    /// The hit path: the entry under `key` if it is fresh. Makes it the newest and counts a hit; finding nothing
-    /// fresh changes and counts nothing.
+    /// The hash of a key, for [`Memory::fresh_hashed`] and for whoever else needs one.
+    #[inline]
+    pub fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64
+    where
+        K: Borrow<Q>,
+    {
+        self.hasher.hash_one(key)
+    }
+
+    /// The hit path: the entry under `key` if it is fresh and no refresh is due. Counts a hit and a use; finding
+    /// nothing of the kind counts nothing.
+    #[inline]
     pub fn fresh<Q>(&mut self, key: &Q, now: Instant) -> Option<Entry<V>>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let index = self.index(key)?;
-        let row = self.rows[index as usize].as_ref()?;
-        if now >= row.fresh_until || now >= row.idle_until {
-            return None;
-        }
-        self.touch(index, now);
-        self.stats.hits += 1;
-        self.rows[index as usize].as_ref().map(|row| row.entry(now))
+        self.fresh_hashed(self.hash(key), key, now)
     }
 
-    /// The entry under `key` in whatever zone it is, made the newest. A row that is gone is removed.
+    /// [`Memory::fresh`] for who has the hash of `key` already.
+    #[inline]
+    pub fn fresh_hashed<Q>(&mut self, hash: u64, key: &Q, now: Instant) -> Option<Entry<V>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let index = self.locate(hash, key)?;
+        if !self.is_quiet(index, now) {
+            return None;
+        }
+        self.stats.hits += 1;
+        self.touch(index, hash, now);
+        self.entry(index, now)
+    }
+
+    /// The entry under `key` in whatever zone it is; a use of it, and a hit if it is fresh.
     pub fn find<Q>(&mut self, key: &Q, now: Instant) -> Option<Sighting<V>>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let index = self.index(key)?;
-        if self.is_gone(index, now) {
-            self.unlink(index);
-            self.stats.expirations += 1;
+        let hash = self.hash(key);
+        let index = self.locate(hash, key)?;
+        if self.dismiss(index, now) {
             return None;
         }
-        self.touch(index, now);
-        let row = self.rows[index as usize].as_ref()?;
-        let entry = row.entry(now);
+        self.touch(index, hash, now);
+        let entry = self.entry(index, now)?;
         let zone = entry.zone();
         self.stats.hits += u64::from(zone == Zone::Fresh);
-        Some(Sighting { entry, zone, refresh_after: row.refresh_after })
+        let early = self.early(&entry);
+        Some(Sighting { zone, refresh_after: self.pause(index).until, early, entry })
     }
 
-    /// Puts `entry` under `key` as the newest, replacing what is there. When full, the least recently used
-    /// entry leaves; overwriting evicts nothing. An entry without any use left is not kept.
-    pub fn insert(&mut self, key: K, entry: Entry<V>, _born: u64, now: Instant) {
-        self.place(key, entry, (0, Instant::ZERO), now);
-    }
-
-    fn place(&mut self, key: K, entry: Entry<V>, pauses: (u32, Instant), now: Instant) {
-        if let Some(index) = self.index(&key) {
-            self.unlink(index);
-        }
-        self.sweep(now);
-        if entry.zone() == Zone::Gone {
-            return;
-        }
-        if self.table.len() >= self.capacity {
-            let gone = self.is_gone(self.oldest, now);
-            self.unlink(self.oldest);
-            self.stats.evictions += u64::from(!gone);
-            self.stats.expirations += u64::from(gone);
-        }
-        let (refresh_failures, refresh_after) = pauses;
-        self.link(Row { refresh_failures, refresh_after, ..Row::new(key, entry, self.time_to_idle, now) });
-    }
-
-    /// As [`Memory::insert`], for an entry that no refresh has brought: what is known of failed ones stays.
-    pub fn adopt(&mut self, key: K, entry: Entry<V>, _born: u64, now: Instant) {
-        let known = self.index(&key).and_then(|index| self.rows[index as usize].as_ref());
-        let pauses = known.map_or((0, Instant::ZERO), |row| (row.refresh_failures, row.refresh_after));
-        self.place(key, entry, pauses, now);
-    }
-
+    /// The entry under `key` in whatever zone it is. Counts, moves and removes nothing.
+    #[must_use]
     pub fn peek<Q>(&self, key: &Q, now: Instant) -> Option<Entry<V>>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        self.rows[self.index(key)? as usize].as_ref().filter(|row| !row.is_gone(now)).map(|row| row.entry(now))
+        self.seen(self.locate(self.hash(key), key)?, now)
     }
-    pub fn inspect<Q>(&self, key: &Q, now: Instant) -> Option<(Entry<V>, Instant)>
+
+    /// After failed refreshes of `key`: when the next one may be tried.
+    #[must_use]
+    pub fn refresh_after<Q>(&self, key: &Q) -> Instant
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        self.rows[self.index(key)? as usize]
-            .as_ref()
-            .filter(|row| !row.is_gone(now))
-            .map(|row| (row.entry(now), row.refresh_after))
+        self.locate(self.hash(key), key).map_or(Instant::ZERO, |index| self.pause(index).until)
     }
-    pub fn expire<Q>(&mut self, _key: &Q, _now: Instant) -> Option<Entry<V>>
-    where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
-    {
-        None
+
+    /// Every entry of use with its key, in no particular order. Counts, moves and removes nothing.
+    pub fn iter(&self, now: Instant) -> impl Iterator<Item = (&K, Entry<V>)> {
+        self.rows.iter().filter_map(move |(index, row)| Some((&row.key, self.seen(index, now)?)))
     }
-    pub fn invalidate(&mut self, _tag: Tag, _how: Invalidation, _seq: u64, _now: Instant) {}
+
+    /// Puts `entry`, born at number `born` of the logical clock (see [`crate::tags`]), under `key`, replacing what is
+    /// there. When full, others leave until it fits; overwriting evicts nothing unless the new value weighs too much
+    /// more.
+    pub fn insert(&mut self, key: K, entry: Entry<V>, born: u64, now: Instant) -> Kept {
+        self.place(key, entry, born, false, now)
+    }
+
+    /// As [`Memory::insert`], for an entry that no refresh has brought: what is known of failed ones stays.
+    pub fn adopt(&mut self, key: K, entry: Entry<V>, born: u64, now: Instant) -> Kept {
+        self.place(key, entry, born, true, now)
+    }
 
     /// Removes `key`; whether it was there.
     pub fn remove<Q>(&mut self, key: &Q) -> bool
@@ -201,11 +245,41 @@ impl<K: Hash + Eq, V: Value> Memory<K, V> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let found = self.index(key);
+        let found = self.locate(self.hash(key), key);
         if let Some(index) = found {
-            self.unlink(index);
+            self.take_out(index, Reason::Removed);
         }
         found.is_some()
+    }
+
+    /// Ends the freshness of `key` now, if it is there and fresh: it may still be served stale, inside its windows
+    /// measured from now. Whether it was there.
+    pub fn expire<Q>(&mut self, key: &Q, now: Instant) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let found = self.locate(self.hash(key), key).filter(|&index| !self.dismiss(index, now));
+        if let Some(index) = found {
+            self.end_freshness(index, now);
+        }
+        found.is_some()
+    }
+
+    /// Invalidates every entry that bears `tag` and was born before `number`, the newest of the logical clock. Costs
+    /// the same however many there are: they find out when they are met.
+    pub fn invalidate(&mut self, tag: Tag, invalidation: Invalidation, number: u64, now: Instant) {
+        self.invalidations.note(tag, invalidation, number, now);
+        self.reach(number);
+        self.draw_limits();
+    }
+
+    /// Removes, in effect at once, every entry born before `number`, the newest of the logical clock. Costs the same
+    /// however many there are: they leave when they are met.
+    pub fn invalidate_all(&mut self, number: u64) {
+        self.invalidations.note_all(number);
+        self.reach(number);
+        self.draw_limits();
     }
 
     /// Notes that a refresh of `key` failed; `gap` says how long to wait, given the failures in a row.
@@ -214,258 +288,396 @@ impl<K: Hash + Eq, V: Value> Memory<K, V> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let Some(index) = self.index(key) else { return };
-        if let Some(row) = &mut self.rows[index as usize] {
-            row.refresh_failures = row.refresh_failures.saturating_add(1);
-            row.refresh_after = now + gap(row.refresh_failures);
+        let Some(index) = self.locate(self.hash(key), key) else { return };
+        let failures = self.pause(index).failures.saturating_add(1);
+        let pause = Pause { failures, until: now + gap(failures) };
+        if let (Some(row), Ok(_)) = (self.rows.get_mut(index), self.pauses.insert(index, pause)) {
+            row.kind = row.kind.paused(true);
         }
     }
 
-    /// Removes everything and starts the counts anew.
-    pub fn clear(&mut self) {
-        *self = Self::new(self.capacity, self.time_to_idle);
+    /// Looks at the next `rows` rows and removes those of no use. Insertions do it by themselves, [`SWEEP`] at a time;
+    /// a driver may do it when it has nothing better to do.
+    pub fn sweep(&mut self, rows: usize, now: Instant) {
+        for _ in 0..rows.min(self.rows.numbers() as usize) {
+            self.hand = (self.hand + 1) % self.rows.numbers();
+            self.dismiss(self.hand, now);
+        }
     }
 
-    /// Entries held, expired ones that have not been met included.
+    /// Removes everything and starts the counts anew. What was invalidated stays so.
+    pub fn clear(&mut self) {
+        (self.stats, self.reports.lost) = (MemoryStats::default(), 0);
+        if self.reports.are_wanted() {
+            self.rows.iter().for_each(|(_, row)| self.reports.add(row.key.clone(), Reason::Cleared));
+        }
+        self.drop_rows();
+    }
+
+    /// The removals since they were last taken, the oldest first: each key with the reason. At most
+    /// [`MemoryPolicy::removals_max`]; the oldest beyond that are lost, and counted.
+    pub fn take_removals(&mut self) -> impl Iterator<Item = (K, Reason)> + use<K, V, P> {
+        self.reports.take()
+    }
+
+    /// Entries held, ones of no use that have not been met included.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.table.len()
+        self.rows.len()
     }
 
     /// Whether nothing is held.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.table.is_empty()
+        self.rows.is_empty()
+    }
+
+    /// The choices this memory was made with.
+    #[must_use]
+    pub const fn policy(&self) -> &MemoryPolicy {
+        &self.policy
     }
 
     /// The counts.
     #[must_use]
     pub fn stats(&self) -> MemoryStats {
-        MemoryStats { entries: self.table.len() as u64, capacity: self.capacity as u64, ..self.stats }
-    }
-
-    fn index<Q>(&self, key: &Q) -> Option<u32>
-    where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
-    {
-        let hash = self.hasher.hash_one(key);
-        let rows = &self.rows;
-        let is_it = |&index: &u32| rows[index as usize].as_ref().is_some_and(|row| row.key.borrow() == key);
-        self.table.find(hash, is_it).copied()
-    }
-
-    fn is_gone(&self, index: u32, now: Instant) -> bool {
-        self.rows[index as usize].as_ref().is_none_or(|row| row.is_gone(now))
-    }
-
-    fn touch(&mut self, index: u32, now: Instant) {
-        if self.newest != index {
-            self.detach(index);
-            self.attach(index);
-        }
-        if let (Some(idle), Some(row)) = (self.time_to_idle, &mut self.rows[index as usize]) {
-            row.idle_until = now + idle;
+        MemoryStats {
+            entries: self.rows.len() as u64,
+            capacity: self.rows.capacity() as u64,
+            weight: self.weight,
+            weight_max: self.policy.weight_max,
+            bytes: (size_of::<Self>() + self.heap_bytes()) as u64,
+            removals_lost: self.reports.lost,
+            ..self.stats
         }
     }
 
-    /// Looks at the next few rows and removes those that are gone.
-    fn sweep(&mut self, now: Instant) {
-        for _ in 0..SWEEP.min(self.rows.len()) {
-            self.hand = (self.hand + 1) % self.rows.len();
-            if self.rows[self.hand].as_ref().is_some_and(|row| row.is_gone(now)) {
-                self.unlink(self.hand as u32);
-                self.stats.expirations += 1;
-            }
-        }
-    }
-
-    fn link(&mut self, row: Row<K, V>) {
-        let hash = self.hasher.hash_one(&row.key);
-        let index = match self.free.pop() {
-            Some(index) => {
-                self.rows[index as usize] = Some(row);
-                index
-            }
-            None => {
-                self.rows.push(Some(row));
-                (self.rows.len() - 1) as u32
-            }
-        };
-        let (rows, hasher) = (&self.rows, &self.hasher);
-        let rehash = |&index: &u32| rows[index as usize].as_ref().map_or(0, |row| hasher.hash_one(&row.key));
-        self.table.insert_unique(hash, index, rehash);
-        self.attach(index);
-    }
-
-    fn unlink(&mut self, index: u32) {
-        self.detach(index);
-        if let Some(row) = self.rows[index as usize].take() {
-            let hash = self.hasher.hash_one(&row.key);
-            if let Ok(found) = self.table.find_entry(hash, |&other| other == index) {
-                found.remove();
-            }
-            self.free.push(index);
-        }
-    }
-
-    fn attach(&mut self, index: u32) {
-        let older = core::mem::replace(&mut self.newest, index);
-        if let Some(row) = &mut self.rows[index as usize] {
-            (row.newer, row.older) = (NIL, older);
-        }
-        match self.rows.get_mut(older as usize) {
-            Some(Some(row)) => row.newer = index,
-            _ => self.oldest = index,
-        }
-    }
-
-    fn detach(&mut self, index: u32) {
-        let Some(row) = &self.rows[index as usize] else { return };
-        let (newer, older) = (row.newer, row.older);
-        match self.rows.get_mut(newer as usize) {
-            Some(Some(row)) => row.older = older,
-            _ => self.newest = older,
-        }
-        match self.rows.get_mut(older as usize) {
-            Some(Some(row)) => row.newer = newer,
-            _ => self.oldest = newer,
-        }
+    fn heap_bytes(&self) -> usize {
+        let rows = self.index.bytes() + self.rows.bytes() + self.shapes.bytes() + self.order.bytes();
+        let beside = self.idle_until.bytes() + self.load_times.bytes() + self.pauses.bytes();
+        rows + beside + self.invalidations.bytes() + self.reports.bytes()
     }
 }
 
-impl<K, V: Clone> Row<K, V> {
-    fn new(key: K, entry: Entry<V>, time_to_idle: Option<Duration>, now: Instant) -> Self {
-        Self {
-            key,
-            value: entry.value,
-            windows: entry.windows,
-            landed_age: entry.age,
-            landed_at: now,
-            fresh_until: entry.windows.ttl.map_or(Instant::NEVER, |ttl| now + ttl.saturating_sub(entry.age)),
-            idle_until: time_to_idle.map_or(Instant::NEVER, |idle| now + idle),
-            refresh_failures: 0,
-            refresh_after: Instant::ZERO,
-            newer: NIL,
-            older: NIL,
+/// Reading rows.
+impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
+    #[inline]
+    fn locate<Q>(&self, hash: u64, key: &Q) -> Option<u32>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        self.index.find(hash, |index| self.rows.get(index).is_some_and(|row| row.key.borrow() == key))
+    }
+
+    /// Whether the row can be served without further thought.
+    #[inline]
+    fn is_quiet(&mut self, index: u32, now: Instant) -> bool {
+        if self.has_news(index) && self.dismiss(index, now) {
+            return false;
+        }
+        let Some(row) = self.rows.get(index) else { return false };
+        let Some(shape) = self.shapes.get(row.kind.shape()) else { return false };
+        let age = row.origin.age(now);
+        let quiet = if self.policy.early_refresh == 0 {
+            shape.quiet
+        } else {
+            // Above 20 times beta times the load time before the end, a draw would be one in 10^8.
+            let margin = u64::from(self.load_times.get(index)) * 1_000 * u64::from(self.policy.early_refresh) / 5;
+            shape.quiet.min(shape.windows.ttl.map_or(u64::MAX, nanos).saturating_sub(margin))
+        };
+        age < quiet && (self.policy.time_to_idle.is_none() || now < self.idle_until.get(index))
+    }
+
+    /// Whether there were invalidations since the row was last looked at that may concern it.
+    #[inline]
+    fn has_news(&self, index: u32) -> bool {
+        let Some(row) = self.rows.get(index) else { return false };
+        row.born < if row.kind.is_tagged() { self.tagged_limit } else { self.plain_limit }
+    }
+
+    fn verdict(&self, row: &Row<K, V>) -> Verdict {
+        let tags = if row.kind.is_tagged() { row.value.tags() } else { &[] };
+        self.invalidations.verdict(tags, self.base + u64::from(row.born))
+    }
+
+    fn is_over(&self, index: u32, now: Instant) -> bool {
+        let Some(row) = self.rows.get(index) else { return true };
+        let lifetime = self.shapes.get(row.kind.shape()).map_or(0, |shape| shape.lifetime);
+        let idle = self.policy.time_to_idle.is_some() && now >= self.idle_until.get(index);
+        idle || lifetime != u64::MAX && row.origin.age(now) >= lifetime
+    }
+
+    #[inline]
+    fn entry(&self, index: u32, now: Instant) -> Option<Entry<V>> {
+        let row = self.rows.get(index)?;
+        Some(Entry {
+            value: row.value.clone(),
+            age: Duration::from_nanos(row.origin.age(now)),
+            windows: self.shapes.get(row.kind.shape())?.windows,
+            load_time: Duration::from_micros(u64::from(self.load_times.get(index))),
+        })
+    }
+
+    /// The entry of a row with the invalidations that it does not know of yet.
+    fn seen(&self, index: u32, now: Instant) -> Option<Entry<V>> {
+        let row = self.rows.get(index)?;
+        let entry = self.entry(index, now)?;
+        let windows = match self.verdict(row) {
+            Verdict::Invalid => return None,
+            Verdict::Expired(at) => cut(&entry.windows, row.origin.age(at)),
+            Verdict::Valid => entry.windows,
+        };
+        let idle = self.policy.time_to_idle.is_some() && now >= self.idle_until.get(index);
+        Some(Entry { windows, ..entry }).filter(|entry| !idle && entry.zone() != Zone::Gone)
+    }
+
+    fn early(&self, entry: &Entry<V>) -> Early {
+        let ttl = entry.windows.ttl;
+        let share = u64::from(self.policy.refresh_ahead);
+        let start = ttl.filter(|_| (1..100).contains(&share)).map(|ttl| shapes::share(nanos(ttl), share));
+        Early {
+            due: start.is_some_and(|start| nanos(entry.age) >= start),
+            fresh_for: ttl.map_or(Duration::MAX, |ttl| ttl.saturating_sub(entry.age)),
+            load_time: entry.load_time,
         }
     }
 
-    fn age(&self, now: Instant) -> Duration {
-        (now - self.landed_at).saturating_add(self.landed_age)
+    fn pause(&self, index: u32) -> Pause {
+        let paused = self.rows.get(index).is_some_and(|row| row.kind.is_paused());
+        if paused { self.pauses.get(&index).copied().unwrap_or_default() } else { Pause::default() }
+    }
+}
+
+/// Changing rows.
+impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
+    #[inline]
+    fn touch(&mut self, index: u32, hash: u64, now: Instant) {
+        self.order.hit(index, hash);
+        if let Some(idle) = self.policy.time_to_idle {
+            self.idle_until.set(index, now + idle);
+        }
     }
 
-    fn is_gone(&self, now: Instant) -> bool {
-        now >= self.idle_until || self.windows.zone(self.age(now)) == Zone::Gone
+    /// Removes the row if it is of no use any more; whether it was removed.
+    fn dismiss(&mut self, index: u32, now: Instant) -> bool {
+        let reason = self.settle(index, now);
+        if let Some(reason) = reason {
+            self.take_out(index, reason);
+        }
+        reason.is_some()
     }
 
-    fn entry(&self, now: Instant) -> Entry<V> {
-        Entry { age: self.age(now), ..Entry::new(self.value.clone(), self.windows) }
+    /// Lets the row take note of invalidations. The reason to remove it if it is of no use any more.
+    fn settle(&mut self, index: u32, now: Instant) -> Option<Reason> {
+        let row = self.rows.get(index)?;
+        if self.has_news(index) {
+            match self.verdict(row) {
+                Verdict::Invalid => return Some(Reason::Invalidated),
+                Verdict::Expired(at) => self.end_freshness(index, at),
+                Verdict::Valid => {}
+            }
+            let newest = self.number(self.invalidations.newest());
+            self.rows.get_mut(index)?.born = newest;
+        }
+        self.is_over(index, now).then_some(Reason::Expired)
     }
+
+    /// The row's freshness ended at `at`, if not before.
+    fn end_freshness(&mut self, index: u32, at: Instant) {
+        let Some(row) = self.rows.get_mut(index) else { return };
+        let Some(shape) = self.shapes.get(row.kind.shape()) else { return };
+        let windows = cut(&shape.windows, row.origin.age(at));
+        self.shapes.release(row.kind.shape());
+        if let Some(shape) = self.shapes.take(&windows) {
+            row.kind = row.kind.with_shape(shape);
+        }
+    }
+
+    fn place(&mut self, key: K, entry: Entry<V>, born: u64, keeps_pause: bool, now: Instant) -> Kept {
+        self.sweep(SWEEP, now);
+        let hash = self.hash(&key);
+        let origin = Origin::of(nanos(entry.age), now);
+        let windows = match self.invalidations.verdict(entry.value.tags(), born) {
+            Verdict::Invalid => return Kept::Useless,
+            Verdict::Expired(at) => cut(&entry.windows, origin.age(at)),
+            Verdict::Valid => entry.windows,
+        };
+        let newest = born.max(self.invalidations.newest());
+        self.reach(newest);
+        let held = self.locate(hash, &key).filter(|&index| !self.dismiss(index, now));
+        let (weight, max) = (u64::from(entry.value.weight()), self.policy.weight_max);
+        let kept = match windows.zone(entry.age) {
+            Zone::Gone => Kept::Useless,
+            _ if max > 0 && weight > max => Kept::TooHeavy,
+            _ => Kept::Yes,
+        };
+        if kept != Kept::Yes {
+            self.stats.too_heavy += u64::from(kept == Kept::TooHeavy);
+            held.into_iter().for_each(|index| self.take_out(index, Reason::Replaced));
+            return kept;
+        }
+        let arrival = Arrival { value: entry.value, origin, windows, born: self.number(newest), weight };
+        let placed = match held {
+            Some(index) => self.overwrite(index, hash, key, arrival, keeps_pause, now),
+            None => self.add(hash, key, arrival, now),
+        };
+        let Some(index) = placed else { return Kept::Useless };
+        self.stats.insertions += 1;
+        self.note_beside(index, entry.load_time, now);
+        kept
+    }
+
+    /// What lies beside the row.
+    #[inline]
+    fn note_beside(&mut self, index: u32, load_time: Duration, now: Instant) {
+        if let Some(idle) = self.policy.time_to_idle {
+            self.idle_until.set(index, now + idle);
+        }
+        if self.policy.early_refresh > 0 {
+            self.load_times.set(index, u32::try_from(load_time.as_micros()).unwrap_or(u32::MAX));
+        }
+    }
+
+    fn add(&mut self, hash: u64, key: K, arrival: Arrival<V>, now: Instant) -> Option<u32> {
+        self.make_room(1, arrival.weight, now);
+        let Arrival { value, origin, windows, born, weight } = arrival;
+        let kind = Kind::new(self.shapes.take(&windows)?, !value.tags().is_empty());
+        let index = self.rows.insert(Row { key, value, origin, born, kind }).ok()?;
+        let (rows, hasher) = (&self.rows, &self.hasher);
+        let rehash = |index| rows.get(index).map_or(0, |row: &Row<K, V>| hasher.hash_one(&row.key));
+        // Rows and index have the same room.
+        let _ = self.index.insert(hash, index, rehash);
+        self.order.inserted(index, hash);
+        self.weight += weight;
+        Some(index)
+    }
+
+    /// Puts an arrival in the place of the row that has its key, which counts as a use of it.
+    fn overwrite(
+        &mut self,
+        index: u32,
+        hash: u64,
+        key: K,
+        arrival: Arrival<V>,
+        keeps_pause: bool,
+        now: Instant,
+    ) -> Option<u32> {
+        let row = self.rows.get_mut(index)?;
+        self.shapes.release(row.kind.shape());
+        let paused = row.kind.is_paused();
+        row.kind = Kind::new(self.shapes.take(&arrival.windows)?, !arrival.value.tags().is_empty());
+        row.kind = row.kind.paused(paused && keeps_pause);
+        (row.origin, row.born) = (arrival.origin, arrival.born);
+        let old = core::mem::replace(&mut row.value, arrival.value);
+        if paused && !keeps_pause {
+            self.pauses.remove(&index);
+        }
+        self.weight = self.weight.saturating_sub(u64::from(old.weight())) + arrival.weight;
+        if self.policy.weight_max > 0 && self.weight > self.policy.weight_max {
+            // Others leave for it, so it steps aside meanwhile.
+            self.order.removed(index);
+            self.make_room(0, 0, now);
+            self.order.inserted(index, hash);
+        } else {
+            self.order.hit(index, hash);
+        }
+        self.count(key, Reason::Replaced);
+        Some(index)
+    }
+
+    /// Gives rows up until there is room for so many more of that weight.
+    fn make_room(&mut self, rows: usize, weight: u64, now: Instant) {
+        let max = if self.policy.weight_max == 0 { u64::MAX } else { self.policy.weight_max };
+        while self.rows.len() + rows > self.rows.capacity() || self.weight.saturating_add(weight) > max {
+            let (rows, hasher) = (&self.rows, &self.hasher);
+            let hash_of = |index| rows.get(index).map_or(0, |row: &Row<K, V>| hasher.hash_one(&row.key));
+            let Some(victim) = self.order.victim(hash_of) else { return };
+            let reason = self.settle(victim, now).unwrap_or(Reason::Evicted);
+            self.drop_row(victim, reason);
+        }
+    }
+
+    fn take_out(&mut self, index: u32, reason: Reason) {
+        if self.rows.get(index).is_some() {
+            self.order.removed(index);
+            self.drop_row(index, reason);
+        }
+    }
+
+    /// Removes a row that has left the order of eviction.
+    fn drop_row(&mut self, index: u32, reason: Reason) {
+        let Some(Row { key, value, kind, .. }) = self.rows.remove(index) else { return };
+        self.index.remove(self.hash(&key), index);
+        self.shapes.release(kind.shape());
+        if kind.is_paused() {
+            self.pauses.remove(&index);
+        }
+        self.weight = if self.rows.is_empty() { 0 } else { self.weight.saturating_sub(u64::from(value.weight())) };
+        self.count(key, reason);
+    }
+
+    fn count(&mut self, key: K, reason: Reason) {
+        match reason {
+            Reason::Expired => self.stats.expirations += 1,
+            Reason::Evicted => self.stats.evictions += 1,
+            Reason::Replaced => self.stats.replacements += 1,
+            Reason::Removed => self.stats.removals += 1,
+            Reason::Invalidated => self.stats.invalidations += 1,
+            Reason::Cleared => {}
+        }
+        if self.reports.are_wanted() {
+            self.reports.add(key, reason);
+        }
+    }
+
+    fn drop_rows(&mut self) {
+        self.index.clear();
+        self.rows.clear();
+        self.shapes.clear();
+        self.order.clear();
+        self.idle_until.clear();
+        self.load_times.clear();
+        self.pauses.clear();
+        (self.weight, self.hand) = (0, 0);
+    }
+
+    /// A number of the logical clock as rows keep it.
+    fn number(&self, number: u64) -> u32 {
+        u32::try_from(number.saturating_sub(self.base)).unwrap_or(u32::MAX)
+    }
+
+    /// Sees to it that rows can keep `newest`. Each 2^32 numbers everything starts anew.
+    fn reach(&mut self, newest: u64) {
+        if newest.saturating_sub(self.base) >= u64::from(u32::MAX) {
+            for index in 0..self.rows.numbers() {
+                self.take_out(index, Reason::Invalidated);
+            }
+            self.base = newest;
+            self.draw_limits();
+        }
+    }
+
+    fn draw_limits(&mut self) {
+        self.tagged_limit = self.number(self.invalidations.newest());
+        self.plain_limit = self.number(self.invalidations.everything());
+    }
+}
+
+/// What a row is to become.
+struct Arrival<V> {
+    value: V,
+    origin: Origin,
+    windows: Windows,
+    born: u32,
+    weight: u64,
+}
+
+/// The windows of what was expired at that age.
+fn cut(windows: &Windows, age: u64) -> Windows {
+    let age = Duration::from_nanos(age);
+    Windows { ttl: Some(windows.ttl.map_or(age, |ttl| ttl.min(age))), ..*windows }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use alloc::string::{String, ToString};
-
-    fn at(seconds: u64) -> Instant {
-        Instant::ZERO + Duration::from_secs(seconds)
-    }
-
-    fn entry(value: u32, ttl: u64) -> Entry<u32> {
-        let ttl = Some(Duration::from_secs(ttl));
-        Entry::new(value, Windows { ttl, ..Windows::FOREVER })
-    }
-
-    fn value(memory: &mut Memory<String, u32>, key: &str, now: Instant) -> Option<u32> {
-        memory.fresh(key, now).map(|entry| entry.value)
-    }
-
-    #[test]
-    fn a_read_makes_an_entry_the_newest_and_the_oldest_leaves() {
-        let mut memory = Memory::new(2, None);
-        memory.insert("a".to_string(), entry(1, 10), 0, at(0));
-        memory.insert("b".to_string(), entry(2, 10), 0, at(0));
-        assert_eq!(value(&mut memory, "a", at(0)), Some(1));
-        memory.insert("c".to_string(), entry(3, 10), 0, at(0));
-        assert_eq!(value(&mut memory, "b", at(0)), None);
-        assert_eq!(value(&mut memory, "a", at(0)), Some(1));
-        assert_eq!(memory.stats().evictions, 1);
-    }
-
-    #[test]
-    fn overwriting_in_a_full_cache_evicts_nothing_else() {
-        let mut memory = Memory::new(2, None);
-        memory.insert("a".to_string(), entry(1, 10), 0, at(0));
-        memory.insert("b".to_string(), entry(2, 10), 0, at(0));
-        memory.insert("a".to_string(), entry(9, 10), 0, at(0));
-        assert_eq!(value(&mut memory, "a", at(0)), Some(9));
-        assert_eq!(value(&mut memory, "b", at(0)), Some(2));
-        assert_eq!(memory.stats().evictions, 0);
-    }
-
-    #[test]
-    fn an_entry_that_arrives_aged_is_not_young_again() {
-        let mut memory = Memory::new(2, None);
-        memory.insert("a".to_string(), Entry { age: Duration::from_secs(8), ..entry(1, 10) }, 0, at(0));
-        assert_eq!(value(&mut memory, "a", at(1)), Some(1));
-        assert_eq!(value(&mut memory, "a", at(2)), None);
-    }
-
-    #[test]
-    fn expired_rows_leave_by_themselves_when_others_arrive() {
-        let mut memory = Memory::new(100, None);
-        for key in 0..50_u32 {
-            memory.insert(key.to_string(), entry(key, 1), 0, at(0));
-        }
-        for key in 50..75_u32 {
-            memory.insert(key.to_string(), entry(key, 10), 0, at(5));
-        }
-        assert_eq!(memory.len(), 25);
-        assert_eq!(memory.stats().expirations, 50);
-    }
-
-    #[test]
-    fn what_is_not_read_for_its_idle_time_is_gone_exactly_then() {
-        let mut memory = Memory::new(2, Some(Duration::from_secs(3)));
-        memory.insert("a".to_string(), entry(1, 100), 0, at(0));
-        assert_eq!(value(&mut memory, "a", at(2)), Some(1));
-        assert_eq!(value(&mut memory, "a", at(4)), Some(1));
-        assert_eq!(value(&mut memory, "a", at(7)), None);
-        assert!(memory.find("a", at(7)).is_none());
-        assert!(memory.is_empty());
-    }
-
-    /// Against a model that keeps a plain list: the same keys stay, in the same order of recency.
-    #[test]
-    fn agrees_with_a_plain_list_over_a_long_random_walk() {
-        let mut entropy = crate::entropy::Entropy::from_seed(11);
-        let mut memory = Memory::new(8, None);
-        let mut model: Vec<(String, u32)> = Vec::new();
-        for step in 0..20_000_u32 {
-            let key = (entropy.bits() % 16).to_string();
-            let held = model.iter().position(|(k, _)| *k == key);
-            match entropy.bits() % 4 {
-                0 => {
-                    assert_eq!(memory.remove(&key), held.is_some());
-                    held.map(|at| model.remove(at));
-                }
-                1 => {
-                    held.map(|at| model.remove(at));
-                    if model.len() == 8 {
-                        model.remove(0);
-                    }
-                    model.push((key.clone(), step));
-                    memory.insert(key, entry(step, 1_000_000), 0, at(0));
-                }
-                _ => {
-                    let expected = held.map(|at| model.remove(at));
-                    assert_eq!(value(&mut memory, &key, at(0)), expected.as_ref().map(|(_, v)| *v));
-                    model.extend(expected);
-                }
-            }
-            assert_eq!(memory.len(), model.len());
-        }
-    }
-}
+mod tests;

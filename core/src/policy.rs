@@ -7,7 +7,9 @@ use core::time::Duration;
 use crate::backoff::{Backoff, Jitter};
 use crate::breaker::BreakerPolicy;
 use crate::entry::Windows;
+use crate::eviction::Eviction;
 use crate::failure::Refusal;
+use crate::memory::MemoryPolicy;
 use crate::time::{Text, parse_duration};
 
 macro_rules! policy {
@@ -84,10 +86,22 @@ policy! {
     ttl_jitter: u8 = 0;
     /// An entry that is not read for so long leaves memory; 0 switches this off.
     time_to_idle: Option<Duration> = None;
-    /// Entries in memory; past it the least recently used leaves.
+    /// Entries in memory; past it one leaves for each that comes.
     entries_max: u32 = 10_000;
     /// Whether the story of every answer is told, not only where a call asks for it.
     explain: bool = false;
+    /// What all values in memory may weigh together, in bytes unless the values say otherwise; 0 is no limit.
+    weight_max: u64 = 0;
+    /// Whom a full memory gives up: lru.
+    eviction: Eviction = Eviction::Lru;
+    /// Reports of removals from memory that are kept until they are taken; 0 switches reports off.
+    removals_max: u32 = 0;
+    /// Tags whose invalidation is remembered; past it the oldest counts against every tagged entry that is older still.
+    tags_max: u32 = 10_000;
+    /// A fresh entry is refreshed behind a hit from this percentage of its ttl on; 0 switches this off.
+    refresh_ahead: u8 = 0;
+    /// Percentage by which chance refreshes fresh entries the earlier, the longer their load takes; 100 is the usual, 0 switches this off.
+    early_refresh: u32 = 0;
     /// Longest key in bytes.
     key_bytes_max: u32 = 1_024;
     /// Largest value in bytes.
@@ -223,6 +237,7 @@ impl Policy {
             ("waiters_max", self.waiters_max),
             ("flights_max", self.flights_max),
             ("journal_max", self.journal_max),
+            ("tags_max", self.tags_max),
             ("store_breaker_probes", self.store_breaker_probes),
             ("load_breaker_probes", self.load_breaker_probes),
             ("breaker_minimum_calls", self.breaker_minimum_calls),
@@ -240,6 +255,7 @@ impl Policy {
         ];
         let percentages = [
             ("ttl_jitter", self.ttl_jitter),
+            ("refresh_ahead", self.refresh_ahead),
             ("wait_jitter", self.wait_jitter),
             ("store_breaker_rate", self.store_breaker_rate),
             ("load_breaker_rate", self.load_breaker_rate),
@@ -305,6 +321,22 @@ impl Policy {
         if bytes > max { Err(Refusal::ValueTooLarge { bytes, max }) } else { Ok(()) }
     }
 
+    /// The choices of its memory, whose hashes follow from `seed`.
+    #[must_use]
+    pub fn memory(&self, seed: u64) -> MemoryPolicy {
+        MemoryPolicy {
+            entries_max: self.entries_max,
+            weight_max: self.weight_max,
+            time_to_idle: self.time_to_idle,
+            eviction: self.eviction,
+            refresh_ahead: self.refresh_ahead,
+            early_refresh: self.early_refresh,
+            removals_max: self.removals_max,
+            tags_max: self.tags_max,
+            seed,
+        }
+    }
+
     pub(crate) fn retry(&self) -> Backoff {
         Backoff { base: self.retry_base, factor: 2, cap: self.retry_cap, jitter: self.retry_jitter }
     }
@@ -360,6 +392,7 @@ macro_rules! number {
 number! {
     u8: "expected a whole number from 0 to 100",
     u32: "expected a whole number",
+    u64: "expected a whole number",
     bool: "expected true or false",
 }
 
@@ -399,6 +432,15 @@ impl OptionText for Jitter {
             Self::Decorrelated => "decorrelated",
         }
         .to_string()
+    }
+}
+
+impl OptionText for Eviction {
+    fn read(text: &str) -> Result<Self, &'static str> {
+        Self::named(text.trim()).ok_or("expected lru")
+    }
+    fn write(&self) -> String {
+        self.name().to_string()
     }
 }
 

@@ -67,10 +67,11 @@ fn the_table_of_options_is_the_codes() {
 /// The policy names the shapes of the machines it configures, so those stand below it.
 #[test]
 fn the_core_imports_in_one_direction() {
-    const LAYERS: [&[&str]; 5] = [
-        &["time", "entropy", "failure", "counts", "value"],
-        &["entry", "backoff", "breaker", "budget", "latency", "limit"],
-        &["memory", "policy", "step", "envelope"],
+    const LAYERS: [&[&str]; 6] = [
+        &["time", "entropy", "failure", "counts", "value", "storage"],
+        &["entry", "backoff", "breaker", "budget", "eviction", "latency", "limit", "tags"],
+        &["memory", "step", "envelope"],
+        &["policy"],
         &["flight", "journal"],
         &["cache"],
     ];

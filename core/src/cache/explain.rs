@@ -22,7 +22,7 @@ use crate::memory::Memory;
 use crate::policy::Policy;
 use crate::step::{Answer, Call, Event, FlightId, Launch, Loaded, Lookup, Outcome, Served, Step};
 use crate::storage::{Alloc, Map, Profile};
-use crate::tags::Standing;
+use crate::tags;
 use crate::time::Instant;
 use crate::value::{Invalidation, Tag, Value};
 
@@ -207,14 +207,14 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     /// The conditions under which something is about to be decided for `key`.
     pub(super) fn conditions(
         &mut self,
-        shards: &mut impl Shards<K, V>,
+        shards: &mut impl Shards<K, V, P>,
         flight: Option<FlightId>,
         key: &K,
         event: Option<&Event<V>>,
         now: Instant,
     ) -> Conditions {
         let refused = |breaker: &Breaker| breaker.clone().try_acquire(now, now).err();
-        let held = shards.with(key, |memory| memory.inspect(key, now));
+        let held = shards.with(key, |memory| memory.peek(key, now).map(|entry| (entry, memory.refresh_after(key))));
         let remembered = self.remembered.peek(key, now);
         let flying = flight.and_then(|flight| self.flights.get(flight));
         let work = flying.map(|flight| &flight.work);
@@ -225,7 +225,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             }
             _ => None,
         };
-        let standing = |value: &V, born| self.tags.standing(value.tags(), born);
+        let standing = |value: &V, born| self.tags.verdict(value.tags(), born);
         Conditions {
             memory: held.map(|(entry, refresh_after)| (entry.map(|value| Erased::of(&value)), refresh_after)),
             remembered,
@@ -240,7 +240,9 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             fence: flying.and_then(|flight| flight.fence),
             waited_for: flight.is_some_and(|flight| self.flights.waiters(flight) > 0),
             max_age: work.and_then(|work| work.max_age),
-            overtaken: work.zip(brought).is_some_and(|(work, value)| standing(value, work.born) != Standing::Valid),
+            overtaken: work
+                .zip(brought)
+                .is_some_and(|(work, value)| standing(value, work.born) != tags::Verdict::Valid),
             joined_late: work.is_some_and(|work| work.joined > work.born),
             dice: self.entropy.state(),
         }
@@ -256,7 +258,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     /// A lookup whose caller asked for the story.
     pub(super) fn told_lookup(
         &mut self,
-        shards: &mut impl Shards<K, V>,
+        shards: &mut impl Shards<K, V, P>,
         key: &K,
         call: Call<'_>,
         now: Instant,
@@ -279,11 +281,11 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
 
 impl Machine<(), Erased, Alloc> {
     /// Makes the rest of the machine what it was like at `moment`.
-    fn bring_about(&mut self, memory: &mut Memory<(), Erased>, flight: FlightId, moment: &Moment) {
+    fn bring_about(&mut self, memory: &mut Memory<(), Erased, Alloc>, flight: FlightId, moment: &Moment) {
         let (under, now) = (&moment.under, moment.at);
         memory.clear();
         if let Some((entry, refresh_after)) = &under.memory {
-            memory.insert((), entry.clone(), self.tags.newest(), now);
+            memory.insert((), entry.clone(), self.newest, now);
             memory.refresh_failed(&(), now, |_| *refresh_after - now);
         }
         self.remembered.clear();
@@ -312,7 +314,8 @@ impl Machine<(), Erased, Alloc> {
             let _there_is_room = self.flights.open(Some(()), Some(Purpose::Load), somebody, now);
         }
         if under.overtaken {
-            self.tags.invalidate(SOME_TAG[0], Invalidation::Remove, now);
+            self.newest += 1;
+            self.tags.note(SOME_TAG[0], Invalidation::Remove, self.newest, now);
         }
         self.entropy = Entropy::from_seed(under.dice);
         self.bring_about_in_flight(flight, under);

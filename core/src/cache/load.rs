@@ -12,12 +12,12 @@ use crate::flight::Purpose;
 use crate::journal::Change;
 use crate::step::{Absence, FlightId, Loaded, Outcome, Sharing, Source, Stale, Step, Tier};
 use crate::storage::{Map, Profile};
-use crate::tags::Standing;
+use crate::tags;
 use crate::time::Instant;
 use crate::value::Value;
 
 impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
-    pub(super) fn first_step(&mut self, shards: &mut impl Shards<K, V>, id: FlightId, now: Instant) -> Step<K, V> {
+    pub(super) fn first_step(&mut self, shards: &mut impl Shards<K, V, P>, id: FlightId, now: Instant) -> Step<K, V> {
         let deadline = now + self.policy.store_read_deadline;
         let Some(flight) = self.flights.get_mut(id) else { return Step::Done { next: None } };
         flight.work.begin(deadline);
@@ -29,7 +29,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
 
     /// Reads the store, unless a change won over this flight or is on its way to the store: then what the store
     /// has may be older than what the caller is owed.
-    pub(super) fn attempt_read(&mut self, shards: &mut impl Shards<K, V>, id: FlightId, now: Instant) -> Step<K, V> {
+    pub(super) fn attempt_read(&mut self, shards: &mut impl Shards<K, V, P>, id: FlightId, now: Instant) -> Step<K, V> {
         let Some(key) = self.key(id) else { return Step::Done { next: None } };
         if self.flights.is_fenced(id) || self.writing.contains_key(&key) {
             return self.not_in_store(shards, id, now);
@@ -48,7 +48,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         self.read_fallback(shards, id, key, now)
     }
 
-    fn read_fallback(&mut self, shards: &mut impl Shards<K, V>, id: FlightId, key: K, now: Instant) -> Step<K, V> {
+    fn read_fallback(&mut self, shards: &mut impl Shards<K, V, P>, id: FlightId, key: K, now: Instant) -> Step<K, V> {
         if !self.policy.fallback || self.fallback_doubts.remain() {
             return self.not_in_store(shards, id, now);
         }
@@ -59,7 +59,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
 
     pub(super) fn on_store_read(
         &mut self,
-        shards: &mut impl Shards<K, V>,
+        shards: &mut impl Shards<K, V, P>,
         id: FlightId,
         tier: Tier,
         result: Result<Option<Entry<V>>, StoreFailure>,
@@ -97,7 +97,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
 
     fn on_found(
         &mut self,
-        shards: &mut impl Shards<K, V>,
+        shards: &mut impl Shards<K, V, P>,
         id: FlightId,
         tier: Tier,
         entry: Entry<V>,
@@ -113,7 +113,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             // Loaded while the store was being read.
             return self.land(id, Outcome::Served(newer.clone().serve(Source::Memory, None)), After::Finish);
         }
-        let born = self.tags.newest();
+        let born = self.newest;
         if held.is_none_or(|held| held.age > entry.age) {
             shards.with(&key, |memory| match zone {
                 Zone::Fresh => memory.insert(key.clone(), entry.clone(), born, now),
@@ -149,7 +149,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     }
 
     /// The store has nothing that answers: load, or say so.
-    pub(super) fn not_in_store(&mut self, shards: &mut impl Shards<K, V>, id: FlightId, now: Instant) -> Step<K, V> {
+    pub(super) fn not_in_store(&mut self, shards: &mut impl Shards<K, V, P>, id: FlightId, now: Instant) -> Step<K, V> {
         let leader_age_max = self.policy.leader_age_max;
         let Some(flight) = self.flights.get_mut(id) else { return Step::Done { next: None } };
         if flight.work.kind != Kind::Read {
@@ -164,7 +164,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         self.land(id, served.unwrap_or(Outcome::Absent(Absence::NotLoaded)), After::Finish)
     }
 
-    pub(super) fn attempt_load(&mut self, shards: &mut impl Shards<K, V>, id: FlightId, now: Instant) -> Step<K, V> {
+    pub(super) fn attempt_load(&mut self, shards: &mut impl Shards<K, V, P>, id: FlightId, now: Instant) -> Step<K, V> {
         let Some(flight) = self.flights.get(id) else { return Step::Done { next: None } };
         let Some(key) = flight.key.clone() else { return Step::Done { next: None } };
         let deadline = flight.work.deadline.min(now + self.policy.load_deadline);
@@ -177,7 +177,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         let Some(flight) = self.flights.get_mut(id) else { return Step::Done { next: None } };
         let work = &mut flight.work;
         work.attempt += 1;
-        (work.asked_at, work.born) = (now, self.tags.newest());
+        (work.asked_at, work.born) = (now, self.newest);
         work.permit = Some(permit);
         work.offered.clone_from(&previous);
         work.stage = Stage::Loading;
@@ -185,7 +185,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     }
 
     /// The newest stale value at hand, at its present age.
-    fn previous(&mut self, shards: &mut impl Shards<K, V>, id: FlightId, key: &K, now: Instant) -> Option<Entry<V>> {
+    fn previous(&mut self, shards: &mut impl Shards<K, V, P>, id: FlightId, key: &K, now: Instant) -> Option<Entry<V>> {
         if let Some(sighting) = shards.with(key, |memory| memory.find(key, now)) {
             return Some(sighting.entry);
         }
@@ -195,7 +195,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
 
     pub(super) fn on_loaded(
         &mut self,
-        shards: &mut impl Shards<K, V>,
+        shards: &mut impl Shards<K, V, P>,
         id: FlightId,
         result: Result<Loaded<V>, LoadFailure>,
         now: Instant,
@@ -224,7 +224,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
 
     fn on_load_failed(
         &mut self,
-        shards: &mut impl Shards<K, V>,
+        shards: &mut impl Shards<K, V, P>,
         id: FlightId,
         failure: LoadFailure,
         now: Instant,
@@ -245,7 +245,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
 
     fn land_value(
         &mut self,
-        shards: &mut impl Shards<K, V>,
+        shards: &mut impl Shards<K, V, P>,
         id: FlightId,
         entry: Entry<V>,
         sharing: Sharing,
@@ -262,7 +262,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             return self.land(id, Outcome::Private(served), after);
         }
         self.remembered.remove(&key);
-        let overtaken = self.tags.standing(entry.value.tags(), born) != Standing::Valid;
+        let overtaken = self.tags.verdict(entry.value.tags(), born) != tags::Verdict::Valid;
         let mut after = After::Finish;
         if sharing == Sharing::Store && !alone {
             if self.flights.is_fenced(id) {
@@ -292,7 +292,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     /// The origin says that there is no such thing: what was known before is retracted.
     fn land_absent(
         &mut self,
-        shards: &mut impl Shards<K, V>,
+        shards: &mut impl Shards<K, V, P>,
         id: FlightId,
         ttl: Option<Duration>,
         now: Instant,
@@ -308,7 +308,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     }
 
     /// The key's result is for one caller alone: what was shared of it before is no longer good.
-    fn remember_private(&mut self, shards: &mut impl Shards<K, V>, id: FlightId, key: &K, now: Instant) -> After<V> {
+    fn remember_private(&mut self, shards: &mut impl Shards<K, V, P>, id: FlightId, key: &K, now: Instant) -> After<V> {
         self.stats.private += 1;
         self.remembered.remove(key);
         self.remember(key.clone(), Remembered::Private, self.policy.private_for, now);
@@ -316,7 +316,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     }
 
     /// Removes what is known under `key`, here and in the store, unless a change won over the flight.
-    fn retract(&mut self, shards: &mut impl Shards<K, V>, id: FlightId, key: &K, now: Instant) -> After<V> {
+    fn retract(&mut self, shards: &mut impl Shards<K, V, P>, id: FlightId, key: &K, now: Instant) -> After<V> {
         let found = self.flights.get_mut(id).is_some_and(|flight| flight.work.previous.is_some());
         if self.flights.is_fenced(id) || !shards.with(key, |memory| memory.remove(key)) && !found {
             return After::Finish;
@@ -328,7 +328,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     /// retracts what was known before, so that nothing masks it later.
     fn settle_failure(
         &mut self,
-        shards: &mut impl Shards<K, V>,
+        shards: &mut impl Shards<K, V, P>,
         id: FlightId,
         failure: Failure,
         now: Instant,
@@ -360,7 +360,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     }
 
     /// The gaps between refreshes of `key` grow with each failure in a row.
-    fn note_failed_refresh(&mut self, shards: &mut impl Shards<K, V>, key: &K, now: Instant) {
+    fn note_failed_refresh(&mut self, shards: &mut impl Shards<K, V, P>, key: &K, now: Instant) {
         let (policy, entropy) = (&self.policy, &mut self.entropy);
         let gap = |failures: u32| {
             let doubled = scale(policy.refresh_gap, 1 << failures.saturating_sub(1).min(30), 1);
@@ -369,7 +369,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         shards.with(key, |memory| memory.refresh_failed(key, now, gap));
     }
 
-    pub(super) fn on_landed(&mut self, shards: &mut impl Shards<K, V>, id: FlightId, now: Instant) -> Step<K, V> {
+    pub(super) fn on_landed(&mut self, shards: &mut impl Shards<K, V, P>, id: FlightId, now: Instant) -> Step<K, V> {
         let Some(flight) = self.flights.get_mut(id) else { return Step::Done { next: None } };
         match core::mem::replace(&mut flight.work.stage, Stage::Queued) {
             Stage::Landing(After::Change(change)) => {
@@ -386,7 +386,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     }
 
     /// What the store had was stale: a flight of its own goes to the origin, unless one is there already.
-    fn refresh_after(&mut self, shards: &mut impl Shards<K, V>, id: FlightId, now: Instant) -> Step<K, V> {
+    fn refresh_after(&mut self, shards: &mut impl Shards<K, V, P>, id: FlightId, now: Instant) -> Step<K, V> {
         let Some(flight) = self.flights.close(id) else { return Step::Done { next: None } };
         let Some(key) = flight.key.filter(|_| flight.work.kind == Kind::Load) else { return Step::Done { next: None } };
         let stale = shards.with(&key, |memory| memory.find(&key, now));

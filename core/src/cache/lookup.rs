@@ -4,10 +4,11 @@ use core::hash::Hash;
 use core::time::Duration;
 
 use super::{Kind, Machine, Remembered, Shards, Stage, Work};
+use crate::entropy::scale;
 use crate::entry::{Entry, Windows, Zone};
 use crate::failure::{Class, Failure, Refusal};
 use crate::flight::Purpose;
-use crate::memory::Sighting;
+use crate::memory::{Early, Sighting};
 use crate::step::{Absence, Answer, Call, FlightId, Launch, Lookup, Outcome, Source, Stale};
 use crate::storage::Profile;
 use crate::time::Instant;
@@ -15,7 +16,7 @@ use crate::value::Value;
 
 impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     /// Looks `key` up: answers at once from memory, or names the flight to wait for.
-    pub fn lookup(&mut self, shards: &mut impl Shards<K, V>, key: &K, call: Call<'_>, now: Instant) -> Lookup<K, V> {
+    pub fn lookup(&mut self, shards: &mut impl Shards<K, V, P>, key: &K, call: Call<'_>, now: Instant) -> Lookup<K, V> {
         if call.explain || self.policy.explain {
             return self.told_lookup(shards, key, call, now);
         }
@@ -24,7 +25,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
 
     pub(super) fn look_up(
         &mut self,
-        shards: &mut impl Shards<K, V>,
+        shards: &mut impl Shards<K, V, P>,
         key: &K,
         call: Call<'_>,
         now: Instant,
@@ -56,7 +57,13 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         }
     }
 
-    fn join_or_lead(&mut self, shards: &mut impl Shards<K, V>, key: &K, call: Call<'_>, now: Instant) -> Lookup<K, V> {
+    fn join_or_lead(
+        &mut self,
+        shards: &mut impl Shards<K, V, P>,
+        key: &K,
+        call: Call<'_>,
+        now: Instant,
+    ) -> Lookup<K, V> {
         if !call.read_only && call.within.iter().any(|&flight| self.is_loading(flight, key)) {
             return self.refuse(Refusal::Reentrant);
         }
@@ -96,7 +103,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     /// stale stands in for.
     fn recall(
         &mut self,
-        shards: &mut impl Shards<K, V>,
+        shards: &mut impl Shards<K, V, P>,
         key: &K,
         held: Sighting<Remembered>,
         call: Call<'_>,
@@ -122,7 +129,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
 
     /// Until when a caller waits before it asks [`Machine::expire`]: its own deadline and the policy's, or the soft limit
     /// where something stale could stand in.
-    fn patience(&mut self, shards: &mut impl Shards<K, V>, key: &K, call: Call<'_>, now: Instant) -> Instant {
+    fn patience(&mut self, shards: &mut impl Shards<K, V, P>, key: &K, call: Call<'_>, now: Instant) -> Instant {
         let hard = call.deadline.unwrap_or(Instant::NEVER).min(now + self.policy.call_deadline);
         let Some(soft) = self.policy.soft_deadline.filter(|_| !call.read_only) else { return hard };
         let covered = self.stand_in(shards, key, call.max_age, now).is_some();
@@ -147,7 +154,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     /// One more caller waits for `flight`; what is older than `max_age` does for nobody any more.
     fn interest(&mut self, flight: FlightId, max_age: Option<Duration>) -> Result<(), Refusal> {
         self.flights.join(flight)?;
-        let newest = self.tags.newest();
+        let newest = self.newest;
         if let Some(flight) = self.flights.get_mut(flight) {
             let work = &mut flight.work;
             work.joined = newest;
@@ -156,13 +163,17 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         Ok(())
     }
 
-    /// Whether a fresh entry is to be refreshed already.
-    fn is_due_early(&mut self, _sighting: &Sighting<V>) -> bool {
-        false
+    /// Whether a fresh entry is to be refreshed already: from the percentage of its ttl on that the policy names, or by a
+    /// draw that the end of freshness and a long load make likelier (Vattani, Chierichetti, Lowenstein, "Optimal
+    /// Probabilistic Cache Stampede Prevention", VLDB 2015).
+    fn is_due_early(&mut self, sighting: &Sighting<V>) -> bool {
+        let Early { due, fresh_for, load_time } = sighting.early;
+        let mean = scale(load_time, self.policy.early_refresh, 100);
+        due || !mean.is_zero() && self.entropy.exponential(mean) >= fresh_for
     }
 
     /// A flight behind a value that is served, unless one is under way or there are too many.
-    fn refresh(&mut self, shards: &mut impl Shards<K, V>, key: &K, now: Instant) -> Option<Launch<K, V>> {
+    fn refresh(&mut self, shards: &mut impl Shards<K, V, P>, key: &K, now: Instant) -> Option<Launch<K, V>> {
         if self.flights.current(key, Purpose::Load, now).is_some() {
             return None;
         }

@@ -16,7 +16,7 @@ use crate::value::Value;
 #[derive(Clone)]
 pub struct Cache<K: Clone + Hash + Eq, V: Value, P: Profile = Usual> {
     machine: Machine<K, V, P>,
-    memory: Memory<K, V>,
+    memory: Memory<K, V, P>,
 }
 
 impl<K: Clone + Hash + Eq, V: Value, P: Profile> Cache<K, V, P> {

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use hashbrown::DefaultHashBuilder;
-use tideover_core::memory::{Memory, MemoryStats};
+use tideover_core::memory::{Memory, MemoryPolicy, MemoryStats};
 use tideover_core::{
     Call, Command, Event, FlightId, Instant, Launch, Left, Lookup, Machine, Outcome, Policy, PolicyError, Served,
     Shards, Source, Step,
@@ -38,7 +38,14 @@ impl NativeEngine {
         let entries = policy.entries_max as usize;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = (entries / ENTRIES_PER_SHARD_MIN).clamp(1, 4 * cores);
-        let shard = |_| Mutex::new(Memory::new(entries / count, policy.time_to_idle));
+        let whole = policy.memory(seed);
+        let share = MemoryPolicy {
+            entries_max: whole.entries_max / count as u32,
+            weight_max: whole.weight_max.div_ceil(count as u64),
+            removals_max: whole.removals_max.div_ceil(count as u32),
+            ..whole
+        };
+        let shard = |_| Mutex::new(Memory::new(share));
         let memory = ShardedMemory { shards: (0..count).map(shard).collect(), hasher: DefaultHashBuilder::default() };
         Ok(Self { machine: Mutex::new(Machine::new(policy, seed)?), memory })
     }

@@ -21,7 +21,7 @@ use crate::engine::{BreakerReport, Report};
 const PROBE_MAX: Duration = Duration::from_millis(250);
 
 /// Counts that are levels, not totals.
-const LEVELS: [&str; 4] = ["entries", "capacity", "flights", "owed"];
+const LEVELS: [&str; 7] = ["entries", "capacity", "weight", "weight_max", "bytes", "flights", "owed"];
 
 /// Responses to clients by class of status.
 #[derive(Default)]
