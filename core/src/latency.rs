@@ -188,7 +188,7 @@ mod tests {
                 let share = coverage(percent, || match spread {
                     0 => dice.between(millis(50), millis(150)),
                     1 => dice.exponential(millis(100)),
-                    _ if dice.bits() % 10 == 0 => dice.between(millis(500), millis(900)),
+                    _ if dice.bits().is_multiple_of(10) => dice.between(millis(500), millis(900)),
                     _ => dice.between(millis(90), millis(110)),
                 });
                 assert!((share - wanted).abs() < 0.015, "p{percent} of {name} covers {share}");

@@ -338,3 +338,152 @@ impl Leases {
         oldest.map_or(Instant::NEVER, |epoch| Instant::from_nanos((epoch + EPOCHS).saturating_mul(self.width)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entropy::Entropy;
+    use alloc::vec::Vec;
+
+    const NANO: Duration = Duration::from_nanos(1);
+
+    fn fixed(max: u32) -> LimitPolicy {
+        LimitPolicy { max, queue_max: 2, lease_for: Duration::from_secs(8), ..LimitPolicy::default() }
+    }
+
+    fn at(seconds: u64) -> Instant {
+        Instant::ZERO + Duration::from_secs(seconds)
+    }
+
+    fn just_before(instant: Instant) -> Instant {
+        Instant::from_nanos(instant.as_nanos() - 1)
+    }
+
+    fn give_back(limit: &mut Limit, slot: Slot, now: Instant) {
+        limit.release(slot, Duration::ZERO, Verdict::Success, now);
+    }
+
+    #[test]
+    fn a_bulkhead_admits_exactly_its_number() {
+        let mut limit = Limit::new(fixed(3));
+        let mut slots: Vec<_> = (0..5).filter_map(|_| limit.try_acquire(at(0)).ok()).collect();
+        assert_eq!((slots.len(), limit.in_flight(), limit.stats().full), (3, 3, 2));
+        give_back(&mut limit, slots.pop().expect("one of three"), at(0));
+        assert!(limit.try_acquire(at(0)).is_ok() && limit.try_acquire(at(0)).is_err());
+    }
+
+    #[test]
+    fn without_a_number_everybody_is_admitted_and_counted() {
+        let mut limit = Limit::new(fixed(0));
+        assert!((0..100_000).all(|_| limit.try_acquire(at(0)).is_ok()));
+        assert_eq!((limit.limit(), limit.in_flight()), (u32::MAX, 100_000));
+    }
+
+    #[test]
+    fn who_queues_is_not_overtaken() {
+        let mut limit = Limit::new(fixed(1));
+        let first = limit.try_acquire(at(0)).expect("free");
+        assert_eq!(limit.try_queue(), Ok(()));
+        assert_eq!(limit.try_queue(), Ok(()));
+        assert_eq!(limit.try_queue(), Err(QueueFull { max: 2 }));
+        assert!(limit.try_dequeue(at(0)).is_err(), "no slot is free");
+        assert_eq!(limit.queued(), 2, "and the place is kept");
+        give_back(&mut limit, first, at(0));
+        assert!(limit.try_acquire(at(0)).is_err(), "the slot is for the queue");
+        let second = limit.try_dequeue(at(0)).expect("the first in the queue");
+        limit.leave_queue();
+        give_back(&mut limit, second, at(0));
+        assert!(limit.try_dequeue(at(0)).is_err(), "nobody queues");
+        assert!(limit.try_acquire(at(0)).is_ok());
+        assert_eq!(limit.stats().refused, 1);
+    }
+
+    #[test]
+    fn a_lost_slot_comes_back_when_its_lease_has_run_out() {
+        // Eighths of a second-long lease are a second each: what was acquired in second 3 runs out at 12.
+        for acquired_at in [at(3), just_before(at(4))] {
+            let mut limit = Limit::new(fixed(1));
+            let lost = limit.try_acquire(acquired_at).expect("free");
+            assert_eq!(limit.try_acquire(acquired_at), Err(Full { until: at(12) }));
+            assert_eq!(limit.try_acquire(just_before(at(12))), Err(Full { until: at(12) }));
+            let taker = limit.try_acquire(at(12)).expect("the lost slot");
+            give_back(&mut limit, lost, at(12));
+            assert_eq!((limit.in_flight(), limit.stats().lost), (1, 1), "what comes after the lease changes nothing");
+            give_back(&mut limit, taker, at(12));
+            assert_eq!(limit.in_flight(), 0);
+        }
+    }
+
+    #[test]
+    fn a_slot_that_is_given_back_in_time_is_not_lost() {
+        let mut limit = Limit::new(fixed(2));
+        let slow = limit.try_acquire(at(0)).expect("free");
+        let quick = limit.try_acquire(at(5)).expect("free");
+        give_back(&mut limit, slow, just_before(at(9)));
+        assert_eq!(limit.try_dequeue(at(13)), Err(Full { until: at(14) }));
+        give_back(&mut limit, quick, at(13));
+        assert_eq!(limit.try_dequeue(at(1_000)), Err(Full { until: Instant::NEVER }));
+        assert_eq!((limit.in_flight(), limit.stats().lost), (0, 0));
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_loses_nothing() {
+        let mut limit = Limit::new(fixed(1));
+        let slot = limit.try_acquire(at(100)).expect("free");
+        assert!(limit.try_acquire(at(1)).is_err());
+        give_back(&mut limit, slot, at(1));
+        assert_eq!((limit.in_flight(), limit.stats().lost), (0, 0));
+    }
+
+    #[test]
+    fn absurd_values_saturate() {
+        let policy = LimitPolicy {
+            max: u32::MAX,
+            adaptive: true,
+            min: u32::MAX,
+            initial: u32::MAX,
+            queue_max: 0,
+            lease_for: Duration::MAX,
+        };
+        for lease_for in [Duration::ZERO, NANO, Duration::MAX] {
+            let saved = Saved { limit: u64::MAX, base: Duration::MAX };
+            let mut limit = Limit::restore(LimitPolicy { lease_for, ..policy }, &saved);
+            for (now, took) in [(Instant::NEVER, Duration::MAX), (at(0), Duration::ZERO), (Instant::NEVER, NANO)] {
+                for verdict in [Verdict::Success, Verdict::Failure, Verdict::None] {
+                    let slot = limit.try_acquire(now).expect("four billion are allowed");
+                    limit.release(slot, took, verdict, now);
+                }
+            }
+            limit.leave_queue();
+            assert_eq!((limit.in_flight(), limit.queued()), (0, 0));
+        }
+        let none = LimitPolicy { min: 0, initial: 0, ..policy };
+        assert!(Limit::new(none).try_acquire(at(0)).is_ok(), "an adaptive limit is at least one");
+    }
+
+    /// Slots against a list of them: whatever happens, exactly the living are in flight.
+    #[test]
+    fn seeded_walks_count_exactly_the_living() {
+        for seed in 0..200 {
+            let mut dice = Entropy::from_seed(seed);
+            let mut limit = Limit::new(fixed(5));
+            let (mut now, mut out): (_, Vec<(Slot, Instant)>) = (at(0), Vec::new());
+            for step in 0..1_000 {
+                match dice.bits() % 4 {
+                    0 => now = now + Duration::from_nanos(dice.bits() % 4_000_000_000),
+                    1 | 2 => out.extend(limit.try_acquire(now).map(|slot| (slot, now))),
+                    _ if out.is_empty() => {}
+                    _ => {
+                        let (slot, _) = out.swap_remove((dice.bits() % out.len() as u64) as usize);
+                        give_back(&mut limit, slot, now);
+                    }
+                }
+                limit.look_for_lost(now);
+                let second = |instant: Instant| instant.as_nanos() / 1_000_000_000;
+                let living = out.iter().filter(|(_, since)| second(now) - second(*since) < 9).count();
+                assert_eq!(limit.in_flight() as usize, living, "seed {seed}, step {step}");
+                assert!(living <= 5);
+            }
+        }
+    }
+}

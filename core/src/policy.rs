@@ -5,10 +5,13 @@ use alloc::string::{String, ToString};
 use core::time::Duration;
 
 use crate::backoff::{Backoff, Jitter};
-use crate::breaker::BreakerPolicy;
+use crate::breaker::{BreakerPolicy, LEASE_GRACE};
+use crate::budget::BudgetPolicy;
 use crate::entry::Windows;
 use crate::eviction::Eviction;
 use crate::failure::Refusal;
+use crate::latency::Hedge;
+use crate::limit::LimitPolicy;
 use crate::memory::MemoryPolicy;
 use crate::time::{Text, parse_duration};
 
@@ -130,12 +133,30 @@ policy! {
     load_deadline: Duration = Duration::from_secs(10);
     /// Attempts at a load in all.
     load_attempts: u32 = 1;
-    /// Wait before the second attempt; doubles with each further one.
+    /// Wait before the second attempt, spread by retry_jitter; 0 is no wait before any.
     retry_base: Duration = Duration::from_millis(100);
+    /// What the wait is multiplied by with each further attempt; 1 is a constant wait.
+    retry_factor: u32 = 2;
     /// No wait between attempts is longer.
     retry_cap: Duration = Duration::from_secs(10);
     /// How waits between attempts are spread: none, full, equal or decorrelated.
     retry_jitter: Jitter = Jitter::Full;
+    /// Retries of loads per hundred first attempts, all callers together; 0 switches the budget off: every attempt that load_attempts allows is made.
+    retry_budget: u8 = 20;
+    /// So many retries in the budget's window are allowed whatever it says.
+    retry_budget_minimum: u32 = 3;
+    /// How long a first attempt counts for the budget.
+    retry_budget_window: Duration = Duration::from_secs(10);
+    /// Loads under way at once; 0 is no limit.
+    loads_max: u32 = 0;
+    /// Whether the limit of loads is learnt from how long they take, between loads_min and loads_max.
+    loads_adaptive: bool = false;
+    /// A learnt limit of loads is never lower.
+    loads_min: u32 = 1;
+    /// Loads that may wait for one of those under way to end; past it the load is refused.
+    load_queue_max: u32 = 1_000;
+    /// When a second load starts beside one that has not answered: 0 for never, a duration, or p95 for when it has taken longer than 95 % of loads do.
+    hedge_after: Hedge = Hedge::Off;
     /// A flight that is older has lost its right to the key: a new leader is elected.
     leader_age_max: Duration = Duration::from_secs(30);
     /// Callers that may wait for one flight.
@@ -234,6 +255,8 @@ impl Policy {
             ("key_bytes_max", self.key_bytes_max),
             ("store_attempts", self.store_attempts),
             ("load_attempts", self.load_attempts),
+            ("retry_factor", self.retry_factor),
+            ("loads_min", self.loads_min),
             ("waiters_max", self.waiters_max),
             ("flights_max", self.flights_max),
             ("journal_max", self.journal_max),
@@ -248,6 +271,7 @@ impl Policy {
             ("store_write_deadline", self.store_write_deadline),
             ("load_deadline", self.load_deadline),
             ("leader_age_max", self.leader_age_max),
+            ("retry_budget_window", self.retry_budget_window),
             ("refresh_gap", self.refresh_gap),
             ("store_breaker_open_for", self.store_breaker_open_for),
             ("load_breaker_open_for", self.load_breaker_open_for),
@@ -257,6 +281,7 @@ impl Policy {
             ("ttl_jitter", self.ttl_jitter),
             ("refresh_ahead", self.refresh_ahead),
             ("wait_jitter", self.wait_jitter),
+            ("retry_budget", self.retry_budget),
             ("store_breaker_rate", self.store_breaker_rate),
             ("load_breaker_rate", self.load_breaker_rate),
         ];
@@ -270,7 +295,15 @@ impl Policy {
         if let Some((option, _)) = percentages.iter().find(|(_, value)| *value > 100) {
             return refuse(option, "is a percentage, at most 100");
         }
+        self.validate_loads()?;
         self.validate_breakers()
+    }
+
+    fn validate_loads(&self) -> Result<(), PolicyError> {
+        if self.loads_adaptive && self.loads_max > 0 && self.loads_max < self.loads_min {
+            return Err(PolicyError::new("loads_max", "is lower than loads_min"));
+        }
+        Ok(())
     }
 
     fn validate_breakers(&self) -> Result<(), PolicyError> {
@@ -338,7 +371,30 @@ impl Policy {
     }
 
     pub(crate) fn retry(&self) -> Backoff {
-        Backoff { base: self.retry_base, factor: 2, cap: self.retry_cap, jitter: self.retry_jitter }
+        Backoff { base: self.retry_base, factor: self.retry_factor, cap: self.retry_cap, jitter: self.retry_jitter }
+    }
+
+    /// The choices of the loads' [budget](crate::budget).
+    #[must_use]
+    pub fn budget_policy(&self) -> BudgetPolicy {
+        BudgetPolicy {
+            percent: self.retry_budget.into(),
+            minimum: self.retry_budget_minimum,
+            window: self.retry_budget_window,
+        }
+    }
+
+    /// The choices of the loads' [limit](crate::limit).
+    #[must_use]
+    pub fn limit_policy(&self) -> LimitPolicy {
+        LimitPolicy {
+            max: self.loads_max,
+            adaptive: self.loads_adaptive,
+            min: self.loads_min,
+            queue_max: self.load_queue_max,
+            lease_for: self.load_deadline.saturating_add(LEASE_GRACE),
+            ..LimitPolicy::default()
+        }
     }
 
     pub(crate) fn store_breaker_policy(&self) -> BreakerPolicy {
@@ -414,6 +470,26 @@ impl OptionText for Option<Duration> {
     }
 }
 
+impl OptionText for Hedge {
+    fn read(text: &str) -> Result<Self, &'static str> {
+        const EXPECTED: &str = "expected 0, a duration such as 50ms, or a percentile from p1 to p99";
+        match text.trim().strip_prefix('p').map(str::parse) {
+            Some(Ok(percent @ 1..=99)) => Ok(Self::Percentile(percent)),
+            Some(_) => Err(EXPECTED),
+            None => parse_duration(text)
+                .map(|delay| if delay.is_zero() { Self::Off } else { Self::After(delay) })
+                .map_err(|_| EXPECTED),
+        }
+    }
+    fn write(&self) -> String {
+        match self {
+            Self::Off => "0".to_string(),
+            Self::After(delay) => Text(*delay).to_string(),
+            Self::Percentile(percent) => alloc::format!("p{percent}"),
+        }
+    }
+}
+
 impl OptionText for Jitter {
     fn read(text: &str) -> Result<Self, &'static str> {
         match text.trim() {
@@ -468,6 +544,10 @@ mod tests {
             ("wait_jitter", "101"),
             ("load_breaker_probes", "0"),
             ("store_breaker_open_for_max", "1ms"),
+            ("retry_factor", "0"),
+            ("retry_budget", "101"),
+            ("retry_budget_window", "0"),
+            ("loads_min", "0"),
         ] {
             let mut policy = Policy::default();
             policy.set(option, text).expect(option);
@@ -476,7 +556,35 @@ mod tests {
         let mut policy = Policy::default();
         assert_eq!(policy.set("ttl", "soon").expect_err("no duration").option, "ttl");
         assert_eq!(policy.set("load_attempts", "-1").expect_err("negative").option, "load_attempts");
+        (policy.loads_adaptive, policy.loads_min, policy.loads_max) = (true, 9, 8);
+        assert_eq!(policy.validate().expect_err("an empty range").option, "loads_max");
+        policy.loads_max = 0;
         (policy.store_breaker_failures, policy.store_breaker_rate) = (0, 0);
         assert_eq!(policy.validate().expect_err("never opens").option, "store_breaker");
+    }
+
+    #[test]
+    fn a_hedge_is_off_a_duration_or_a_percentile() {
+        let mut policy = Policy::default();
+        for (text, hedge) in [
+            ("0", Hedge::Off),
+            ("50ms", Hedge::After(Duration::from_millis(50))),
+            ("p1", Hedge::Percentile(1)),
+            ("p99", Hedge::Percentile(99)),
+        ] {
+            policy.set("hedge_after", text).expect(text);
+            assert_eq!((policy.hedge_after, policy.text("hedge_after").as_deref()), (hedge, Some(text)));
+        }
+        for text in ["", "p", "p0", "p100", "p-1", "95", "often"] {
+            assert_eq!(policy.set("hedge_after", text).expect_err(text).option, "hedge_after");
+        }
+    }
+
+    #[test]
+    fn the_machines_get_what_was_chosen() {
+        let policy = Policy::default();
+        assert_eq!(policy.retry(), Backoff::default());
+        assert_eq!(policy.budget_policy(), BudgetPolicy::default());
+        assert_eq!(policy.limit_policy(), LimitPolicy::default());
     }
 }
