@@ -18,6 +18,7 @@ mod clear;
 mod load;
 
 use core::hash::Hash;
+use core::time::Duration;
 
 use alloc::boxed::Box;
 use hashbrown::HashMap;
@@ -529,7 +530,7 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
         let Some(permit) = flight.work.permit.take() else { return };
         let loading = matches!(flight.work.stage, Stage::Loading);
         let breaker = if loading { &mut self.load_breaker } else { &mut self.store_breaker };
-        breaker.report(permit, verdict, now);
+        breaker.report(permit, verdict, Duration::ZERO, now);
     }
 
     /// Puts the flight to sleep before another attempt, if one is left and time for it.
@@ -538,7 +539,7 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
         id: FlightId,
         again: Again,
         attempts: u32,
-        at_least: core::time::Duration,
+        at_least: Duration,
         now: Instant,
     ) -> Option<Step<K, V>> {
         let (retry, seed) = (self.policy.retry(), &mut self.entropy);

@@ -308,7 +308,7 @@ impl<K: Clone + Hash + Eq, V: Clone> Machine<K, V> {
         let permit = self.store_breaker.try_acquire(now, deadline).ok()?;
         let work = Work { permit: Some(permit), deadline, change: Some(change), ..Work::new(Kind::Replay) };
         let Ok(flight) = self.flights.open(Some(key.clone()), None, work, now) else {
-            self.store_breaker.report(permit, Verdict::None, now);
+            self.store_breaker.report(permit, Verdict::None, Duration::ZERO, now);
             return None;
         };
         self.flights.keep(flight);
