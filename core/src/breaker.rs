@@ -47,6 +47,7 @@
 mod probes;
 mod recovery;
 mod rules;
+mod saved;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -62,6 +63,7 @@ use self::probes::Probes;
 pub use self::probes::{LEASE_GRACE, PROBES_MAX};
 use self::recovery::{Recovery, Share};
 pub use self::rules::{BreakerPolicy, Mode, Unfit};
+pub use self::saved::Saved;
 pub use self::window::WINDOW_CALLS_MAX;
 use self::window::{Sample, Window};
 
