@@ -114,7 +114,7 @@ fn breaker(calls: u64) {
     let mut closed = Breaker::new(BreakerPolicy::default(), 1);
     let mut open = Breaker::new(BreakerPolicy { consecutive_failures: 1, ..BreakerPolicy::default() }, 1);
     if let Ok(permit) = open.try_acquire(now, now) {
-        open.report(permit, Verdict::Failure, now);
+        open.report(permit, Verdict::Failure, Duration::ZERO, now);
     }
     let mut sum = 0_u64;
     compare(
@@ -127,7 +127,7 @@ fn breaker(calls: u64) {
                 Box::new(|n| {
                     (0..n).for_each(|_| {
                         if let Ok(permit) = closed.try_acquire(now, now) {
-                            closed.report(black_box(permit), Verdict::Success, now);
+                            closed.report(black_box(permit), Verdict::Success, Duration::ZERO, now);
                         }
                     });
                 }),

@@ -1,69 +1,71 @@
 //! The circuit breaker: whether a dependency may be asked now.
 //!
 //! ```text
-//!            failures reach a threshold                wait in open is over
-//!  closed ---------------------------------> open <----------------------------> half-open
-//!    ^                                                  a probe failed               |
-//!    +------------------- all permitted probes succeeded ----------------------------+
+//!                a rule is tripped                       wait in open is over
+//!  closed -------------------------------> open <-----------------------------> half-open
+//!    ^  ^                                   ^       a probe failed, or too        |
+//!    |  |                                   |       many were slow                |
+//!    |  +--- recovery is over --- closed,   |                                     |
+//!    |                            recovering+ a rule is tripped: the longer wait  |
+//!    |                                ^                                           |
+//!    +--- recovery_for is zero -------+------ all permitted probes succeeded -----+
 //! ```
 //!
-//! A permit is a lease with an epoch and a deadline. Every permit is answered with one of three verdicts; "no
-//! verdict" gives it back. Each transition starts a new epoch, and a report from an older one changes nothing. A
-//! probe whose lease runs out is given back too, so half-open always drains.
+//! **Opening.** Three rules, each can be switched off, any may open: failures in a row, failure rate, slow-call rate.
+//! The rates are taken over a sliding window, either of time (it moves in tenths) or of the last so many calls, and
+//! count for nothing before it holds `minimum_calls`. A call is slow by its duration alone; a slow success is no
+//! failure and ends a row of failures. The rules are looked at after each call that was counted, successes included:
+//! the one that completes the minimum may trip a rate.
 //!
-//! Words and semantics follow resilience4j; the growing wait in open is ours.
+//! **Permits** are leases with an epoch and a deadline. Every permit is answered with one of three verdicts; "no
+//! verdict" gives it back. Each transition starts a new epoch, and a report from an older one changes nothing. A
+//! probe whose lease ran out, [`LEASE_GRACE`] after its deadline, is given back too, so half-open always drains.
+//!
+//! **Coming back.** Half-open admits exactly `probes` calls. One failure reopens, and so do slow probes as soon as
+//! they reach the slow-call rate of all that are permitted. Each such wait in open is twice the one before, up to a
+//! limit and moved by jitter. When all probes succeeded, an optional recovery admits a growing share of the calls;
+//! a trip during it takes the longer wait too.
+//!
+//! **Overrides.** See [`Mode`]. A change of mode and a [`Breaker::reset`] start over: closed, nothing counted, a new
+//! epoch. Under [`Mode::MetricsOnly`] the machine runs as ever, and what it refuses passes all the same.
+//!
+//! | choice | default |
+//! |---|---|
+//! | failures in a row / failure rate / slow-call rate | 5 / 50 % / off |
+//! | window, minimum calls | 10 s, 20 |
+//! | wait in open | 1 s, doubling to 30 s, ±20 % |
+//! | probes | 1 |
+//! | recovery | off; from 10 % if on |
+//!
+//! Words and thresholds follow the documentation of resilience4j ("CircuitBreaker"). The three states are those of
+//! Nygard, "Release It!" (2nd edition, chapter 5). That a dependency which comes back gets its load in growing shares
+//! follows "Addressing Cascading Failures" in "Site Reliability Engineering" (chapter 22). Leases, growing waits and
+//! promised moments are ours.
+//!
+//! It allocates nothing, knows no clock and no lock: whoever shares a breaker brings the lock.
 
-use alloc::vec::Vec;
+mod probes;
+mod recovery;
+mod rules;
+mod saved;
+#[cfg(test)]
+mod tests;
+mod window;
+
 use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::entropy::{Entropy, scale};
 use crate::time::Instant;
 
-/// Buckets that the sliding window is counted in: it moves in tenths.
-const BUCKETS: usize = 10;
-
-/// A probe that has not reported this long after its deadline has lost its lease. Drivers report a time-out a
-/// little after the deadline it is about; without this grace such a report would come too late to count.
-pub const LEASE_GRACE: Duration = Duration::from_secs(1);
-
-/// When a breaker opens, and how it comes back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BreakerPolicy {
-    /// Whether the breaker does anything at all. Default: on.
-    pub enabled: bool,
-    /// Opens after so many failures in a row; zero switches this rule off. Default: 5.
-    pub consecutive_failures: u32,
-    /// Opens when this percentage of the calls in the window failed; zero switches this rule off. Default: 50.
-    pub failure_rate: u8,
-    /// The rate is not looked at before the window holds so many calls. Default: 20.
-    pub minimum_calls: u32,
-    /// Length of the sliding window of the rate. Default: 10 s.
-    pub window: Duration,
-    /// Wait in open after the first trip; doubles with each failed probe. Default: 1 s.
-    pub open_for: Duration,
-    /// No wait in open is longer, jitter aside. Default: 30 s.
-    pub open_for_max: Duration,
-    /// Each wait is moved by up to this percentage to either side. Default: 20.
-    pub open_jitter: u8,
-    /// Permitted calls in half-open; all must succeed. Default: 1.
-    pub probes: u32,
-}
-
-impl Default for BreakerPolicy {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            consecutive_failures: 5,
-            failure_rate: 50,
-            minimum_calls: 20,
-            window: Duration::from_secs(10),
-            open_for: Duration::from_secs(1),
-            open_for_max: Duration::from_secs(30),
-            open_jitter: 20,
-            probes: 1,
-        }
-    }
-}
+use self::probes::Probes;
+pub use self::probes::{LEASE_GRACE, PROBES_MAX};
+use self::recovery::{Recovery, Share};
+pub use self::rules::{BreakerPolicy, Mode, Unfit};
+pub use self::saved::Saved;
+pub use self::window::WINDOW_CALLS_MAX;
+use self::window::{Sample, Window};
 
 /// The right to one call. Give it back through [`Breaker::report`], whatever happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +74,11 @@ pub struct Permit {
     epoch: u32,
     lease: u32,
 }
+
+/// The lease of a call that passed a closed circuit.
+const NO_LEASE: u32 = 0;
+/// The lease of a call that the rules refused and metrics-only let pass: it is counted and decides nothing.
+const REFUSED: u32 = u32::MAX;
 
 /// What a permitted call says of the dependency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,10 +92,13 @@ pub enum Verdict {
 }
 
 /// The breaker refuses, and says until when.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+///
+/// Nothing passes before that instant. At it a call passes, unless another has taken the place: the one slot of
+/// half-open, or the last of recovery's next tenth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NotUntil(
     /// The first instant at which a call may be let through. In half-open with all probes out: the moment at
-    /// which the first lease runs out.
+    /// which the first lease runs out. [`Instant::NEVER`] if forced open.
     pub Instant,
 );
 
@@ -106,8 +116,26 @@ pub enum State {
     HalfOpen,
 }
 
+impl State {
+    /// The state as a gauge of metrics: 0 closed, 1 open, 2 half-open.
+    ///
+    /// ```
+    /// use tideover_core::breaker::State;
+    ///
+    /// assert_eq!((State::Closed.gauge(), State::HalfOpen.gauge()), (0, 2));
+    /// ```
+    #[must_use]
+    pub const fn gauge(self) -> u8 {
+        match self {
+            Self::Closed => 0,
+            Self::Open { .. } => 1,
+            Self::HalfOpen => 2,
+        }
+    }
+}
+
 /// What a breaker has counted since it was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct BreakerStats {
     /// Times it went from closed to open.
     pub trips: u64,
@@ -115,8 +143,25 @@ pub struct BreakerStats {
     pub recoveries: u64,
     /// Calls it refused.
     pub refused: u64,
+    /// Calls it would have refused, had it not been for metrics-only.
+    pub would_refuse: u64,
+    /// Successes reported and counted.
+    pub successes: u64,
     /// Failures reported and counted.
     pub failures: u64,
+    /// Slow calls among both.
+    pub slow: u64,
+}
+
+impl BreakerStats {
+    const fn turned_away(&self) -> u64 {
+        self.refused + self.would_refuse
+    }
+
+    fn each_mut(&mut self) -> [&mut u64; 7] {
+        let Self { trips, recoveries, refused, would_refuse, successes, failures, slow } = self;
+        [trips, recoveries, refused, would_refuse, successes, failures, slow]
+    }
 }
 
 /// One dependency's breaker; see the [module](self).
@@ -131,53 +176,73 @@ pub struct BreakerStats {
 /// let now = Instant::ZERO;
 /// for _ in 0..2 {
 ///     let permit = breaker.try_acquire(now, now).unwrap();
-///     breaker.report(permit, Verdict::Failure, now);
+///     breaker.report(permit, Verdict::Failure, Duration::ZERO, now);
 /// }
 /// let refusal = breaker.try_acquire(now, now).unwrap_err();
 /// assert_eq!(refusal.0, now + Duration::from_secs(1));
 /// assert!(breaker.try_acquire(refusal.0, refusal.0).is_ok());
 /// assert_eq!(breaker.state(), State::HalfOpen);
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Breaker {
-    policy: BreakerPolicy,
-    phase: Phase,
+    /// Whether every call passes without further question: what most calls find.
+    unguarded: bool,
+    mode: Mode,
     epoch: u32,
-    entropy: Entropy,
+    consecutive: u32,
     stats: BreakerStats,
+    window: Window,
+    phase: Phase,
+    since: Instant,
+    policy: BreakerPolicy,
+    entropy: Entropy,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "the breaker allocates nothing")]
 enum Phase {
-    Closed { consecutive: u32, window: Window },
-    Open { until: Instant, reopened: u32 },
-    HalfOpen { leases: Vec<Lease>, granted: u32, succeeded: u32, reopened: u32 },
+    Closed { recovery: Option<Recovery> },
+    Open { until: Instant, outage: Outage },
+    HalfOpen { probes: Probes, outage: Outage },
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Lease {
-    number: u32,
-    deadline: Instant,
+/// What is remembered from one wait in open to the next, and to recovery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Outage {
+    /// Waits before the present one.
+    reopened: u32,
+    /// How long the present wait lasts, and how many calls had been turned away when it began.
+    wait: Duration,
+    turned_away: u64,
 }
 
 impl Breaker {
-    /// A closed breaker whose jitter follows from `seed`.
+    /// A closed breaker whose jitter follows from `seed`. Limits that `policy` exceeds are kept all the same;
+    /// [`BreakerPolicy::validate`] names them.
     #[must_use]
     pub fn new(policy: BreakerPolicy, seed: u64) -> Self {
+        let policy = policy.within_limits();
         Self {
-            policy,
-            phase: Phase::Closed { consecutive: 0, window: Window::default() },
+            unguarded: policy.mode != Mode::ForcedOpen,
+            mode: policy.mode,
             epoch: 0,
-            entropy: Entropy::from_seed(seed),
+            consecutive: 0,
             stats: BreakerStats::default(),
+            window: Window::new(policy.window, policy.window_calls, Instant::ZERO),
+            phase: Phase::Closed { recovery: None },
+            since: Instant::ZERO,
+            policy,
+            entropy: Entropy::from_seed(seed),
         }
     }
 
     /// A breaker that gives just this answer, for replays.
     pub(crate) fn answering(policy: BreakerPolicy, refusal: Option<NotUntil>) -> Self {
-        let mut breaker = Self::new(BreakerPolicy { enabled: false, ..policy }, 0);
+        let mode = if refusal.is_some() { Mode::Automatic } else { Mode::Disabled };
+        let mut breaker = Self::new(BreakerPolicy { mode, ..policy }, 0);
         if let Some(NotUntil(until)) = refusal {
-            breaker.phase = Phase::Open { until, reopened: 0 };
+            let outage = Outage { reopened: 0, wait: Duration::ZERO, turned_away: 0 };
+            breaker.enter(Phase::Open { until, outage }, Instant::ZERO);
         }
         breaker
     }
@@ -186,77 +251,217 @@ impl Breaker {
     ///
     /// # Errors
     ///
-    /// [`NotUntil`] while open, and in half-open while all probes are out.
+    /// [`NotUntil`] while open, in half-open while all probes are out, and in recovery when the tenth's share has
+    /// passed.
+    #[inline]
     pub fn try_acquire(&mut self, now: Instant, deadline: Instant) -> Result<Permit, NotUntil> {
-        if let Phase::Open { until, reopened } = self.phase {
-            if now < until {
-                self.stats.refused += 1;
-                return Err(NotUntil(until));
-            }
-            self.enter(Phase::HalfOpen { leases: Vec::new(), granted: 0, succeeded: 0, reopened });
+        if self.unguarded {
+            return Ok(Permit { epoch: self.epoch, lease: NO_LEASE });
         }
-        let Phase::HalfOpen { leases, granted, succeeded, .. } = &mut self.phase else {
-            return Ok(Permit { epoch: self.epoch, lease: 0 });
-        };
-        leases.retain(|lease| now < lease.deadline);
-        if leases.len() as u32 + *succeeded >= self.policy.probes.max(1) {
-            self.stats.refused += 1;
-            return Err(NotUntil(leases.iter().map(|lease| lease.deadline).min().unwrap_or(now)));
-        }
-        *granted += 1;
-        leases.push(Lease { number: *granted, deadline: deadline.max(now) + LEASE_GRACE });
-        Ok(Permit { epoch: self.epoch, lease: *granted })
+        self.ask(now, deadline)
     }
 
-    /// Gives a permit back with what its call says. Late reports, from an older epoch or after the lease ran
-    /// out, change nothing.
-    pub fn report(&mut self, permit: Permit, verdict: Verdict, now: Instant) {
-        if permit.epoch != self.epoch || !self.policy.enabled {
-            return;
+    #[inline(never)]
+    fn ask(&mut self, now: Instant, deadline: Instant) -> Result<Permit, NotUntil> {
+        if self.mode == Mode::ForcedOpen {
+            self.stats.refused += 1;
+            return Err(NotUntil(Instant::NEVER));
+        }
+        match self.ask_rules(now, deadline) {
+            Ok(lease) => Ok(Permit { epoch: self.epoch, lease }),
+            Err(_) if self.mode == Mode::MetricsOnly => {
+                self.stats.would_refuse += 1;
+                Ok(Permit { epoch: self.epoch, lease: REFUSED })
+            }
+            Err(until) => {
+                self.stats.refused += 1;
+                Err(NotUntil(until))
+            }
+        }
+    }
+
+    fn ask_rules(&mut self, now: Instant, deadline: Instant) -> Result<u32, Instant> {
+        if let Phase::Open { until, outage } = self.phase {
+            if now < until {
+                return Err(until);
+            }
+            self.enter(Phase::HalfOpen { probes: Probes::default(), outage }, now);
         }
         match &mut self.phase {
-            Phase::Closed { consecutive, window } => match verdict {
-                Verdict::None => {}
-                Verdict::Success => {
-                    *consecutive = 0;
-                    window.count(self.policy.window, now, false);
-                }
-                Verdict::Failure => {
-                    self.stats.failures += 1;
-                    *consecutive = consecutive.saturating_add(1);
-                    window.count(self.policy.window, now, true);
-                    if self.policy.is_tripped(*consecutive, window) {
-                        self.stats.trips += 1;
-                        self.open(0, now);
-                    }
+            Phase::HalfOpen { probes, .. } => probes.lease(self.policy.probes, now, deadline),
+            Phase::Closed { recovery } => match recovery.as_mut().map_or(Share::All, |recovery| recovery.ask(now)) {
+                Share::Passes => Ok(NO_LEASE),
+                Share::NotUntil(until) => Err(until),
+                Share::All => {
+                    *recovery = None;
+                    self.unguarded = true;
+                    Ok(NO_LEASE)
                 }
             },
-            Phase::Open { .. } => {}
-            Phase::HalfOpen { leases, succeeded, reopened, .. } => {
-                let Some(held) = leases.iter().position(|lease| lease.number == permit.lease) else { return };
-                leases.swap_remove(held);
-                match verdict {
-                    Verdict::None => {}
-                    Verdict::Success => {
-                        *succeeded += 1;
-                        if *succeeded >= self.policy.probes.max(1) {
-                            self.stats.recoveries += 1;
-                            self.enter(Phase::Closed { consecutive: 0, window: Window::default() });
-                        }
-                    }
-                    Verdict::Failure => {
-                        let reopened = reopened.saturating_add(1);
-                        self.stats.failures += 1;
-                        self.open(reopened, now);
-                    }
-                }
-            }
+            Phase::Open { until, .. } => Err(*until),
         }
     }
 
-    /// Where the breaker stands. Open stays open until a call is let through as a probe.
+    /// Gives a permit back with what its call says and how long it `took`. Late reports, from an older epoch or
+    /// after the lease ran out, change nothing.
+    #[inline]
+    pub fn report(&mut self, permit: Permit, verdict: Verdict, took: Duration, now: Instant) {
+        if permit.epoch != self.epoch || self.mode == Mode::Disabled {
+            return;
+        }
+        let sample = Sample { failed: verdict == Verdict::Failure, slow: self.policy.is_slow(took) };
+        match (permit.lease, verdict) {
+            (NO_LEASE, Verdict::None) => {}
+            (NO_LEASE, _) => self.count_call(sample, now),
+            (lease, _) => self.count_leased(lease, (verdict != Verdict::None).then_some(sample), now),
+        }
+    }
+
+    /// A call that passed a closed circuit.
+    #[inline]
+    fn count_call(&mut self, sample: Sample, now: Instant) {
+        self.count(sample);
+        if sample.failed {
+            self.consecutive = self.consecutive.saturating_add(1);
+        } else if self.consecutive > 0 {
+            self.consecutive = 0;
+        }
+        if self.policy.has_rates() {
+            self.window.count(sample, now);
+        }
+        if self.is_tripped() && self.mode.follows_rules() {
+            self.trip(now);
+        }
+    }
+
+    #[inline]
+    fn is_tripped(&self) -> bool {
+        let in_a_row = self.policy.consecutive_failures;
+        let window = self.window.tally();
+        (in_a_row > 0 && self.consecutive >= in_a_row)
+            || (window.failures + window.slow > 0 && self.policy.is_tripped_by(window))
+    }
+
+    #[cold]
+    fn trip(&mut self, now: Instant) {
+        let recovery = if let Phase::Closed { recovery } = &self.phase { recovery.as_ref() } else { None };
+        let relapse = recovery.filter(|recovery| now < recovery.ends);
+        let reopened = relapse.map_or(0, |recovery| recovery.reopened.saturating_add(1));
+        self.stats.trips += 1;
+        self.open(reopened, now);
+    }
+
+    /// A probe, or a call that only metrics-only let pass.
+    #[inline(never)]
+    fn count_leased(&mut self, lease: u32, sample: Option<Sample>, now: Instant) {
+        let is_probe = lease != REFUSED;
+        if let Phase::HalfOpen { probes, .. } = &mut self.phase
+            && is_probe
+            && !probes.give_back(lease, now)
+        {
+            return;
+        }
+        let Some(sample) = sample else { return };
+        self.count(sample);
+        if is_probe {
+            self.judge(sample, now);
+        }
+    }
+
+    /// What a probe means for the circuit.
+    fn judge(&mut self, sample: Sample, now: Instant) {
+        let Phase::HalfOpen { probes, outage } = &mut self.phase else { return };
+        probes.slow += u32::from(sample.slow);
+        if sample.failed || self.policy.is_reopened_by(probes.slow) {
+            let reopened = outage.reopened.saturating_add(1);
+            return self.open(reopened, now);
+        }
+        probes.succeeded += 1;
+        if probes.succeeded == self.policy.probes {
+            let outage = *outage;
+            self.stats.recoveries += 1;
+            self.enter(Phase::Closed { recovery: self.recovery_after(outage, now) }, now);
+        }
+    }
+
+    fn recovery_after(&self, outage: Outage, now: Instant) -> Option<Recovery> {
+        let BreakerPolicy { recovery_for, recovery_start, .. } = self.policy;
+        let asked = self.stats.turned_away() - outage.turned_away;
+        let fresh = Recovery::new(recovery_for, recovery_start, now, asked, outage.wait);
+        (!recovery_for.is_zero()).then_some(Recovery { reopened: outage.reopened, ..fresh })
+    }
+
+    const fn count(&mut self, sample: Sample) {
+        if sample.failed {
+            self.stats.failures += 1;
+        } else {
+            self.stats.successes += 1;
+        }
+        if sample.slow {
+            self.stats.slow += 1;
+        }
+    }
+
+    fn open(&mut self, reopened: u32, now: Instant) {
+        let doubled = scale(self.policy.open_for, 1 << reopened.min(30), 1);
+        let wait = self.entropy.around(doubled.min(self.policy.open_for_max), self.policy.open_jitter);
+        let outage = Outage { reopened, wait, turned_away: self.stats.turned_away() };
+        self.enter(Phase::Open { until: now + wait, outage }, now);
+    }
+
+    fn enter(&mut self, phase: Phase, now: Instant) {
+        self.unguarded = match self.mode {
+            Mode::Automatic | Mode::MetricsOnly => matches!(phase, Phase::Closed { recovery: None }),
+            Mode::ForcedClosed | Mode::Disabled => true,
+            Mode::ForcedOpen => false,
+        };
+        self.phase = phase;
+        self.epoch = self.epoch.wrapping_add(1);
+        self.consecutive = 0;
+        self.window = Window::new(self.policy.window, self.policy.window_calls, now);
+        self.since = now;
+    }
+
+    /// Lets the operator decide, or the rules again. A change starts over as [`Breaker::reset`] does; the mode that
+    /// it is in already changes nothing.
+    ///
+    /// ```
+    /// use tideover_core::Instant;
+    /// use tideover_core::breaker::{Breaker, BreakerPolicy, Mode};
+    ///
+    /// let mut breaker = Breaker::new(BreakerPolicy::default(), 1);
+    /// breaker.set_mode(Mode::ForcedOpen, Instant::ZERO);
+    /// assert_eq!(breaker.try_acquire(Instant::ZERO, Instant::ZERO).unwrap_err().0, Instant::NEVER);
+    /// breaker.set_mode(Mode::Automatic, Instant::ZERO);
+    /// assert!(breaker.try_acquire(Instant::ZERO, Instant::ZERO).is_ok());
+    /// ```
+    pub fn set_mode(&mut self, mode: Mode, now: Instant) {
+        if mode != self.mode {
+            self.mode = mode;
+            self.reset(now);
+        }
+    }
+
+    /// Starts over: closed, nothing counted in the window, a new epoch. The mode stays, and so do the stats.
+    pub fn reset(&mut self, now: Instant) {
+        self.enter(Phase::Closed { recovery: None }, now);
+    }
+
+    /// Where the breaker stands, as callers find it: forced open is open for ever; forced closed, disabled and
+    /// metrics-only are closed. Open stays open until a call is let through as a probe.
     #[must_use]
-    pub fn state(&self) -> State {
+    pub const fn state(&self) -> State {
+        match self.mode {
+            Mode::Automatic => self.state_by_rules(),
+            Mode::ForcedOpen => State::Open { until: Instant::NEVER },
+            Mode::ForcedClosed | Mode::Disabled | Mode::MetricsOnly => State::Closed,
+        }
+    }
+
+    /// Where the rules have brought it. Differs from [`Breaker::state`] under metrics-only, where it says what would
+    /// be, and is closed while the operator decides.
+    #[must_use]
+    pub const fn state_by_rules(&self) -> State {
         match self.phase {
             Phase::Closed { .. } => State::Closed,
             Phase::Open { until, .. } => State::Open { until },
@@ -264,234 +469,37 @@ impl Breaker {
         }
     }
 
+    /// Since when it has been in the state of [`Breaker::state_by_rules`], or in a mode that has none.
+    #[must_use]
+    pub const fn state_since(&self) -> Instant {
+        self.since
+    }
+
+    /// Whether it is closed and admits a growing share of the calls.
+    #[must_use]
+    pub fn is_recovering(&self, now: Instant) -> bool {
+        matches!(&self.phase, Phase::Closed { recovery: Some(recovery) } if now < recovery.ends)
+    }
+
+    /// When the next probe may pass, `now` if it may already; `None` if the rules have not opened the circuit.
+    #[must_use]
+    pub fn next_probe(&self, now: Instant) -> Option<Instant> {
+        match &self.phase {
+            Phase::Closed { .. } => None,
+            Phase::Open { until, .. } => Some(now.max(*until)),
+            Phase::HalfOpen { probes, .. } => Some(probes.free_at(self.policy.probes, now).unwrap_or(now)),
+        }
+    }
+
+    /// Who decides.
+    #[must_use]
+    pub const fn mode(&self) -> Mode {
+        self.mode
+    }
+
     /// The counts.
     #[must_use]
     pub const fn stats(&self) -> BreakerStats {
         self.stats
-    }
-
-    fn open(&mut self, reopened: u32, now: Instant) {
-        let doubled = scale(self.policy.open_for, 1 << reopened.min(30), 1);
-        let wait = self.entropy.around(doubled.min(self.policy.open_for_max), self.policy.open_jitter);
-        self.enter(Phase::Open { until: now + wait, reopened });
-    }
-
-    fn enter(&mut self, phase: Phase) {
-        self.phase = phase;
-        self.epoch = self.epoch.wrapping_add(1);
-    }
-}
-
-impl BreakerPolicy {
-    fn is_tripped(&self, consecutive: u32, window: &Window) -> bool {
-        let in_a_row = self.consecutive_failures > 0 && consecutive >= self.consecutive_failures;
-        let (calls, failures) = window.totals();
-        let by_rate = self.failure_rate > 0
-            && calls >= self.minimum_calls.max(1)
-            && u64::from(failures) * 100 >= u64::from(calls) * u64::from(self.failure_rate);
-        in_a_row || by_rate
-    }
-}
-
-/// Calls and failures of the last stretch of time, in tenths of it.
-#[derive(Debug, Clone, Default)]
-struct Window {
-    /// The tenth that `buckets[tenth % BUCKETS]` counts, reckoned from the driver's zero.
-    tenth: u64,
-    buckets: [(u32, u32); BUCKETS],
-}
-
-impl Window {
-    fn count(&mut self, length: Duration, now: Instant, failed: bool) {
-        let width = (crate::time::nanos(length) / BUCKETS as u64).max(1);
-        let tenth = now.as_nanos() / width;
-        let passed = tenth.saturating_sub(self.tenth).min(BUCKETS as u64);
-        for step in 1..=passed {
-            self.buckets[((self.tenth + step) % BUCKETS as u64) as usize] = (0, 0);
-        }
-        self.tenth = self.tenth.max(tenth);
-        let (calls, failures) = &mut self.buckets[(self.tenth % BUCKETS as u64) as usize];
-        *calls = calls.saturating_add(1);
-        *failures = failures.saturating_add(u32::from(failed));
-    }
-
-    fn totals(&self) -> (u32, u32) {
-        self.buckets.iter().fold((0, 0), |(calls, failures), bucket| {
-            (u32::saturating_add(calls, bucket.0), u32::saturating_add(failures, bucket.1))
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NANO: Duration = Duration::from_nanos(1);
-
-    fn policy() -> BreakerPolicy {
-        BreakerPolicy { consecutive_failures: 3, open_jitter: 0, ..BreakerPolicy::default() }
-    }
-
-    fn seconds(n: u64) -> Duration {
-        Duration::from_secs(n)
-    }
-
-    fn call(breaker: &mut Breaker, verdict: Verdict, now: Instant) {
-        let permit = breaker.try_acquire(now, now + seconds(1)).expect("a permit");
-        breaker.report(permit, verdict, now);
-    }
-
-    fn opened(policy: BreakerPolicy) -> Breaker {
-        let mut breaker = Breaker::new(policy, 1);
-        for _ in 0..policy.consecutive_failures {
-            call(&mut breaker, Verdict::Failure, Instant::ZERO);
-        }
-        breaker
-    }
-
-    #[test]
-    fn refuses_at_every_instant_before_the_promised_one_and_admits_exactly_then() {
-        let mut breaker = opened(policy());
-        let NotUntil(until) = breaker.try_acquire(Instant::ZERO, Instant::ZERO).expect_err("open");
-        for part in 0..100 {
-            let before = Instant::ZERO + scale(until - Instant::ZERO, part, 100);
-            assert_eq!(breaker.try_acquire(before, before), Err(NotUntil(until)));
-        }
-        let just_before = Instant::from_nanos(until.as_nanos() - 1);
-        assert!(breaker.try_acquire(just_before, just_before).is_err());
-        assert!(breaker.try_acquire(until, until).is_ok());
-    }
-
-    #[test]
-    fn a_success_between_failures_starts_the_count_anew() {
-        let mut breaker = Breaker::new(BreakerPolicy { failure_rate: 0, ..policy() }, 1);
-        for verdict in [Verdict::Failure, Verdict::Failure, Verdict::Success, Verdict::Failure, Verdict::Failure] {
-            call(&mut breaker, verdict, Instant::ZERO);
-        }
-        assert_eq!(breaker.state(), State::Closed);
-        call(&mut breaker, Verdict::None, Instant::ZERO);
-        call(&mut breaker, Verdict::Failure, Instant::ZERO);
-        assert!(matches!(breaker.state(), State::Open { .. }), "no verdict neither counts nor resets");
-    }
-
-    #[test]
-    fn half_open_admits_exactly_its_probes_and_closes_when_all_succeed() {
-        let mut breaker = opened(BreakerPolicy { probes: 3, ..policy() });
-        let now = Instant::ZERO + seconds(1);
-        let permits: Vec<_> = (0..5).filter_map(|_| breaker.try_acquire(now, now).ok()).collect();
-        assert_eq!(permits.len(), 3);
-        for (number, permit) in permits.into_iter().enumerate() {
-            assert_eq!(breaker.state(), State::HalfOpen, "before probe {number}");
-            breaker.report(permit, Verdict::Success, now);
-        }
-        assert_eq!(breaker.state(), State::Closed);
-        assert_eq!(breaker.stats().recoveries, 1);
-    }
-
-    #[test]
-    fn a_cancelled_probe_gives_its_slot_back_and_a_vanished_one_loses_it() {
-        let mut breaker = opened(policy());
-        let now = Instant::ZERO + seconds(1);
-        let cancelled = breaker.try_acquire(now, now).expect("a probe");
-        breaker.report(cancelled, Verdict::None, now);
-        let vanished = breaker.try_acquire(now, now + seconds(2)).expect("the slot again");
-        let lost_at = now + seconds(2) + LEASE_GRACE;
-        assert_eq!(breaker.try_acquire(now, now), Err(NotUntil(lost_at)));
-        let just_before = Instant::from_nanos(lost_at.as_nanos() - 1);
-        assert!(breaker.try_acquire(just_before, just_before).is_err());
-        let taker = breaker.try_acquire(lost_at, lost_at).expect("the vanished probe's slot");
-        breaker.report(vanished, Verdict::Failure, lost_at);
-        assert_eq!(breaker.state(), State::HalfOpen, "what comes after the lease changes nothing");
-        breaker.report(taker, Verdict::Success, lost_at);
-        assert_eq!(breaker.state(), State::Closed);
-    }
-
-    #[test]
-    fn a_report_from_an_older_epoch_changes_nothing() {
-        let mut breaker = Breaker::new(policy(), 1);
-        let late = breaker.try_acquire(Instant::ZERO, Instant::ZERO).expect("closed");
-        for _ in 0..3 {
-            call(&mut breaker, Verdict::Failure, Instant::ZERO);
-        }
-        let now = Instant::ZERO + seconds(1);
-        let probe = breaker.try_acquire(now, now).expect("a probe");
-        breaker.report(late, Verdict::Success, now);
-        breaker.report(late, Verdict::Failure, now);
-        assert_eq!(breaker.state(), State::HalfOpen);
-        breaker.report(probe, Verdict::Success, now);
-        assert_eq!(breaker.state(), State::Closed);
-    }
-
-    #[test]
-    fn each_failed_probe_doubles_the_wait_up_to_its_limit() {
-        let mut breaker = opened(policy());
-        let mut waits = Vec::new();
-        let mut now = Instant::ZERO;
-        for _ in 0..7 {
-            let NotUntil(until) = breaker.try_acquire(now, now).expect_err("open");
-            waits.push((until - now).as_secs());
-            now = until;
-            call(&mut breaker, Verdict::Failure, now);
-        }
-        assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
-    }
-
-    #[test]
-    fn the_rate_opens_it_only_with_enough_calls_in_the_window() {
-        let rate = BreakerPolicy { consecutive_failures: 0, minimum_calls: 10, ..policy() };
-        let mut breaker = Breaker::new(rate, 1);
-        for number in 0..9 {
-            call(&mut breaker, if number % 2 == 0 { Verdict::Failure } else { Verdict::Success }, Instant::ZERO);
-        }
-        assert_eq!(breaker.state(), State::Closed);
-        call(&mut breaker, Verdict::Failure, Instant::ZERO);
-        assert!(matches!(breaker.state(), State::Open { .. }));
-    }
-
-    #[test]
-    fn what_left_the_window_counts_no_more() {
-        let rate = BreakerPolicy { consecutive_failures: 0, minimum_calls: 10, ..policy() };
-        let mut breaker = Breaker::new(rate, 1);
-        for _ in 0..9 {
-            call(&mut breaker, Verdict::Failure, Instant::ZERO);
-        }
-        call(&mut breaker, Verdict::Failure, Instant::ZERO + seconds(10));
-        assert_eq!(breaker.state(), State::Closed, "ten seconds later the nine are forgotten");
-        for _ in 0..8 {
-            call(&mut breaker, Verdict::Failure, Instant::ZERO + seconds(19));
-        }
-        assert_eq!(breaker.state(), State::Closed);
-        call(&mut breaker, Verdict::Failure, Instant::ZERO + seconds(19));
-        assert!(matches!(breaker.state(), State::Open { .. }));
-    }
-
-    /// Every sequence of five steps over two callers' permits: whatever they do, half-open never has more
-    /// probes out than permitted, and once all leases have run out a probe passes again.
-    #[test]
-    fn every_short_history_drains() {
-        const STEPS: usize = 6;
-        for history in 0..7_usize.pow(STEPS as u32) {
-            let mut breaker = opened(policy());
-            let mut now = Instant::ZERO + seconds(1);
-            let mut held: Vec<Permit> = Vec::new();
-            let mut code = history;
-            for _ in 0..STEPS {
-                match code % 7 {
-                    0 | 1 => held.extend(breaker.try_acquire(now, now)),
-                    2..=4 => {
-                        let verdict = [Verdict::Success, Verdict::Failure, Verdict::None][code % 7 - 2];
-                        held.pop().into_iter().for_each(|permit| breaker.report(permit, verdict, now));
-                    }
-                    5 => now = now + LEASE_GRACE,
-                    _ => now = now + NANO,
-                }
-                code /= 7;
-                if let Phase::HalfOpen { leases, .. } = &breaker.phase {
-                    assert!(leases.len() <= 1, "history {history}");
-                }
-            }
-            let later = now + seconds(60);
-            assert!(breaker.try_acquire(later, later).is_ok(), "stuck after history {history}");
-        }
     }
 }

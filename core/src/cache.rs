@@ -651,7 +651,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         let Some(permit) = flight.work.permit.take() else { return };
         let loading = matches!(flight.work.stage, Stage::Loading);
         let breaker = if loading { &mut self.load_breaker } else { &mut self.store_breaker };
-        breaker.report(permit, verdict, now);
+        breaker.report(permit, verdict, now - flight.work.asked_at, now);
     }
 
     /// Puts the flight to sleep before another attempt, if one is left and time for it.

@@ -7,7 +7,7 @@ use crate::time::nanos;
 /// A small generator (SplitMix64: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014).
 ///
 /// It spreads retries and expiries; it is no source of secrets.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entropy(u64);
 
 impl Entropy {

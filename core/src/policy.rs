@@ -5,7 +5,7 @@ use alloc::string::{String, ToString};
 use core::time::Duration;
 
 use crate::backoff::{Backoff, Jitter};
-use crate::breaker::{BreakerPolicy, LEASE_GRACE};
+use crate::breaker::{BreakerPolicy, LEASE_GRACE, Mode, Unfit};
 use crate::budget::BudgetPolicy;
 use crate::entry::Windows;
 use crate::eviction::Eviction;
@@ -173,10 +173,16 @@ policy! {
     journal_max: u32 = 10_000;
     /// Whether the store has a circuit breaker.
     store_breaker: bool = true;
+    /// Who decides about the store's circuit: automatic, forced-open, forced-closed, disabled or metrics-only.
+    store_breaker_mode: Mode = Mode::Automatic;
     /// The store's circuit opens after so many failures in a row; 0 switches this rule off.
     store_breaker_failures: u32 = 5;
     /// The store's circuit opens when this percentage of the calls in the window failed; 0 switches this rule off.
     store_breaker_rate: u8 = 50;
+    /// A call to the store that took so long or longer was slow; 0: no call is.
+    store_breaker_slow_call: Duration = Duration::ZERO;
+    /// The store's circuit opens when this percentage of the calls in the window was slow; 0 switches this rule off.
+    store_breaker_slow_rate: u8 = 0;
     /// First wait in open of the store's circuit; doubles with each failed probe.
     store_breaker_open_for: Duration = Duration::from_secs(1);
     /// Longest wait in open of the store's circuit.
@@ -185,10 +191,16 @@ policy! {
     store_breaker_probes: u32 = 1;
     /// Whether the loader has a circuit breaker.
     load_breaker: bool = true;
+    /// Who decides about the loader's circuit: automatic, forced-open, forced-closed, disabled or metrics-only.
+    load_breaker_mode: Mode = Mode::Automatic;
     /// The loader's circuit opens after so many failures in a row; 0 switches this rule off.
     load_breaker_failures: u32 = 5;
     /// The loader's circuit opens when this percentage of the calls in the window failed; 0 switches this rule off.
     load_breaker_rate: u8 = 50;
+    /// A load that took so long or longer was slow; 0: no load is.
+    load_breaker_slow_call: Duration = Duration::ZERO;
+    /// The loader's circuit opens when this percentage of the calls in the window was slow; 0 switches this rule off.
+    load_breaker_slow_rate: u8 = 0;
     /// First wait in open of the loader's circuit; doubles with each failed probe.
     load_breaker_open_for: Duration = Duration::from_secs(1);
     /// Longest wait in open of the loader's circuit.
@@ -199,6 +211,10 @@ policy! {
     breaker_minimum_calls: u32 = 20;
     /// Length of the sliding window of either breaker's rate.
     breaker_window: Duration = Duration::from_secs(10);
+    /// If not 0, the window of either breaker's rates is the last so many calls instead, at most 1024.
+    breaker_window_calls: u32 = 0;
+    /// After an outage a growing share of the calls is let through for so long; 0: all at once.
+    breaker_recovery_for: Duration = Duration::ZERO;
     /// Waits in open and pauses after failed refreshes are moved by up to this percentage to either side.
     wait_jitter: u8 = 20;
 }
@@ -284,6 +300,8 @@ impl Policy {
             ("retry_budget", self.retry_budget),
             ("store_breaker_rate", self.store_breaker_rate),
             ("load_breaker_rate", self.load_breaker_rate),
+            ("store_breaker_slow_rate", self.store_breaker_slow_rate),
+            ("load_breaker_slow_rate", self.load_breaker_slow_rate),
         ];
         let refuse = |option, reason| Err(PolicyError::new(option, reason));
         if let Some((option, _)) = at_least_one.iter().find(|(_, value)| *value == 0) {
@@ -307,20 +325,18 @@ impl Policy {
     }
 
     fn validate_breakers(&self) -> Result<(), PolicyError> {
-        let refuse = |option, reason| Err(PolicyError::new(option, reason));
-        if self.store_breaker && self.store_breaker_failures == 0 && self.store_breaker_rate == 0 {
-            return refuse("store_breaker", "is on, but both of its rules are off: it could never open");
+        let overruled = |mode| !matches!(mode, Mode::Automatic | Mode::Disabled);
+        for (on, option, mode) in [
+            (self.store_breaker, "store_breaker_mode", self.store_breaker_mode),
+            (self.load_breaker, "load_breaker_mode", self.load_breaker_mode),
+        ] {
+            if !on && overruled(mode) {
+                return Err(PolicyError::new(option, "says who decides, but the breaker is switched off"));
+            }
         }
-        if self.load_breaker && self.load_breaker_failures == 0 && self.load_breaker_rate == 0 {
-            return refuse("load_breaker", "is on, but both of its rules are off: it could never open");
-        }
-        if self.store_breaker_open_for > self.store_breaker_open_for_max {
-            return refuse("store_breaker_open_for_max", "is shorter than store_breaker_open_for");
-        }
-        if self.load_breaker_open_for > self.load_breaker_open_for_max {
-            return refuse("load_breaker_open_for_max", "is shorter than load_breaker_open_for");
-        }
-        Ok(())
+        let breakers = [("store_breaker", self.store_breaker_policy()), ("load_breaker", self.load_breaker_policy())];
+        let unfit = breakers.iter().find_map(|(option, breaker)| Some((option, breaker.validate().err()?)));
+        unfit.map_or(Ok(()), |(option, unfit)| Err(unfit_breaker(option, unfit)))
     }
 
     /// The windows of entries that bring none of their own.
@@ -397,33 +413,63 @@ impl Policy {
         }
     }
 
-    pub(crate) fn store_breaker_policy(&self) -> BreakerPolicy {
+    /// What both breakers have in common.
+    fn breaker_policy(&self) -> BreakerPolicy {
         BreakerPolicy {
-            enabled: self.store_breaker,
-            consecutive_failures: self.store_breaker_failures,
-            failure_rate: self.store_breaker_rate,
             minimum_calls: self.breaker_minimum_calls,
             window: self.breaker_window,
+            window_calls: self.breaker_window_calls,
+            recovery_for: self.breaker_recovery_for,
+            open_jitter: self.wait_jitter,
+            ..BreakerPolicy::default()
+        }
+    }
+
+    pub(crate) fn store_breaker_policy(&self) -> BreakerPolicy {
+        BreakerPolicy {
+            mode: if self.store_breaker { self.store_breaker_mode } else { Mode::Disabled },
+            consecutive_failures: self.store_breaker_failures,
+            failure_rate: self.store_breaker_rate,
+            slow_call: self.store_breaker_slow_call,
+            slow_call_rate: self.store_breaker_slow_rate,
             open_for: self.store_breaker_open_for,
             open_for_max: self.store_breaker_open_for_max,
-            open_jitter: self.wait_jitter,
             probes: self.store_breaker_probes,
+            ..self.breaker_policy()
         }
     }
 
     pub(crate) fn load_breaker_policy(&self) -> BreakerPolicy {
         BreakerPolicy {
-            enabled: self.load_breaker,
+            mode: if self.load_breaker { self.load_breaker_mode } else { Mode::Disabled },
             consecutive_failures: self.load_breaker_failures,
             failure_rate: self.load_breaker_rate,
-            minimum_calls: self.breaker_minimum_calls,
-            window: self.breaker_window,
+            slow_call: self.load_breaker_slow_call,
+            slow_call_rate: self.load_breaker_slow_rate,
             open_for: self.load_breaker_open_for,
             open_for_max: self.load_breaker_open_for_max,
-            open_jitter: self.wait_jitter,
             probes: self.load_breaker_probes,
+            ..self.breaker_policy()
         }
     }
+}
+
+/// The option that is to blame: one of the breaker's own, or one that both breakers share.
+fn unfit_breaker(breaker: &str, unfit: Unfit) -> PolicyError {
+    let own = |field: &str| [breaker, field].concat();
+    let option = match unfit {
+        Unfit::NoRule => own(""),
+        Unfit::Percentage => own("_rate"),
+        Unfit::SlowCall => own("_slow_call"),
+        Unfit::OpenFor => own("_open_for"),
+        Unfit::OpenForMax => own("_open_for_max"),
+        Unfit::Probes => own("_probes"),
+        Unfit::MinimumCalls => "breaker_minimum_calls".to_string(),
+        Unfit::Window => "breaker_window".to_string(),
+        Unfit::WindowCalls => "breaker_window_calls".to_string(),
+        Unfit::RecoveryStart => "breaker_recovery_for".to_string(),
+    };
+    PolicyError { option, reason: unfit.reason() }
 }
 
 /// How an option is written as text.
@@ -520,6 +566,15 @@ impl OptionText for Eviction {
     }
 }
 
+impl OptionText for Mode {
+    fn read(text: &str) -> Result<Self, &'static str> {
+        Self::from_name(text.trim()).ok_or("expected automatic, forced-open, forced-closed, disabled or metrics-only")
+    }
+    fn write(&self) -> String {
+        self.name().to_string()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -548,6 +603,9 @@ mod tests {
             ("retry_budget", "101"),
             ("retry_budget_window", "0"),
             ("loads_min", "0"),
+            ("store_breaker_probes", "17"),
+            ("store_breaker_slow_rate", "101"),
+            ("breaker_window_calls", "1025"),
         ] {
             let mut policy = Policy::default();
             policy.set(option, text).expect(option);
@@ -559,8 +617,20 @@ mod tests {
         (policy.loads_adaptive, policy.loads_min, policy.loads_max) = (true, 9, 8);
         assert_eq!(policy.validate().expect_err("an empty range").option, "loads_max");
         policy.loads_max = 0;
+        assert_eq!(policy.set("load_breaker_mode", "ajar").expect_err("no mode").option, "load_breaker_mode");
+        policy.load_breaker_slow_rate = 50;
+        assert_eq!(policy.validate().expect_err("slow from when on?").option, "load_breaker_slow_call");
+        policy.load_breaker_slow_call = Duration::from_secs(1);
+        assert_eq!(policy.validate(), Ok(()));
+        policy.breaker_window_calls = policy.breaker_minimum_calls - 1;
+        assert_eq!(policy.validate().expect_err("never enough calls").option, "breaker_minimum_calls");
+        policy.breaker_window_calls = 0;
         (policy.store_breaker_failures, policy.store_breaker_rate) = (0, 0);
         assert_eq!(policy.validate().expect_err("never opens").option, "store_breaker");
+        policy.store_breaker_mode = Mode::ForcedClosed;
+        assert_eq!(policy.validate(), Ok(()), "who is forced closed is not to open");
+        policy.store_breaker = false;
+        assert_eq!(policy.validate().expect_err("off and forced").option, "store_breaker_mode");
     }
 
     #[test]

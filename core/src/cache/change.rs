@@ -131,6 +131,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         let Some(flight) = self.flights.get_mut(id) else { return Step::Done { next: None } };
         let Some(key) = flight.key.clone() else { return Step::Done { next: None } };
         flight.work.attempt += 1;
+        flight.work.asked_at = now;
         // What has lost all use while it waited is not written, but what it was to replace goes.
         let entry = flight.work.change.as_ref().and_then(|change| change.entry(now));
         let Some(entry) = entry.filter(|entry| entry.zone() != Zone::Gone) else {

@@ -86,6 +86,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         }
         let Ok(permit) = self.store_breaker.try_acquire(now, deadline) else { return self.cleared(id, now) };
         flight.work.permit = Some(permit);
+        flight.work.asked_at = now;
         flight.work.stage = Stage::Clearing(Tier::Primary);
         Step::ClearStore { tier: Tier::Primary, deadline }
     }

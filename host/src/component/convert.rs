@@ -185,7 +185,7 @@ impl From<wit::Breaker> for BreakerReport {
                 wit::BreakerState::Open(until) => State::Open { until: instant(until) },
                 wit::BreakerState::HalfOpen => State::HalfOpen,
             },
-            stats: BreakerStats { trips, recoveries, refused, failures },
+            stats: BreakerStats { trips, recoveries, refused, failures, ..BreakerStats::default() },
         }
     }
 }
