@@ -247,6 +247,12 @@ impl Breaker {
         breaker
     }
 
+    /// What [`Breaker::try_acquire`] would say now, without asking: `None` if it would let a call pass.
+    #[must_use]
+    pub fn refusal(&self, now: Instant) -> Option<NotUntil> {
+        if self.unguarded { None } else { self.clone().try_acquire(now, now).err() }
+    }
+
     /// Asks for the right to one call that will be over by `deadline`.
     ///
     /// # Errors

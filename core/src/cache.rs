@@ -32,20 +32,26 @@ pub use crate::flight::Fence;
 use self::change::Slot;
 use crate::backoff::Schedule;
 use crate::breaker::{Breaker, BreakerStats, Permit, State, Verdict};
+use crate::budget::Budget;
 use crate::entropy::Entropy;
 use crate::entry::{Entry, Windows, Zone};
 use crate::failure::{Class, Failure, Refusal};
 use crate::flight::{Flight, Flights, Limits};
 use crate::journal::{Change, Doubts, Journal};
+use crate::latency::Latency;
+use crate::limit::{self, Limit};
 use crate::memory::{Memory, MemoryPolicy};
 use crate::policy::{Policy, PolicyError};
 use crate::step::{
     Answer, Command, Event, FlightId, Launch, Left, Lookup, Outcome, Served, Settled, Source, Stale, Step, Tier,
 };
-use crate::storage::{Profile, Storage, Usual};
+use crate::storage::{Linked, Profile, Storage, Usual};
 use crate::tags::Invalidations;
 use crate::time::Instant;
 use crate::value::Value;
+
+/// The percentage of loads whose time is learnt.
+const LATENCY_PERCENT: u8 = 95;
 
 /// Where the machine keeps entries: one [`Memory`], or several behind locks of the driver's, chosen by key.
 pub trait Shards<K: Clone, V: Clone, P: Profile = Usual> {
@@ -81,6 +87,12 @@ pub struct Machine<K: Clone + Hash + Eq, V: Value, P: Profile = Usual> {
     newest: u64,
     store_breaker: Breaker,
     load_breaker: Breaker,
+    store_budget: Budget,
+    load_budget: Budget,
+    limit: Limit,
+    /// Flights that were put aside, the oldest first: as many as queue for the limit.
+    waiting: Linked<FlightId, P::Flights>,
+    latency: Latency,
     /// The one flight that pays debts to the store.
     replay: Option<FlightId>,
     /// While any remain the fallback is not read.
@@ -185,6 +197,11 @@ struct Work<V> {
     waits: Option<Schedule>,
     deadline: Instant,
     permit: Option<Permit>,
+    /// The right to be one of the loads under way, and what the load took and said.
+    slot: Option<limit::Slot>,
+    measured: (Duration, Verdict),
+    /// The place among those who wait for that right.
+    place: Option<u32>,
     /// When the present operation was asked for.
     asked_at: Instant,
     /// A stale value found on the way, and when its age was taken.
@@ -212,6 +229,9 @@ impl<V> Work<V> {
             waits: None,
             deadline: Instant::ZERO,
             permit: None,
+            slot: None,
+            measured: (Duration::ZERO, Verdict::None),
+            place: None,
             asked_at: Instant::ZERO,
             previous: None,
             offered: None,
@@ -278,6 +298,12 @@ counts! {
         journal_overflows,
         /// Flights under way.
         flights,
+        /// Loads under way.
+        loading,
+        /// Flights that wait until fewer loads are under way.
+        waiting,
+        /// Attempts that were not made because the retry budget was spent.
+        retries_refused,
         /// Changes that are owed to the shared store.
         owed,
         /// Calls refused because of a limit.
@@ -327,6 +353,10 @@ pub struct Health {
     pub load_breaker: State,
     /// What it has counted.
     pub load_breaker_stats: BreakerStats,
+    /// Loads that may be under way at once; `u32::MAX` if there is no limit.
+    pub loads_allowed: u32,
+    /// What a load takes, smoothed.
+    pub load_time: Option<Duration>,
     /// Whether a clear of the shared store is owed, so that nothing in it is trusted.
     pub owes_clear: bool,
     /// The counts.
@@ -356,6 +386,11 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             journal: Journal::new(policy.journal_max as usize),
             store_breaker: Breaker::new(policy.store_breaker_policy(), entropy.bits()),
             load_breaker: Breaker::new(policy.load_breaker_policy(), entropy.bits()),
+            store_budget: Budget::new(policy.budget_policy()),
+            load_budget: Budget::new(policy.budget_policy()),
+            limit: Limit::new(policy.limit_policy()),
+            waiting: Linked::new(policy.load_queue_max as usize),
+            latency: Latency::new(LATENCY_PERCENT),
             replay: None,
             fallback_doubts: Doubts::default(),
             told: None,
@@ -515,18 +550,15 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         self.flights.get(flight).map(|flight| flight.started_at + self.policy.call_deadline)
     }
 
-    /// Pays a debt of the journal to the store if there is one and the store's breaker would let it pass, and clears a
-    /// fallback that is in doubt. For a driver to call now and then (each second, say), so that debts are paid although
-    /// nobody calls.
-    pub fn maintain(&mut self, now: Instant) -> Option<Launch<K, V>> {
+    /// Pays a debt of the journal to the store if there is one and the store's breaker would let it pass, clears a
+    /// fallback that is in doubt, and launches a flight that was put aside if a load that is under way was lost. For a
+    /// driver to call now and then (each second, say), so that all this is done although nobody calls.
+    pub fn maintain(&mut self, shards: &mut impl Shards<K, V, P>, now: Instant) -> Option<Launch<K, V>> {
         if let Some(launch) = self.clear_doubted_fallback(now) {
             return Some(launch);
         }
-        let flight = self.pay_debt(now)?;
-        let clears =
-            self.flights.get(flight).is_some_and(|flight| matches!(flight.work.stage, Stage::Ready(First::Clear)));
-        let step = if clears { self.clear_primary(flight, now) } else { self.begin_debt(flight, now) };
-        Some(Launch { flight, step })
+        let flight = self.pay_debt(now).or_else(|| self.admit_waiting(now))?;
+        Some(Launch { flight, step: self.resume(shards, flight, Event::Launched, now) })
     }
 
     /// How the machine is.
@@ -537,10 +569,15 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             store_breaker_stats: self.store_breaker.stats(),
             load_breaker: self.load_breaker.state(),
             load_breaker_stats: self.load_breaker.stats(),
+            loads_allowed: self.limit.limit(),
+            load_time: self.latency.mean(),
             owes_clear: self.journal.owes_clear(),
             stats: Stats {
                 journal_overflows: self.journal.overflows(),
                 flights: self.flights.len() as u64,
+                loading: self.limit.in_flight().into(),
+                waiting: self.limit.queued().into(),
+                retries_refused: self.load_budget.stats().refused + self.store_budget.stats().refused,
                 owed: self.journal.len() as u64,
                 ..self.stats
             },
@@ -601,17 +638,43 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
                 stale.map_or(Outcome::Failed(Failure::Abandoned), Outcome::Served)
             }
         };
-        self.land(id, outcome, After::Finish)
+        self.land(id, outcome, After::Finish, now)
     }
 
-    fn land(&mut self, id: FlightId, outcome: Outcome<V>, after: After<V>) -> Step<K, V> {
+    fn land(&mut self, id: FlightId, outcome: Outcome<V>, after: After<V>, now: Instant) -> Step<K, V> {
         if let Outcome::Served(Served { stale: Some(stale), .. }) = &outcome {
             self.count_stale(*stale, self.flights.waiters(id) as u64);
         }
         self.note_end(id, End::Done);
         self.flights.land(id);
         self.stage(id, Stage::Landing(after));
-        Step::Land { outcome, next: None }
+        Step::Land { outcome, next: self.release_slot(id, now) }
+    }
+
+    /// The flight's load is over: whoever waits for its slot is next.
+    fn release_slot(&mut self, id: FlightId, now: Instant) -> Option<FlightId> {
+        let work = &mut self.flights.get_mut(id)?.work;
+        if let Some(place) = work.place.take() {
+            self.waiting.remove(place);
+            self.limit.leave_queue();
+        }
+        let slot = work.slot.take()?;
+        let (took, verdict) = work.measured;
+        self.limit.release(slot, took, verdict, now);
+        self.admit_waiting(now)
+    }
+
+    /// The oldest of the flights that were put aside, if one may load now.
+    fn admit_waiting(&mut self, now: Instant) -> Option<FlightId> {
+        let slot = self.limit.try_dequeue(now).ok()?;
+        let Some(id) = self.waiting.pop_front() else {
+            self.limit.release(slot, Duration::ZERO, Verdict::None, now);
+            return None;
+        };
+        self.stage(id, Stage::Ready(First::Load));
+        let work = &mut self.flights.get_mut(id)?.work;
+        (work.slot, work.place) = (Some(slot), None);
+        Some(id)
     }
 
     /// Counts how a load ended; what is said first holds.
@@ -654,13 +717,13 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         breaker.report(permit, verdict, now - flight.work.asked_at, now);
     }
 
-    /// Puts the flight to sleep before another attempt, if one is left and time for it.
+    /// Puts the flight to sleep before another attempt, if one is left, time for it, and the budget allows it.
     fn pause(
         &mut self,
         id: FlightId,
         again: Again,
         attempts: u32,
-        at_least: Duration,
+        hint: Option<Duration>,
         now: Instant,
     ) -> Option<Step<K, V>> {
         let (retry, seed) = (self.policy.retry(), &mut self.entropy);
@@ -669,10 +732,9 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             return None;
         }
         let waits = work.waits.get_or_insert_with(|| retry.schedule(seed.bits()));
-        let until = now + waits.next()?.max(at_least);
-        if until >= work.deadline {
-            return None;
-        }
+        let until = waits.next_before(now, hint, work.deadline)?;
+        let budget = if matches!(again, Again::Load) { &mut self.load_budget } else { &mut self.store_budget };
+        budget.try_withdraw(now).ok()?;
         work.stage = Stage::Pausing(again);
         Some(Step::Sleep { until })
     }

@@ -408,7 +408,8 @@ impl Policy {
             adaptive: self.loads_adaptive,
             min: self.loads_min,
             queue_max: self.load_queue_max,
-            lease_for: self.load_deadline.saturating_add(LEASE_GRACE),
+            // A slot is held over all attempts and the waits between them.
+            lease_for: self.leader_age_max.saturating_add(LEASE_GRACE),
             ..LimitPolicy::default()
         }
     }

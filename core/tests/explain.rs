@@ -39,6 +39,10 @@ fn policy() -> Policy {
         ("soft_deadline", "1s"),
         ("store_breaker_failures", "2"),
         ("load_breaker_failures", "3"),
+        ("loads_max", "2"),
+        ("load_queue_max", "2"),
+        ("refresh_ahead", "70"),
+        ("early_refresh", "100"),
     ];
     for (name, value) in options {
         policy.set(name, value).expect("an option");
@@ -53,6 +57,7 @@ struct Walk {
     dice: Entropy,
     flying: Vec<(FlightId, Step<u8, Tagged>)>,
     told: u32,
+    waited: u32,
     lengths: [u32; 12],
 }
 
@@ -64,6 +69,7 @@ impl Walk {
     fn launch(&mut self, flight: FlightId, step: Step<u8, Tagged>) {
         match step {
             Step::Done { next } => self.follow(next),
+            Step::Wait => self.waited += 1,
             Step::Land { ref outcome, next } => {
                 if let Some(story) = self.cache.story(Some(flight)) {
                     let replayed = self.replay(&story);
@@ -188,7 +194,7 @@ impl Walk {
                 self.now = self.now.max(*until);
                 Event::Slept
             }
-            Step::Wait => Event::Launched,
+            Step::Wait => unreachable!("nobody flies it"),
             Step::Land { .. } | Step::Done { .. } => Event::Landed,
             Step::WriteStore { .. } => Event::StoreWritten(result),
             Step::RemoveStore { .. } => Event::StoreRemoved(result),
@@ -214,18 +220,21 @@ fn erased(outcome: &Outcome<Tagged>) -> Outcome<Erased> {
 
 #[test]
 fn every_story_replays_to_its_answer() {
-    let (mut told, mut lengths) = (0, [0; 12]);
+    let (mut told, mut waited, mut lengths) = (0, 0, [0; 12]);
     for seed in 0..1_000 {
         let cache = Cache::new(policy(), seed).expect("a policy");
         let dice = Entropy::from_seed(seed);
-        let mut walk = Walk { cache, now: Instant::ZERO, dice, flying: Vec::new(), told: 0, lengths: [0; 12] };
+        let mut walk =
+            Walk { cache, now: Instant::ZERO, dice, flying: Vec::new(), told: 0, waited: 0, lengths: [0; 12] };
         for _ in 0..2_000 {
             walk.step();
         }
         told += walk.told;
+        waited += walk.waited;
         lengths.iter_mut().zip(walk.lengths).for_each(|(sum, length)| *sum += length);
     }
     assert!(told > 400_000, "only {told} answers were explained");
+    assert!(waited > 1_000, "only {waited} loads had to wait");
     assert!(lengths[1..7].iter().all(|stories| *stories > 100), "stories by length: {lengths:?}");
 }
 

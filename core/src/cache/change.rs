@@ -2,10 +2,9 @@
 //! journal while the store is away.
 
 use core::hash::Hash;
-use core::time::Duration;
 
 use super::{After, Again, End, First, Kind, Machine, Stage, Work};
-use crate::breaker::{State, Verdict};
+use crate::breaker::Verdict;
 use crate::entry::Zone;
 use crate::failure::{Refusal, StoreFailure};
 use crate::flight::Flight;
@@ -120,6 +119,9 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         if !self.journal.owes_clear()
             && let Ok(permit) = self.store_breaker.try_acquire(now, deadline)
         {
+            if flight.work.attempt == 0 {
+                self.store_budget.deposit(now);
+            }
             flight.work.permit = Some(permit);
             return self.change_in(id, Tier::Primary, deadline, now);
         }
@@ -157,7 +159,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         let Err(failure) = result else { return self.in_primary(id, now) };
         self.stats.store_failures += 1;
         let attempts = if failure == StoreFailure::Rejected { 0 } else { self.policy.store_attempts };
-        if let Some(sleep) = self.pause(id, Again::Change, attempts, Duration::ZERO, now) {
+        if let Some(sleep) = self.pause(id, Again::Change, attempts, None, now) {
             return sleep;
         }
         if failure == StoreFailure::Rejected {
@@ -268,7 +270,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         }
         let Some(flight) = self.flights.get_mut(id) else { return Step::Done { next: None } };
         let settled = flight.work.settled;
-        self.land(id, Outcome::Settled(settled), After::Finish)
+        self.land(id, Outcome::Settled(settled), After::Finish, now)
     }
 
     /// The flight is over. Whoever is next for its slot, or a debt that can be paid now, flies on in its place.
@@ -277,13 +279,15 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         if !landed {
             self.note_end(id, End::Cancelled);
         }
+        let admitted = self.release_slot(id, now);
         let Some(flight) = self.flights.close(id) else { return Step::Done { next: None } };
         let failed_replay = self.replay == Some(id) && flight.work.settled != Settled::Store;
         if self.replay == Some(id) {
             self.replay = None;
         }
         let next = flight.key.and_then(|key| self.pass_on_slot(id, key));
-        Step::Done { next: next.or_else(|| if failed_replay { None } else { self.pay_debt(now) }) }
+        let next = next.or_else(|| if failed_replay { None } else { self.pay_debt(now) });
+        Step::Done { next: next.or(admitted).or_else(|| self.admit_waiting(now)) }
     }
 
     fn pass_on_slot(&mut self, id: FlightId, key: K) -> Option<FlightId> {
@@ -304,7 +308,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     /// A flight for the oldest debt, ready to be launched, if the store's breaker would let it pass and none is under
     /// way.
     pub(super) fn pay_debt(&mut self, now: Instant) -> Option<FlightId> {
-        let refused = matches!(self.store_breaker.state(), State::Open { until } if now < until);
+        let refused = self.store_breaker.refusal(now).is_some();
         if !self.policy.store || refused || self.replay.is_some() || self.journal.is_empty() {
             return None;
         }

@@ -123,6 +123,6 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         }
         let Some(flight) = self.flights.get_mut(id) else { return Step::Done { next: None } };
         let settled = if flight.work.settled == Settled::Store { Settled::Store } else { Settled::Journaled };
-        self.land(id, Outcome::Settled(settled), After::Finish)
+        self.land(id, Outcome::Settled(settled), After::Finish, now)
     }
 }

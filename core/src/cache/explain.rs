@@ -12,16 +12,19 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Fence, Kind, Machine, Remembered, Shards, Work};
-use crate::breaker::{Breaker, NotUntil};
+use super::{Fence, First, Kind, Machine, Remembered, Shards, Stage, Work};
+use crate::breaker::{Breaker, NotUntil, Verdict};
+use crate::budget::{Budget, BudgetPolicy};
 use crate::entropy::Entropy;
 use crate::entry::Entry;
 use crate::flight::Purpose;
 use crate::journal::{Change, Doubts, Journal};
+use crate::latency::Latency;
+use crate::limit::{Limit, LimitPolicy};
 use crate::memory::Memory;
 use crate::policy::Policy;
 use crate::step::{Answer, Call, Event, FlightId, Launch, Loaded, Lookup, Outcome, Served, Step};
-use crate::storage::{Alloc, Map, Profile};
+use crate::storage::{Alloc, Linked, Map, Profile};
 use crate::tags;
 use crate::time::Instant;
 use crate::value::{Invalidation, Tag, Value};
@@ -120,6 +123,12 @@ pub struct Conditions {
     pub store_refused: Option<NotUntil>,
     /// Until when the breaker of the loader refused.
     pub load_refused: Option<NotUntil>,
+    /// What the limit of loads said.
+    pub crowd: Crowd,
+    /// The budget of retries was spent: of the store's, of the loader's.
+    pub spent: (bool, bool),
+    /// What loads took, smoothed.
+    pub load_time: Option<Duration>,
     /// A change of the key was owed to the store.
     pub owed: bool,
     /// A clear was owed to the store.
@@ -142,6 +151,17 @@ pub struct Conditions {
     pub joined_late: bool,
     /// The state of the dice.
     pub dice: u64,
+}
+
+/// What the limit of loads says to one more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Crowd {
+    /// It may load.
+    None,
+    /// It has to wait.
+    Wait,
+    /// There is no room to wait.
+    Full,
 }
 
 /// A replay took another turn than the story.
@@ -213,7 +233,6 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         event: Option<&Event<V>>,
         now: Instant,
     ) -> Conditions {
-        let refused = |breaker: &Breaker| breaker.clone().try_acquire(now, now).err();
         let held = shards.with(key, |memory| memory.peek(key, now).map(|entry| (entry, memory.refresh_after(key))));
         let remembered = self.remembered.peek(key, now);
         let flying = flight.and_then(|flight| self.flights.get(flight));
@@ -229,8 +248,11 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         Conditions {
             memory: held.map(|(entry, refresh_after)| (entry.map(|value| Erased::of(&value)), refresh_after)),
             remembered,
-            store_refused: refused(&self.store_breaker),
-            load_refused: refused(&self.load_breaker),
+            store_refused: self.store_breaker.refusal(now),
+            load_refused: self.load_breaker.refusal(now),
+            crowd: self.crowd(now),
+            spent: (self.store_budget.balance(now) == 0, self.load_budget.balance(now) == 0),
+            load_time: self.latency.mean(),
             owed: !self.journal.trusts(key),
             clear_owed: self.journal.owes_clear(),
             fallback_doubted: self.fallback_doubts.remain(),
@@ -245,6 +267,18 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
                 .is_some_and(|(work, value)| standing(value, work.born) != tags::Verdict::Valid),
             joined_late: work.is_some_and(|work| work.joined > work.born),
             dice: self.entropy.state(),
+        }
+    }
+
+    fn crowd(&self, now: Instant) -> Crowd {
+        let mut limit = self.limit.clone();
+        match limit.try_acquire(now) {
+            Ok(slot) => {
+                limit.release(slot, Duration::ZERO, Verdict::None, now);
+                Crowd::None
+            }
+            Err(_) if limit.try_queue().is_ok() && self.waiting.len() < self.waiting.capacity() => Crowd::Wait,
+            Err(_) => Crowd::Full,
         }
     }
 
@@ -294,6 +328,7 @@ impl Machine<(), Erased, Alloc> {
         }
         self.store_breaker = Breaker::answering(self.policy.store_breaker_policy(), under.store_refused);
         self.load_breaker = Breaker::answering(self.policy.load_breaker_policy(), under.load_refused);
+        self.bring_about_limits(under, now);
         self.journal = Journal::new(self.policy.journal_max as usize);
         if under.owed && !under.clear_owed {
             self.journal.record((), Change::Remove);
@@ -318,17 +353,45 @@ impl Machine<(), Erased, Alloc> {
             self.tags.note(SOME_TAG[0], Invalidation::Remove, self.newest, now);
         }
         self.entropy = Entropy::from_seed(under.dice);
-        self.bring_about_in_flight(flight, under);
+        self.bring_about_in_flight(flight, moment);
     }
 
-    fn bring_about_in_flight(&mut self, flight: FlightId, under: &Conditions) {
+    fn bring_about_limits(&mut self, under: &Conditions, now: Instant) {
+        let (max, queue_max) = match under.crowd {
+            Crowd::None => (0, 0),
+            Crowd::Wait => (1, 1),
+            Crowd::Full => (1, 0),
+        };
+        self.limit = Limit::new(LimitPolicy { max, queue_max, ..LimitPolicy::default() });
+        self.waiting = Linked::new(1);
+        if under.crowd != Crowd::None {
+            // Somebody has the only slot there is.
+            let _ran_out_long_after_the_story = self.limit.try_acquire(now);
+        }
+        self.latency = Latency::new(1);
+        under.load_time.into_iter().for_each(|took| self.latency.record(took));
+        let budget = |spent| {
+            let policy = BudgetPolicy { percent: u32::from(spent), minimum: 0, ..BudgetPolicy::default() };
+            Budget::new(policy)
+        };
+        (self.store_budget, self.load_budget) = (budget(under.spent.0), budget(under.spent.1));
+    }
+
+    fn bring_about_in_flight(&mut self, flight: FlightId, moment: &Moment) {
+        let under = &moment.under;
+
         let waiters = self.flights.waiters(flight);
         if under.waited_for && waiters == 0 {
             let _no_limit_is_near = self.flights.join(flight);
         } else if !under.waited_for && waiters > 0 {
             let _kept_or_not = self.flights.leave(flight);
         }
+        let slot = Limit::new(LimitPolicy { max: 0, ..LimitPolicy::default() }).try_acquire(moment.at).ok();
         let Some(flight) = self.flights.get_mut(flight) else { return };
+        if matches!(flight.work.stage, Stage::Waiting) && matches!(moment.input, Input::Event(Event::Launched)) {
+            flight.work.stage = Stage::Ready(First::Load);
+            (flight.work.slot, flight.work.place) = (slot, None);
+        }
         flight.fence = under.fence;
         flight.work.max_age = under.max_age;
         flight.work.joined = flight.work.born + u64::from(under.joined_late);
@@ -381,7 +444,13 @@ impl Conditions {
         if let Some(fence) = self.fence {
             write!(f, ", fenced by {fence:?}")?;
         }
+        match self.crowd {
+            Crowd::None => {}
+            Crowd::Wait => f.write_str(", as many loads as allowed")?,
+            Crowd::Full => f.write_str(", no room to wait for a load")?,
+        }
         let flags = [
+            (self.spent.0 || self.spent.1, "retry budget spent"),
             (self.owed, "owed to the store"),
             (self.clear_owed, "a clear is owed"),
             (self.fallback_doubted, "fallback in doubt"),

@@ -4,12 +4,13 @@ use core::hash::Hash;
 use core::time::Duration;
 
 use super::{After, Again, End, First, Kind, Machine, Remembered, Shards, Stage};
-use crate::breaker::Verdict;
+use crate::breaker::{NotUntil, Verdict};
 use crate::entropy::scale;
 use crate::entry::{Entry, Windows, Zone};
 use crate::failure::{Class, Failure, LoadFailure, StoreFailure};
 use crate::flight::Purpose;
 use crate::journal::Change;
+use crate::limit::Slot;
 use crate::step::{Absence, FlightId, Loaded, Outcome, Sharing, Source, Stale, Step, Tier};
 use crate::storage::{Map, Profile};
 use crate::tags;
@@ -39,6 +40,9 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         if self.journal.trusts(&key)
             && let Ok(permit) = self.store_breaker.try_acquire(now, deadline)
         {
+            if flight.work.attempt == 0 {
+                self.store_budget.deposit(now);
+            }
             flight.work.permit = Some(permit);
             flight.work.attempt += 1;
             flight.work.asked_at = now;
@@ -86,7 +90,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
                 self.give_back(id, Verdict::Failure, now);
                 self.stats.store_failures += 1;
                 let attempts = if failure == StoreFailure::Rejected { 0 } else { self.policy.store_attempts };
-                if let Some(sleep) = self.pause(id, Again::Read, attempts, Duration::ZERO, now) {
+                if let Some(sleep) = self.pause(id, Again::Read, attempts, None, now) {
                     return sleep;
                 }
                 let Some(key) = self.key(id) else { return Step::Done { next: None } };
@@ -105,13 +109,16 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     ) -> Step<K, V> {
         let zone = entry.zone();
         let Some(key) = self.key(id) else { return Step::Done { next: None } };
+        let load_time =
+            if entry.load_time.is_zero() { self.latency.mean().unwrap_or_default() } else { entry.load_time };
+        let entry = Entry { load_time, ..entry };
         if zone == Zone::Gone || self.flights.is_fenced(id) {
             return self.not_in_store(shards, id, now);
         }
         let held = shards.with(&key, |memory| memory.find(&key, now)).map(|held| held.entry);
         if let Some(newer) = held.as_ref().filter(|held| self.does(id, held) && held.age < entry.age) {
             // Loaded while the store was being read.
-            return self.land(id, Outcome::Served(newer.clone().serve(Source::Memory, None)), After::Finish);
+            return self.land(id, Outcome::Served(newer.clone().serve(Source::Memory, None)), After::Finish, now);
         }
         let born = self.newest;
         if held.is_none_or(|held| held.age > entry.age) {
@@ -128,10 +135,10 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             Zone::Fresh => {
                 let mirror = Change::Put(entry.clone(), now);
                 let after = if tier == Tier::Primary { self.reserve_mirror(id, &key, mirror) } else { After::Finish };
-                self.land(id, Outcome::Served(entry.serve(source, None)), after)
+                self.land(id, Outcome::Served(entry.serve(source, None)), after, now)
             }
             Zone::StaleWhileRevalidate => {
-                self.land(id, Outcome::Served(entry.serve(source, Some(Stale::WhileRevalidate))), After::Refresh)
+                self.land(id, Outcome::Served(entry.serve(source, Some(Stale::WhileRevalidate))), After::Refresh, now)
             }
             Zone::StaleIfError | Zone::Keep | Zone::Gone => {
                 if let Some(flight) = self.flights.get_mut(id) {
@@ -161,17 +168,31 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         let Some(key) = self.key(id) else { return Step::Done { next: None } };
         let put = shards.with(&key, |memory| memory.find(&key, now)).filter(|put| self.does(id, &put.entry));
         let served = put.map(|put| Outcome::Served(put.entry.serve(Source::Memory, None)));
-        self.land(id, served.unwrap_or(Outcome::Absent(Absence::NotLoaded)), After::Finish)
+        self.land(id, served.unwrap_or(Outcome::Absent(Absence::NotLoaded)), After::Finish, now)
     }
 
+    /// Loads, if the limit of loads and the breaker let it pass.
     pub(super) fn attempt_load(&mut self, shards: &mut impl Shards<K, V, P>, id: FlightId, now: Instant) -> Step<K, V> {
         let Some(flight) = self.flights.get(id) else { return Step::Done { next: None } };
         let Some(key) = flight.key.clone() else { return Step::Done { next: None } };
-        let deadline = flight.work.deadline.min(now + self.policy.load_deadline);
+        let (deadline, first) = (flight.work.deadline.min(now + self.policy.load_deadline), flight.work.attempt == 0);
+        if let Some(NotUntil(until)) = self.load_breaker.refusal(now) {
+            // Who is to be refused need not wait for it.
+            return self.settle_failure(shards, id, Failure::Open { until }, now);
+        }
+        if flight.work.slot.is_none() {
+            match self.limit.try_acquire(now) {
+                Ok(slot) => self.hold(id, slot),
+                Err(_full) => return self.wait_for_slot(shards, id, now),
+            }
+        }
         let permit = match self.load_breaker.try_acquire(now, deadline) {
             Ok(permit) => permit,
             Err(refusal) => return self.settle_failure(shards, id, Failure::Open { until: refusal.0 }, now),
         };
+        if first {
+            self.load_budget.deposit(now);
+        }
         self.stats.loads += 1;
         let previous = if self.flights.is_fenced(id) { None } else { self.previous(shards, id, &key, now) };
         let Some(flight) = self.flights.get_mut(id) else { return Step::Done { next: None } };
@@ -182,6 +203,36 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         work.offered.clone_from(&previous);
         work.stage = Stage::Loading;
         Step::Load { key, attempt: work.attempt, deadline, previous }
+    }
+
+    fn hold(&mut self, id: FlightId, slot: Slot) {
+        if let Some(flight) = self.flights.get_mut(id) {
+            flight.work.slot = Some(slot);
+        }
+    }
+
+    /// As many loads as allowed are under way: puts the flight aside, if there is room for it.
+    fn wait_for_slot(&mut self, shards: &mut impl Shards<K, V, P>, id: FlightId, now: Instant) -> Step<K, V> {
+        let queued = self.limit.try_queue().map_err(|_| ()).and_then(|()| {
+            let limit = &mut self.limit;
+            self.waiting.push_back(id).map_err(|_| limit.leave_queue())
+        });
+        let (Ok(place), Some(flight)) = (queued, self.flights.get_mut(id)) else {
+            return self.settle_failure(shards, id, Failure::Overloaded, now);
+        };
+        flight.work.place = Some(place);
+        flight.work.stage = Stage::Waiting;
+        Step::Wait
+    }
+
+    /// Notes what the load took and what it says of the origin, for the limit.
+    fn measure(&mut self, id: FlightId, verdict: Verdict, now: Instant) {
+        let Some(flight) = self.flights.get_mut(id) else { return };
+        let took = now - flight.work.asked_at;
+        flight.work.measured = (took, verdict);
+        if verdict == Verdict::Success {
+            self.latency.record(took);
+        }
     }
 
     /// The newest stale value at hand, at its present age.
@@ -203,23 +254,28 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         let offered = self.flights.get_mut(id).and_then(|flight| flight.work.offered.take());
         match (result, offered) {
             (Ok(Loaded::Value { value, age, windows, sharing }), _) => {
-                self.give_back(id, Verdict::Success, now);
+                self.load_succeeded(id, now);
                 let entry = Entry { age, ..Entry::new(value, self.jittered(windows)) };
                 self.land_value(shards, id, entry, sharing, now)
             }
             (Ok(Loaded::NotModified { age, windows }), Some(previous)) => {
-                self.give_back(id, Verdict::Success, now);
+                self.load_succeeded(id, now);
                 self.stats.not_modified += 1;
                 let entry = Entry { age, ..Entry::new(previous.value, self.jittered(windows)) };
                 self.land_value(shards, id, entry, Sharing::Store, now)
             }
             (Ok(Loaded::NotModified { .. }), None) => self.on_load_failed(shards, id, Class::Panicked.into(), now),
             (Ok(Loaded::Absent { ttl }), _) => {
-                self.give_back(id, Verdict::Success, now);
+                self.load_succeeded(id, now);
                 self.land_absent(shards, id, ttl, now)
             }
             (Err(failure), _) => self.on_load_failed(shards, id, failure, now),
         }
+    }
+
+    fn load_succeeded(&mut self, id: FlightId, now: Instant) {
+        self.measure(id, Verdict::Success, now);
+        self.give_back(id, Verdict::Success, now);
     }
 
     fn on_load_failed(
@@ -235,9 +291,11 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             Class::Isolated => Verdict::None,
             Class::Unavailable | Class::TimedOut | Class::Panicked => Verdict::Failure,
         };
+        // An error may come quickly, so it is no measurement; that it came does not mean that there are too many.
+        self.measure(id, if verdict == Verdict::Success { Verdict::None } else { verdict }, now);
         self.give_back(id, verdict, now);
         let attempts = if failure.class.is_transient() { self.policy.load_attempts } else { 0 };
-        match self.pause(id, Again::Load, attempts, failure.retry_after.unwrap_or_default(), now) {
+        match self.pause(id, Again::Load, attempts, failure.retry_after, now) {
             Some(sleep) => sleep,
             None => self.settle_failure(shards, id, Failure::Load(failure.class), now),
         }
@@ -259,7 +317,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             Entry { age: entry.age, ..Entry::new(entry.value.clone(), entry.windows) }.serve(Source::Load, None);
         if sharing == Sharing::Private {
             let after = self.remember_private(shards, id, &key, now);
-            return self.land(id, Outcome::Private(served), after);
+            return self.land(id, Outcome::Private(served), after, now);
         }
         self.remembered.remove(&key);
         let overtaken = self.tags.verdict(entry.value.tags(), born) != tags::Verdict::Valid;
@@ -277,7 +335,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         }
         // Whoever joined after the tag was invalidated is owed something newer.
         let outcome = if overtaken && joined > born { Outcome::Private(served) } else { Outcome::Served(served) };
-        self.land(id, outcome, after)
+        self.land(id, outcome, after, now)
     }
 
     /// Takes a loaded value to the store, or out of it the older one that was found there.
@@ -304,7 +362,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             self.remembered.remove(&key);
             self.remember(key, Remembered::Absent, ttl.unwrap_or(self.policy.negative_ttl), now);
         }
-        self.land(id, Outcome::Absent(Absence::Confirmed), after)
+        self.land(id, Outcome::Absent(Absence::Confirmed), after, now)
     }
 
     /// The key's result is for one caller alone: what was shared of it before is no longer good.
@@ -338,7 +396,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         if !failure.is_unavailable() {
             let after = self.retract(shards, id, &key, now);
             self.remember_failure(id, key, failure, now);
-            return self.land(id, Outcome::Failed(failure), after);
+            return self.land(id, Outcome::Failed(failure), after, now);
         }
         let max_age = self.flights.get(id).and_then(|flight| flight.work.max_age);
         let mut stale = self.stand_in(shards, &key, max_age, now);
@@ -348,7 +406,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             self.note_failed_refresh(shards, &key, now);
             self.remember_failure(id, key, failure, now);
         }
-        self.land(id, stale.map_or(Outcome::Failed(failure), Outcome::Served), After::Finish)
+        self.land(id, stale.map_or(Outcome::Failed(failure), Outcome::Served), After::Finish, now)
     }
 
     fn remember_failure(&mut self, id: FlightId, key: K, failure: Failure, now: Instant) {

@@ -68,7 +68,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Cache<K, V, P> {
 
     /// See [`Machine::maintain`].
     pub fn maintain(&mut self, now: Instant) -> Option<Launch<K, V>> {
-        self.machine.maintain(now)
+        self.machine.maintain(&mut self.memory, now)
     }
 
     /// See [`Machine::story`].
