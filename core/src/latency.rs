@@ -112,7 +112,7 @@ impl Latency {
             return percentile.saturating_add(step(percent));
         }
         self.run += 1;
-        percentile.saturating_sub(step((100 - percent) * (1 + self.run / RUN).min(STEP))).max(1)
+        percentile.saturating_sub(step((100 - percent) * (1 + self.run / RUN).min(STEP)))
     }
 
     /// How long a load takes, smoothed; `None` before the first.
@@ -151,9 +151,9 @@ impl Latency {
     }
 }
 
-/// `from` moved by one part in `parts` of the way to `to`, at least by one.
+/// `from` moved by one part in `parts` of the way to `to`.
 pub(crate) fn toward(from: u64, to: u64, parts: u64) -> u64 {
-    if to > from { from + (to - from).div_ceil(parts) } else { from - (from - to).div_ceil(parts) }
+    if to > from { from + (to - from) / parts } else { from - (from - to) / parts }
 }
 
 #[cfg(test)]
