@@ -374,6 +374,16 @@ mod tests {
     }
 
     #[test]
+    fn a_bulkhead_learns_nothing() {
+        let mut limit = Limit::new(fixed(30));
+        for verdict in core::iter::repeat_n([Verdict::Failure, Verdict::Success], 1_000).flatten() {
+            let slot = limit.try_acquire(at(0)).expect("free");
+            limit.release(slot, Duration::from_secs(1), verdict, at(0));
+        }
+        assert_eq!((limit.limit(), limit.stats().cuts, limit.stats().probes), (30, 0, 0));
+    }
+
+    #[test]
     fn without_a_number_everybody_is_admitted_and_counted() {
         let mut limit = Limit::new(fixed(0));
         assert!((0..100_000).all(|_| limit.try_acquire(at(0)).is_ok()));
