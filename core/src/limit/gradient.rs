@@ -22,9 +22,9 @@
 //! every 32nd round is a *probe*, for which the limit is halved (as BBR drains its queue: Cardwell et al., 2016;
 //! Envoy's gradient controller measures its `minRTT` so). If loads take longer than they should even then, either the
 //! origin has become slower or it can do less than half of what was thought: the probe halves again, and when that
-//! does not make loads quicker, nothing waits and the origin is slower. A limit of which nothing is known starts with a
-//! probe, and one that has halved or doubled since the last is probed at once. This is what a running mean of everything
-//! (`Gradient2Limit`) lacks: under lasting overload it learns that slow is normal.
+//! does not make loads quicker, nothing waits and the origin is slower. A limit of which nothing is known starts with
+//! a probe, and one that has halved or doubled since the last is probed at once. This is what a running mean of
+//! everything (`Gradient2Limit`) lacks: under lasting overload it learns that slow is normal.
 //!
 //! On a simulated origin (`simulation.rs`) the limit rests within 1 of `C + √C` when all loads take alike, and within
 //! 40 % of it when their times are exponential, at more than 95 % of the possible throughput. Changes of `C` between
