@@ -39,7 +39,7 @@ pub struct BudgetPolicy {
     pub percent: u32,
     /// So many retries a window are allowed without any deposit. Default: 3.
     pub minimum: u32,
-    /// How long a deposit can be spent and a withdrawal is remembered. Default: 10 s.
+    /// How long a deposit can be spent and a withdrawal is remembered, rounded up to ten nanoseconds. Default: 10 s.
     pub window: Duration,
 }
 
@@ -336,6 +336,21 @@ mod tests {
     }
 
     #[test]
+    fn a_shorter_window_than_was_saved_ends_its_tenth_in_its_own_time() {
+        let mut long = Budget::new(BudgetPolicy { window: SECOND * 1_000, ..BudgetPolicy::default() });
+        assert_eq!(withdraw_all(&mut long, at(0)), 3);
+        let mut short = Budget::restore(BudgetPolicy::default(), &long.save(at(0)), at(50));
+        assert_eq!(short.try_withdraw(at(50)), Err(Spent { until: at(61) }));
+    }
+
+    #[test]
+    fn the_window_is_rounded_up() {
+        let mut budget = Budget::new(BudgetPolicy { window: NANO * 11, ..BudgetPolicy::default() });
+        assert_eq!(withdraw_all(&mut budget, at(0)), 3);
+        assert_eq!(budget.try_withdraw(at(0)), Err(Spent { until: at(0) + NANO * 22 }));
+    }
+
+    #[test]
     fn absurd_values_saturate() {
         let policy = BudgetPolicy { percent: u32::MAX, minimum: u32::MAX, window: Duration::MAX };
         let mut budget = Budget::new(policy);
@@ -374,8 +389,8 @@ mod tests {
         }
 
         fn retry(&mut self, now: Instant, story: &str) {
-            let window = self.budget.policy.window;
-            let tenth = window / 10;
+            let tenth = Duration::from_nanos(self.budget.policy.tenth());
+            let window = tenth * 10;
             match self.budget.try_withdraw(now) {
                 Ok(()) => {
                     assert!(self.affords(now, window, window), "{story}: allowed too much");
@@ -422,7 +437,7 @@ mod tests {
             let policy = BudgetPolicy {
                 percent: [1, 20, 33, 100, 250][draw(5) as usize],
                 minimum: draw(5) as u32,
-                window: Duration::from_nanos(10 * (1 + draw(100))),
+                window: Duration::from_nanos(1 + draw(1_000)),
             };
             let (mut books, mut now) = (Books::new(policy), Instant::ZERO);
             let pace = 1 + draw(200);

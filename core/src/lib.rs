@@ -56,9 +56,9 @@
 //!
 //! # The machines
 //!
-//! Each can be used by itself: [`memory`] (LRU with freshness), [`breaker`], [`backoff`], [`budget`] (how
-//! much may be tried again), [`limit`] (how much at once), [`latency`] (how long it takes), [`entry`] (the zones of
-//! freshness), [`envelope`] (how an entry lies in a shared store). [`cache`] composes them; [`policy`] holds every choice.
+//! Each can be used by itself: [`memory`] (LRU with freshness), [`breaker`], [`backoff`], [`budget`] (how much may be
+//! tried again), [`limit`] (how much at once), [`latency`] (how long it takes), [`entry`] (the zones of freshness),
+//! [`envelope`] (how an entry lies in a shared store). [`cache`] composes them; [`policy`] holds every choice.
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;

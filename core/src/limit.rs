@@ -23,7 +23,7 @@
 //! overtake: while anybody queues, only [`Limit::try_dequeue`] gives slots. It does not know what is loaded, nor
 //! whether the origin should be asked at all: that is the [breaker](crate::breaker)'s.
 
-mod gradient;
+pub mod gradient;
 #[cfg(test)]
 mod simulation;
 
@@ -158,7 +158,8 @@ impl Limit {
     #[must_use]
     pub fn restore(policy: LimitPolicy, saved: &Saved) -> Self {
         let ceiling = if policy.max == 0 { u32::MAX } else { policy.max };
-        let gradient = Gradient::new(policy.min.max(1), ceiling, saved.limit, nanos(saved.base));
+        let gradient =
+            Gradient::new(gradient::parts(policy.min.max(1)), gradient::parts(ceiling), saved.limit, nanos(saved.base));
         Self { policy, gradient, leases: Leases::new(policy.lease_for), queued: 0, stats: LimitStats::default() }
     }
 
@@ -373,6 +374,16 @@ mod tests {
     }
 
     #[test]
+    fn a_bulkhead_learns_nothing() {
+        let mut limit = Limit::new(fixed(30));
+        for verdict in core::iter::repeat_n([Verdict::Failure, Verdict::Success], 1_000).flatten() {
+            let slot = limit.try_acquire(at(0)).expect("free");
+            limit.release(slot, Duration::from_secs(1), verdict, at(0));
+        }
+        assert_eq!((limit.limit(), limit.stats().cuts, limit.stats().probes), (30, 0, 0));
+    }
+
+    #[test]
     fn without_a_number_everybody_is_admitted_and_counted() {
         let mut limit = Limit::new(fixed(0));
         assert!((0..100_000).all(|_| limit.try_acquire(at(0)).is_ok()));
@@ -419,6 +430,7 @@ mod tests {
         let mut limit = Limit::new(fixed(2));
         let slow = limit.try_acquire(at(0)).expect("free");
         let quick = limit.try_acquire(at(5)).expect("free");
+        assert_eq!(limit.try_acquire(at(5)), Err(Full { until: at(9) }), "the older runs out first");
         give_back(&mut limit, slow, just_before(at(9)));
         assert_eq!(limit.try_dequeue(at(13)), Err(Full { until: at(14) }));
         give_back(&mut limit, quick, at(13));

@@ -657,5 +657,7 @@ mod tests {
         assert_eq!(policy.retry(), Backoff::default());
         assert_eq!(policy.budget_policy(), BudgetPolicy::default());
         assert_eq!(policy.limit_policy(), LimitPolicy::default());
+        let steady = Policy { retry_factor: 1, ..Policy::default() };
+        assert_eq!(steady.retry(), Backoff { factor: 1, ..Backoff::default() });
     }
 }

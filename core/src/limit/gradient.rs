@@ -22,13 +22,13 @@
 //! every 32nd round is a *probe*, for which the limit is halved (as BBR drains its queue: Cardwell et al., 2016;
 //! Envoy's gradient controller measures its `minRTT` so). If loads take longer than they should even then, either the
 //! origin has become slower or it can do less than half of what was thought: the probe halves again, and when that
-//! does not make loads quicker, nothing waits and the origin is slower. A limit of which nothing is known starts with a
-//! probe, and one that has halved or doubled since the last is probed at once. This is what a running mean of everything
-//! (`Gradient2Limit`) lacks: under lasting overload it learns that slow is normal.
+//! does not make loads quicker, nothing waits and the origin is slower. A limit of which nothing is known starts with
+//! a probe, and one that has halved or doubled since the last is probed at once. This is what a running mean of
+//! everything (`Gradient2Limit`) lacks: under lasting overload it learns that slow is normal.
 //!
 //! On a simulated origin (`simulation.rs`) the limit rests within 1 of `C + √C` when all loads take alike, and within
 //! 40 % of it when their times are exponential, at more than 95 % of the possible throughput. Changes of `C` between
-//! 1 and 100 are followed within 2 500 answers (10 → 40 in 600, 40 → 10 in 350), and after a full outage a limit of
+//! 1 and 100 are followed within 2 000 answers (10 → 40 in 750, 40 → 10 in 350), and after a full outage a limit of
 //! 100 is back within 3 000.
 //!
 //! If the peak of a round did not reach the limit, nothing is concluded: a limit that is not used says nothing about
@@ -81,7 +81,7 @@ struct Round {
     samples: u32,
     sum: u128,
     failures: u32,
-    /// Most that were in flight at once.
+    /// Most that were in flight when one was sent.
     peak: u32,
 }
 
@@ -91,8 +91,9 @@ pub(super) fn parts(slots: u32) -> u64 {
 }
 
 impl Gradient {
-    pub(super) fn new(floor: u32, ceiling: u32, limit: u64, base: u64) -> Self {
-        let (floor, ceiling) = (parts(floor.min(ceiling)), parts(ceiling));
+    /// Floor, ceiling and limit in parts of a slot, the base in nanoseconds.
+    pub(super) fn new(floor: u64, ceiling: u64, limit: u64, base: u64) -> Self {
+        let floor = floor.min(ceiling);
         let limit = limit.clamp(floor, ceiling);
         let (weight, depth) = if base == 0 { (0, 1) } else { (u32::MAX, 0) };
         let round = Round::new(limit, 0);
@@ -170,7 +171,7 @@ impl Gradient {
         self.probe_in = self.probe_in.saturating_sub(1);
         // A limit that is half or twice of what it was may have become so through a base that is wrong.
         let far = self.limit < self.measured_at / 2 || self.limit / 2 > self.measured_at;
-        if self.probe_in == 0 || far || is_lower(mean, self.base) {
+        if self.probe_in == 0 || far {
             self.depth = 1;
         }
     }
@@ -217,7 +218,7 @@ impl Gradient {
 impl Round {
     fn new(limit: u64, in_flight: u32) -> Self {
         let wanted = (limit / PARTS).clamp(SAMPLES_MIN, SAMPLES_MAX) as u32;
-        Self { skip: in_flight, wanted, samples: 0, sum: 0, failures: 0, peak: in_flight }
+        Self { skip: in_flight, wanted, samples: 0, sum: 0, failures: 0, peak: 0 }
     }
 }
 
@@ -229,4 +230,39 @@ fn is_higher(mean: u64, than: u64) -> bool {
 /// As [`is_higher`].
 fn is_lower(mean: u64, than: u64) -> bool {
     mean < than - than / 4
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at_hundred() -> Gradient {
+        Gradient::new(parts(1), parts(1_000), parts(100), 1_000)
+    }
+
+    /// A limit of 100 in use, and as many answers as it takes to a conclusion.
+    fn round(gradient: &mut Gradient, took: u64) {
+        gradient.acquired(100);
+        (0..100).for_each(|_| {
+            gradient.measured(took, 0);
+        });
+    }
+
+    #[test]
+    fn one_round_moves_the_limit_by_its_root_and_at_most_by_half() {
+        for (took, limit) in [(1_000, 110), (500, 110), (1_100, 100), (2_000, 60), (1_000_000, 50)] {
+            let mut gradient = at_hundred();
+            round(&mut gradient, took);
+            assert_eq!(gradient.limit / PARTS, limit, "after a round of {took}");
+        }
+    }
+
+    #[test]
+    fn what_was_sent_before_a_cut_does_not_cut_again() {
+        let mut gradient = at_hundred();
+        let cuts = (1..=100).filter(|number| gradient.failed(*number, 100, 0)).count();
+        assert_eq!((cuts, gradient.limit / PARTS), (1, 75), "a hundred failed at once");
+        let cuts = (101..=200).filter(|number| gradient.failed(*number, 100, 0)).count();
+        assert!(cuts > 1, "what was sent after it may");
+    }
 }
