@@ -19,6 +19,7 @@ mod clear;
 pub mod explain;
 mod load;
 mod lookup;
+pub mod snapshot;
 mod whole;
 
 use alloc::boxed::Box;

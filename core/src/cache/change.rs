@@ -342,6 +342,6 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
 }
 
 /// Whether somebody asked for this change, as opposed to keeping what was loaded.
-fn is_asked_for<V>(kind: Kind, change: &Change<V>) -> bool {
+pub(super) fn is_asked_for<V>(kind: Kind, change: &Change<V>) -> bool {
     matches!(kind, Kind::Change | Kind::Replay) || matches!(change, Change::Remove)
 }

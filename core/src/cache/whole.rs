@@ -1,14 +1,19 @@
 //! The machine with one memory of its own.
 
+use alloc::vec::Vec;
 use core::hash::Hash;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use super::explain::Story;
+use super::snapshot::{Restored, SnapshotError, Taken};
 use super::{Health, Machine};
 use crate::memory::{Memory, MemoryStats};
 use crate::policy::{Policy, PolicyError};
 use crate::step::{Answer, Call, Command, Event, FlightId, Launch, Left, Lookup, Step};
 use crate::storage::{Profile, Usual};
-use crate::time::Instant;
+use crate::time::{Instant, WallTime};
 use crate::value::Value;
 
 /// A [`Machine`] with one [`Memory`]: the whole cache, for a single thread. The protocol is explained at the
@@ -74,6 +79,34 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Cache<K, V, P> {
     /// See [`Machine::story`].
     pub fn story(&mut self, flight: Option<FlightId>) -> Option<Story> {
         self.machine.story(flight)
+    }
+
+    /// See [`Machine::snapshot`].
+    pub fn snapshot(&mut self, now: Instant, wall: WallTime) -> Vec<u8>
+    where
+        K: Serialize,
+        V: Serialize,
+    {
+        self.machine.snapshot(&mut self.memory, now, wall)
+    }
+
+    /// See [`Machine::restore`].
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError`]; the cache is as it was.
+    pub fn restore(
+        &mut self,
+        bytes: &[u8],
+        taken: Taken,
+        now: Instant,
+        wall: WallTime,
+    ) -> Result<Restored, SnapshotError>
+    where
+        K: DeserializeOwned,
+        V: DeserializeOwned,
+    {
+        self.machine.restore(&mut self.memory, bytes, taken, now, wall)
     }
 
     /// See [`Machine::health`].

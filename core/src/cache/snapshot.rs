@@ -1,0 +1,282 @@
+//! The machine and its memory as bytes that outlive the process or the instance: what was learnt of store and loader,
+//! what is owed to the store, and the warm entries.
+//!
+//! ```text
+//! +---------+---------+-----------------+--------------------+
+//! | 't' 's' | version | CRC-32 of what  | the state          |
+//! | 2 bytes | 1 byte  | follows, 4 LE   | (postcard)         |
+//! +---------+---------+-----------------+--------------------+
+//! ```
+//!
+//! Moments are kept as distances from the moment of taking; the time since then is told by civil time, and counts as
+//! zero if the civil clock was set back. Flights are not kept: their callers are gone. A change that was under way is
+//! kept as a debt to the store, since nobody knows whether it has got there. Any other bytes are refused with a reason,
+//! and leave the machine as it was.
+
+use alloc::vec::Vec;
+use core::hash::Hash;
+use core::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::change::is_asked_for;
+use super::{After, Machine, Remembered, Shards, Stage};
+use crate::breaker::{self, Breaker};
+use crate::budget::{self, Budget};
+use crate::entry::Entry;
+use crate::journal::{Change, Journal};
+use crate::latency::{self, Latency};
+use crate::limit::{self, Limit};
+use crate::step::{FlightId, Settled};
+use crate::storage::{Map, Profile};
+use crate::time::{Instant, WallTime};
+use crate::value::Value;
+
+const MAGIC: [u8; 2] = *b"ts";
+const VERSION: u8 = 1;
+const PREFIX: usize = MAGIC.len() + 1 + 4;
+
+/// What has happened since a snapshot was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// Nothing: taking it was the last thing that the machine did before it was replaced. Everything is restored.
+    Last,
+    /// Nobody knows, because the machine was lost later. Entries may have been removed since, so none is restored;
+    /// debts may have been paid and followed by newer writes, so each is restored as a removal, which is always safe.
+    /// Debts that were made since are lost with the machine.
+    Earlier,
+}
+
+/// Why bytes are no snapshot that can be restored here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SnapshotError {
+    /// They do not begin as a snapshot does.
+    Foreign,
+    /// A version that this build does not know.
+    Version(u8),
+    /// The checksum does not fit: truncated or altered.
+    Checksum,
+    /// The state cannot be read: it is of other keys or values.
+    Unreadable,
+    /// The machine is in use: what it knows is newer.
+    InUse,
+}
+
+impl core::fmt::Display for SnapshotError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Foreign => f.write_str("not a snapshot"),
+            Self::Version(version) => write!(f, "unknown snapshot version {version}"),
+            Self::Checksum => f.write_str("checksum mismatch"),
+            Self::Unreadable => f.write_str("unreadable snapshot"),
+            Self::InUse => f.write_str("the machine is in use already"),
+        }
+    }
+}
+
+impl core::error::Error for SnapshotError {}
+
+/// What a snapshot brought back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Restored {
+    /// Entries in memory.
+    pub entries: usize,
+    /// Debts to the store.
+    pub debts: usize,
+    /// How long ago it was taken.
+    pub age: Duration,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Saved<K, V> {
+    taken_unix_millis: u64,
+    store_breaker: breaker::Saved,
+    load_breaker: breaker::Saved,
+    store_budget: budget::Saved,
+    load_budget: budget::Saved,
+    limit: limit::Saved,
+    latency: latency::Saved,
+    owes_clear: bool,
+    fallback_doubted: bool,
+    debts: Vec<(K, Option<Entry<V>>)>,
+    remembered: Vec<(K, Entry<Remembered>)>,
+    entries: Vec<(K, Entry<V>)>,
+}
+
+impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
+    /// The machine and its memory as bytes. Costs a copy of everything.
+    ///
+    /// ```
+    /// use core::time::Duration;
+    /// use tideover_core::cache::snapshot::Taken;
+    /// use tideover_core::{Answer, Cache, Call, Command, Instant, Outcome, Policy, WallTime};
+    ///
+    /// let (now, noon) = (Instant::ZERO, WallTime::from_unix_millis(1_000_000));
+    /// let mut old: Cache<String, String> = Cache::new(Policy::default(), 1)?;
+    /// old.command(Command::Put { key: "k".to_owned(), value: "v".to_owned(), windows: None }, now);
+    /// let bytes = old.snapshot(now, noon);
+    ///
+    /// // A minute later, in another process with another zero of its clock.
+    /// let (now, later) = (Instant::from_nanos(77), WallTime::from_unix_millis(1_060_000));
+    /// let mut new: Cache<String, String> = Cache::new(Policy::default(), 2)?;
+    /// assert_eq!(new.restore(&bytes, Taken::Last, now, later).map(|restored| restored.entries), Ok(1));
+    /// let lookup = new.lookup(&"k".to_owned(), Call::default(), now);
+    /// assert!(matches!(lookup.answer, Answer::Now(Outcome::Served(hit)) if hit.age == Duration::from_secs(60)));
+    /// # Ok::<(), tideover_core::PolicyError>(())
+    /// ```
+    pub fn snapshot(&mut self, shards: &mut impl Shards<K, V, P>, now: Instant, wall: WallTime) -> Vec<u8>
+    where
+        K: Serialize,
+        V: Serialize,
+    {
+        let owed = self.all_debts();
+        let mut entries = Vec::new();
+        shards.each(|memory| entries.extend(memory.iter(now).map(|(key, entry)| (key.clone(), entry))));
+        let saved = Saved {
+            taken_unix_millis: wall.as_unix_millis(),
+            store_breaker: self.store_breaker.save(now),
+            load_breaker: self.load_breaker.save(now),
+            store_budget: self.store_budget.save(now),
+            load_budget: self.load_budget.save(now),
+            limit: self.limit.save(),
+            latency: self.latency.save(),
+            owes_clear: owed.owes_clear(),
+            fallback_doubted: self.fallback_doubts.remain(),
+            debts: owed.debts().map(|(key, change)| (key.clone(), change.entry(now))).collect(),
+            remembered: self.remembered.iter(now).map(|(key, entry)| (key.clone(), entry)).collect(),
+            entries,
+        };
+        sealed(&saved)
+    }
+
+    /// Brings back what `bytes` hold, into a machine that has not been used yet. Its policy stays: what does not fit it
+    /// any more is left out.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError`]; the machine is as it was.
+    pub fn restore(
+        &mut self,
+        shards: &mut impl Shards<K, V, P>,
+        bytes: &[u8],
+        taken: Taken,
+        now: Instant,
+        wall: WallTime,
+    ) -> Result<Restored, SnapshotError>
+    where
+        K: DeserializeOwned,
+        V: DeserializeOwned,
+    {
+        if self.flights.len() > 0 || !self.journal.is_empty() {
+            return Err(SnapshotError::InUse);
+        }
+        let saved: Saved<K, V> = opened(bytes)?;
+        let age = wall.since(WallTime::from_unix_millis(saved.taken_unix_millis));
+        // The moment of taking, as far as the driver's clock reaches back.
+        let then = Instant::from_nanos(now.as_nanos().saturating_sub(crate::time::nanos(age)));
+        self.restore_machines(&saved, then);
+        self.restore_debts(saved.debts, saved.owes_clear, taken, age, now);
+        if saved.fallback_doubted || taken == Taken::Earlier {
+            self.fallback_doubts.raise();
+        }
+        let mut entries = 0;
+        if taken == Taken::Last {
+            for (key, entry) in saved.remembered {
+                self.remembered.insert(key, aged(entry, age), 0, now);
+            }
+            let newest = self.newest;
+            for (key, entry) in saved.entries {
+                shards.with(&key, |memory| _ = memory.insert(key.clone(), aged(entry, age), newest, now));
+            }
+            shards.each(|memory| entries += memory.len());
+        }
+        Ok(Restored { entries, debts: self.journal.len(), age })
+    }
+
+    fn restore_machines(&mut self, saved: &Saved<K, V>, then: Instant) {
+        let (policy, dice) = (&self.policy, &mut self.entropy);
+        let breaker = |saved, policy, seed| Breaker::restore(saved, policy, seed, then);
+        self.store_breaker = breaker(&saved.store_breaker, policy.store_breaker_policy(), dice.bits());
+        self.load_breaker = breaker(&saved.load_breaker, policy.load_breaker_policy(), dice.bits());
+        self.store_budget = Budget::restore(policy.budget_policy(), &saved.store_budget, then);
+        self.load_budget = Budget::restore(policy.budget_policy(), &saved.load_budget, then);
+        self.limit = Limit::restore(policy.limit_policy(), &saved.limit);
+        self.latency = Latency::restore(super::LATENCY_PERCENT, &saved.latency);
+    }
+
+    fn restore_debts(
+        &mut self,
+        debts: Vec<(K, Option<Entry<V>>)>,
+        owes_clear: bool,
+        taken: Taken,
+        age: Duration,
+        now: Instant,
+    ) {
+        if owes_clear {
+            self.journal.void();
+        }
+        for (key, entry) in debts {
+            let entry = entry.filter(|_| taken == Taken::Last).map(|entry| aged(entry, age));
+            self.journal.record(key, entry.map_or(Change::Remove, |entry| Change::Put(entry, now)));
+        }
+    }
+
+    /// The journal as it would be if every change under way were given up now.
+    fn all_debts(&self) -> Journal<K, V, P::Journal> {
+        let mut journal = self.journal.clone();
+        for (key, slot) in self.writing.iter() {
+            if slot.tainted {
+                journal.record(key.clone(), Change::Remove);
+            }
+            for id in [Some(slot.holder), slot.next].into_iter().flatten() {
+                if let Some(change) = self.unsettled(id) {
+                    journal.record(key.clone(), change);
+                }
+            }
+        }
+        journal
+    }
+
+    /// The change that a flight may not have brought to the store yet, if anybody asked for it.
+    fn unsettled(&self, id: FlightId) -> Option<Change<V>> {
+        let work = &self.flights.get(id)?.work;
+        let change = match &work.stage {
+            Stage::Landing(After::Change(change)) => Some(change),
+            _ => work.change.as_ref(),
+        };
+        change.filter(|change| work.settled != Settled::Store && is_asked_for(work.kind, change)).cloned()
+    }
+}
+
+fn aged<V>(entry: Entry<V>, by: Duration) -> Entry<V> {
+    Entry { age: entry.age.saturating_add(by), ..entry }
+}
+
+fn sealed(state: &impl Serialize) -> Vec<u8> {
+    let mut bytes = [&MAGIC[..], &[VERSION], &[0; 4]].concat();
+    // Writing plain data into a growing vector cannot fail; were it to, the snapshot would be refused as foreign.
+    bytes = postcard::to_extend(state, bytes).unwrap_or_default();
+    if let Some((prefix, rest)) = bytes.split_at_mut_checked(PREFIX) {
+        prefix[MAGIC.len() + 1..].copy_from_slice(&crc32fast::hash(rest).to_le_bytes());
+    }
+    bytes
+}
+
+fn opened<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, SnapshotError> {
+    let (prefix, rest) = bytes.split_at_checked(PREFIX).ok_or(SnapshotError::Foreign)?;
+    let (magic, version, checksum) = (&prefix[..2], prefix[2], &prefix[3..]);
+    if magic != MAGIC {
+        return Err(SnapshotError::Foreign);
+    }
+    if version != VERSION {
+        return Err(SnapshotError::Version(version));
+    }
+    if checksum != crc32fast::hash(rest).to_le_bytes() {
+        return Err(SnapshotError::Checksum);
+    }
+    match postcard::take_from_bytes(rest) {
+        Ok((state, [])) => Ok(state),
+        _ => Err(SnapshotError::Unreadable),
+    }
+}
