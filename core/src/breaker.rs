@@ -237,6 +237,7 @@ impl Breaker {
     }
 
     /// A breaker that gives just this answer, for replays.
+    #[cfg(feature = "alloc")]
     pub(crate) fn answering(policy: BreakerPolicy, refusal: Option<NotUntil>) -> Self {
         let mode = if refusal.is_some() { Mode::Automatic } else { Mode::Disabled };
         let mut breaker = Self::new(BreakerPolicy { mode, ..policy }, 0);

@@ -16,17 +16,21 @@
 
 mod change;
 mod clear;
+#[cfg(feature = "alloc")]
 pub mod explain;
 mod load;
 mod lookup;
+#[cfg(feature = "alloc")]
 pub mod snapshot;
 mod whole;
 
+#[cfg(feature = "alloc")]
 use alloc::boxed::Box;
 use core::hash::Hash;
 use core::time::Duration;
 
-use self::explain::{Input, Moment, Story, Then};
+#[cfg(feature = "alloc")]
+use self::explain::Story;
 pub use self::whole::Cache;
 pub use crate::flight::Fence;
 
@@ -99,6 +103,7 @@ pub struct Machine<K: Clone + Hash + Eq, V: Value, P: Profile = Usual> {
     /// While any remain the fallback is not read.
     fallback_doubts: Doubts,
     /// The story of the last lookup that was answered at once.
+    #[cfg(feature = "alloc")]
     told: Option<Box<Story>>,
     stats: Stats,
 }
@@ -218,6 +223,7 @@ struct Work<V> {
     settled: Settled,
     /// Whether its end has been counted.
     ended: bool,
+    #[cfg(feature = "alloc")]
     story: Option<Box<Story>>,
 }
 
@@ -242,6 +248,7 @@ impl<V> Work<V> {
             change: None,
             settled: Settled::Memory,
             ended: false,
+            #[cfg(feature = "alloc")]
             story: None,
         }
     }
@@ -394,6 +401,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             latency: Latency::new(LATENCY_PERCENT),
             replay: None,
             fallback_doubts: Doubts::default(),
+            #[cfg(feature = "alloc")]
             told: None,
             stats: Stats::default(),
             entropy,
@@ -476,14 +484,11 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         event: Event<V>,
         now: Instant,
     ) -> Step<K, V> {
-        let Some(row) = self.flights.get(flight) else { return Step::Done { next: None } };
-        let told = row.key.clone().filter(|_| row.work.story.is_some());
-        let told = told.map(|key| (event.erased(), self.conditions(shards, Some(flight), &key, Some(&event), now)));
-        let step = self.go_on(shards, flight, event, now);
-        if let Some((event, under)) = told {
-            self.tell(flight, Moment { at: now, input: Input::Event(event), under, then: Then::of_step(&step) });
+        #[cfg(feature = "alloc")]
+        if let Some(key) = self.told_of(flight) {
+            return self.told_resume(shards, flight, &key, event, now);
         }
-        step
+        self.go_on(shards, flight, event, now)
     }
 
     fn go_on(

@@ -11,6 +11,7 @@
 //! never of negative age. Any other bytes are refused with a reason (law 11): decoding allocates nothing and cannot
 //! panic.
 
+#[cfg(feature = "alloc")]
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
@@ -72,6 +73,7 @@ impl core::error::Error for EnvelopeError {}
 /// let read = envelope::decode(&bytes, WallTime::from_unix_millis(1_003_000)).unwrap();
 /// assert_eq!((read.value, read.age), (&b"hello"[..], Duration::from_secs(5)));
 /// ```
+#[cfg(feature = "alloc")]
 pub fn encode<V: AsRef<[u8]>>(entry: &Entry<V>, now: WallTime) -> Vec<u8> {
     let created_unix_millis = now.before(entry.age).as_unix_millis();
     let header = Header { codec: CODEC_RAW, created_unix_millis, windows: entry.windows };

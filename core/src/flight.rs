@@ -89,6 +89,7 @@ impl<K: Clone + Hash + Eq, W: Clone, S: Storage> Flights<K, W, S> {
     }
 
     /// Whether there is one to join.
+    #[cfg(feature = "alloc")]
     pub(crate) fn is_current(&self, key: &K, purpose: Purpose, now: Instant) -> bool {
         let flight = self.current.get(&(key.clone(), purpose)).and_then(|id| self.rows.get(id));
         flight.is_some_and(|flight| now - flight.started_at < self.limits.leader_age_max)

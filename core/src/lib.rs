@@ -61,6 +61,7 @@
 //! [`envelope`] (how an entry lies in a shared store). [`cache`] composes them; [`policy`] holds every choice.
 #![no_std]
 #![forbid(unsafe_code)]
+#[cfg(feature = "alloc")]
 extern crate alloc;
 #[cfg(test)]
 extern crate std;
@@ -84,6 +85,8 @@ pub mod latency;
 pub mod limit;
 pub mod memory;
 pub mod policy;
+#[cfg(feature = "spin")]
+pub mod shared;
 pub mod step;
 pub mod storage;
 pub mod tags;

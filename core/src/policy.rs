@@ -1,9 +1,14 @@
 //! Everything that can be chosen, in one flat table: field, type, default and documentation are written once, and
-//! the struct, [`Policy::OPTIONS`], [`Policy::set`] and [`Policy::text`] are made from it.
+//! the struct, [`Policy::OPTIONS`], [`Policy::set`] and [`Policy::write`] are made from it.
 
-use alloc::string::{String, ToString};
+mod text;
+
+#[cfg(feature = "alloc")]
+use alloc::string::String;
+use core::fmt::{self, Write};
 use core::time::Duration;
 
+use self::text::OptionText;
 use crate::backoff::{Backoff, Jitter};
 use crate::breaker::{BreakerPolicy, LEASE_GRACE, Mode, Unfit};
 use crate::budget::BudgetPolicy;
@@ -13,7 +18,6 @@ use crate::failure::Refusal;
 use crate::latency::Hedge;
 use crate::limit::LimitPolicy;
 use crate::memory::MemoryPolicy;
-use crate::time::{Text, parse_duration};
 
 macro_rules! policy {
     ($($(#[doc = $doc:literal])+ $name:ident: $type:ty = $default:expr;)+) => {
@@ -64,12 +68,15 @@ macro_rules! policy {
                 Ok(())
             }
 
-            /// The value of the option `name` as [`Policy::set`] reads it; `None` if there is no such option.
-            #[must_use]
-            pub fn text(&self, name: &str) -> Option<String> {
+            /// Writes the value of the option `name` as [`Policy::set`] reads it; nothing if there is no such option.
+            ///
+            /// # Errors
+            ///
+            /// That of the writer.
+            pub fn write(&self, name: &str, to: &mut dyn Write) -> fmt::Result {
                 match name {
-                    $(stringify!($name) => Some(OptionText::write(&self.$name)),)+
-                    _ => None,
+                    $(stringify!($name) => self.$name.write(to),)+
+                    _ => Ok(()),
                 }
             }
         }
@@ -230,29 +237,48 @@ pub struct OptionDoc {
 
 impl OptionDoc {
     /// The default as text.
+    #[cfg(feature = "alloc")]
     #[must_use]
     pub fn default_text(&self) -> String {
         Policy::default().text(self.name).unwrap_or_default()
     }
 }
 
+/// Bytes of an option's name that an error repeats.
+const NAME_MAX: usize = 48;
+
 /// A choice that cannot be: which option, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyError {
-    /// The option's name as it was given.
-    pub option: String,
+    option: heapless::String<NAME_MAX>,
     /// What is wrong with it.
     pub reason: &'static str,
 }
 
 impl PolicyError {
     fn new(option: &str, reason: &'static str) -> Self {
-        Self { option: option.to_string(), reason }
+        Self::of(&[option], reason)
+    }
+
+    /// For the option whose name is put together from `parts`.
+    fn of(parts: &[&str], reason: &'static str) -> Self {
+        let mut option = heapless::String::new();
+        for letter in parts.iter().flat_map(|part| part.chars()) {
+            // No option of ours is longer than that; of what is none, the beginning will do.
+            let _cut = option.push(letter);
+        }
+        Self { option, reason }
+    }
+
+    /// The option's name as it was given, or the beginning of it.
+    #[must_use]
+    pub fn option(&self) -> &str {
+        &self.option
     }
 }
 
-impl core::fmt::Display for PolicyError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+impl fmt::Display for PolicyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.option, self.reason)
     }
 }
@@ -260,6 +286,15 @@ impl core::fmt::Display for PolicyError {
 impl core::error::Error for PolicyError {}
 
 impl Policy {
+    /// The value of the option `name` as [`Policy::set`] reads it; `None` if there is no such option.
+    #[cfg(feature = "alloc")]
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<String> {
+        let mut text = String::new();
+        let known = Self::OPTIONS.iter().any(|option| option.name == name);
+        self.write(name, &mut text).ok().filter(|()| known).map(|()| text)
+    }
+
     /// Refuses what contradicts itself or could wait for ever.
     ///
     /// # Errors
@@ -457,122 +492,19 @@ impl Policy {
 
 /// The option that is to blame: one of the breaker's own, or one that both breakers share.
 fn unfit_breaker(breaker: &str, unfit: Unfit) -> PolicyError {
-    let own = |field: &str| [breaker, field].concat();
-    let option = match unfit {
+    let own = |field| PolicyError::of(&[breaker, field], unfit.reason());
+    let shared = |option| PolicyError::new(option, unfit.reason());
+    match unfit {
         Unfit::NoRule => own(""),
         Unfit::Percentage => own("_rate"),
         Unfit::SlowCall => own("_slow_call"),
         Unfit::OpenFor => own("_open_for"),
         Unfit::OpenForMax => own("_open_for_max"),
         Unfit::Probes => own("_probes"),
-        Unfit::MinimumCalls => "breaker_minimum_calls".to_string(),
-        Unfit::Window => "breaker_window".to_string(),
-        Unfit::WindowCalls => "breaker_window_calls".to_string(),
-        Unfit::RecoveryStart => "breaker_recovery_for".to_string(),
-    };
-    PolicyError { option, reason: unfit.reason() }
-}
-
-/// How an option is written as text.
-trait OptionText: Sized {
-    fn read(text: &str) -> Result<Self, &'static str>;
-    fn write(&self) -> String;
-}
-
-macro_rules! number {
-    ($($type:ty: $expected:literal,)+) => {
-        $(impl OptionText for $type {
-            fn read(text: &str) -> Result<Self, &'static str> {
-                text.trim().parse().map_err(|_| $expected)
-            }
-            fn write(&self) -> String {
-                self.to_string()
-            }
-        })+
-    };
-}
-
-number! {
-    u8: "expected a whole number from 0 to 100",
-    u32: "expected a whole number",
-    u64: "expected a whole number",
-    bool: "expected true or false",
-}
-
-impl OptionText for Duration {
-    fn read(text: &str) -> Result<Self, &'static str> {
-        parse_duration(text)
-    }
-    fn write(&self) -> String {
-        Text(*self).to_string()
-    }
-}
-
-impl OptionText for Option<Duration> {
-    fn read(text: &str) -> Result<Self, &'static str> {
-        parse_duration(text).map(|duration| Some(duration).filter(|duration| !duration.is_zero()))
-    }
-    fn write(&self) -> String {
-        Text(self.unwrap_or_default()).to_string()
-    }
-}
-
-impl OptionText for Hedge {
-    fn read(text: &str) -> Result<Self, &'static str> {
-        const EXPECTED: &str = "expected 0, a duration such as 50ms, or a percentile from p1 to p99";
-        match text.trim().strip_prefix('p').map(str::parse) {
-            Some(Ok(percent @ 1..=99)) => Ok(Self::Percentile(percent)),
-            Some(_) => Err(EXPECTED),
-            None => parse_duration(text)
-                .map(|delay| if delay.is_zero() { Self::Off } else { Self::After(delay) })
-                .map_err(|_| EXPECTED),
-        }
-    }
-    fn write(&self) -> String {
-        match self {
-            Self::Off => "0".to_string(),
-            Self::After(delay) => Text(*delay).to_string(),
-            Self::Percentile(percent) => alloc::format!("p{percent}"),
-        }
-    }
-}
-
-impl OptionText for Jitter {
-    fn read(text: &str) -> Result<Self, &'static str> {
-        match text.trim() {
-            "none" => Ok(Self::None),
-            "full" => Ok(Self::Full),
-            "equal" => Ok(Self::Equal),
-            "decorrelated" => Ok(Self::Decorrelated),
-            _ => Err("expected none, full, equal or decorrelated"),
-        }
-    }
-    fn write(&self) -> String {
-        match self {
-            Self::None => "none",
-            Self::Full => "full",
-            Self::Equal => "equal",
-            Self::Decorrelated => "decorrelated",
-        }
-        .to_string()
-    }
-}
-
-impl OptionText for Eviction {
-    fn read(text: &str) -> Result<Self, &'static str> {
-        Self::named(text.trim()).ok_or("expected lru")
-    }
-    fn write(&self) -> String {
-        self.name().to_string()
-    }
-}
-
-impl OptionText for Mode {
-    fn read(text: &str) -> Result<Self, &'static str> {
-        Self::from_name(text.trim()).ok_or("expected automatic, forced-open, forced-closed, disabled or metrics-only")
-    }
-    fn write(&self) -> String {
-        self.name().to_string()
+        Unfit::MinimumCalls => shared("breaker_minimum_calls"),
+        Unfit::Window => shared("breaker_window"),
+        Unfit::WindowCalls => shared("breaker_window_calls"),
+        Unfit::RecoveryStart => shared("breaker_recovery_for"),
     }
 }
 
@@ -610,28 +542,28 @@ mod tests {
         ] {
             let mut policy = Policy::default();
             policy.set(option, text).expect(option);
-            assert_eq!(policy.validate().expect_err(option).option, option);
+            assert_eq!(policy.validate().expect_err(option).option(), option);
         }
         let mut policy = Policy::default();
-        assert_eq!(policy.set("ttl", "soon").expect_err("no duration").option, "ttl");
-        assert_eq!(policy.set("load_attempts", "-1").expect_err("negative").option, "load_attempts");
+        assert_eq!(policy.set("ttl", "soon").expect_err("no duration").option(), "ttl");
+        assert_eq!(policy.set("load_attempts", "-1").expect_err("negative").option(), "load_attempts");
         (policy.loads_adaptive, policy.loads_min, policy.loads_max) = (true, 9, 8);
-        assert_eq!(policy.validate().expect_err("an empty range").option, "loads_max");
+        assert_eq!(policy.validate().expect_err("an empty range").option(), "loads_max");
         policy.loads_max = 0;
-        assert_eq!(policy.set("load_breaker_mode", "ajar").expect_err("no mode").option, "load_breaker_mode");
+        assert_eq!(policy.set("load_breaker_mode", "ajar").expect_err("no mode").option(), "load_breaker_mode");
         policy.load_breaker_slow_rate = 50;
-        assert_eq!(policy.validate().expect_err("slow from when on?").option, "load_breaker_slow_call");
+        assert_eq!(policy.validate().expect_err("slow from when on?").option(), "load_breaker_slow_call");
         policy.load_breaker_slow_call = Duration::from_secs(1);
         assert_eq!(policy.validate(), Ok(()));
         policy.breaker_window_calls = policy.breaker_minimum_calls - 1;
-        assert_eq!(policy.validate().expect_err("never enough calls").option, "breaker_minimum_calls");
+        assert_eq!(policy.validate().expect_err("never enough calls").option(), "breaker_minimum_calls");
         policy.breaker_window_calls = 0;
         (policy.store_breaker_failures, policy.store_breaker_rate) = (0, 0);
-        assert_eq!(policy.validate().expect_err("never opens").option, "store_breaker");
+        assert_eq!(policy.validate().expect_err("never opens").option(), "store_breaker");
         policy.store_breaker_mode = Mode::ForcedClosed;
         assert_eq!(policy.validate(), Ok(()), "who is forced closed is not to open");
         policy.store_breaker = false;
-        assert_eq!(policy.validate().expect_err("off and forced").option, "store_breaker_mode");
+        assert_eq!(policy.validate().expect_err("off and forced").option(), "store_breaker_mode");
     }
 
     #[test]
@@ -647,7 +579,7 @@ mod tests {
             assert_eq!((policy.hedge_after, policy.text("hedge_after").as_deref()), (hedge, Some(text)));
         }
         for text in ["", "p", "p0", "p100", "p-1", "95", "often"] {
-            assert_eq!(policy.set("hedge_after", text).expect_err(text).option, "hedge_after");
+            assert_eq!(policy.set("hedge_after", text).expect_err(text).option(), "hedge_after");
         }
     }
 
@@ -656,7 +588,8 @@ mod tests {
         let policy = Policy::default();
         assert_eq!(policy.retry(), Backoff::default());
         assert_eq!(policy.budget_policy(), BudgetPolicy::default());
-        assert_eq!(policy.limit_policy(), LimitPolicy::default());
+        let held_over_all_attempts = Duration::from_secs(31);
+        assert_eq!(policy.limit_policy(), LimitPolicy { lease_for: held_over_all_attempts, ..LimitPolicy::default() });
         let steady = Policy { retry_factor: 1, ..Policy::default() };
         assert_eq!(steady.retry(), Backoff { factor: 1, ..Backoff::default() });
     }

@@ -282,8 +282,28 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         }
     }
 
-    /// Notes a moment of `flight`, if its story is being told.
-    pub(super) fn tell(&mut self, flight: FlightId, moment: Moment) {
+    /// The key of `flight`, if its story is being told.
+    pub(super) fn told_of(&self, flight: FlightId) -> Option<K> {
+        self.flights.get(flight).filter(|flight| flight.work.story.is_some())?.key.clone()
+    }
+
+    /// A step of a flight whose story is being told.
+    pub(super) fn told_resume(
+        &mut self,
+        shards: &mut impl Shards<K, V, P>,
+        flight: FlightId,
+        key: &K,
+        event: Event<V>,
+        now: Instant,
+    ) -> Step<K, V> {
+        let under = self.conditions(shards, Some(flight), key, Some(&event), now);
+        let input = Input::Event(event.erased());
+        let step = self.go_on(shards, flight, event, now);
+        self.tell(flight, Moment { at: now, input, under, then: Then::of_step(&step) });
+        step
+    }
+
+    fn tell(&mut self, flight: FlightId, moment: Moment) {
         if let Some(story) = self.flights.get_mut(flight).and_then(|flight| flight.work.story.as_mut()) {
             story.add(moment);
         }

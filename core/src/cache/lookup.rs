@@ -17,6 +17,7 @@ use crate::value::Value;
 impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     /// Looks `key` up: answers at once from memory, or names the flight to wait for.
     pub fn lookup(&mut self, shards: &mut impl Shards<K, V, P>, key: &K, call: Call<'_>, now: Instant) -> Lookup<K, V> {
+        #[cfg(feature = "alloc")]
         if call.explain || self.policy.explain {
             return self.told_lookup(shards, key, call, now);
         }

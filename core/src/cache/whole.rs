@@ -1,19 +1,24 @@
 //! The machine with one memory of its own.
 
+#[cfg(feature = "alloc")]
 use alloc::vec::Vec;
 use core::hash::Hash;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+#[cfg(feature = "alloc")]
+use serde::{Serialize, de::DeserializeOwned};
 
+#[cfg(feature = "alloc")]
 use super::explain::Story;
+#[cfg(feature = "alloc")]
 use super::snapshot::{Restored, SnapshotError, Taken};
 use super::{Health, Machine};
 use crate::memory::{Memory, MemoryStats};
 use crate::policy::{Policy, PolicyError};
 use crate::step::{Answer, Call, Command, Event, FlightId, Launch, Left, Lookup, Step};
 use crate::storage::{Profile, Usual};
-use crate::time::{Instant, WallTime};
+use crate::time::Instant;
+#[cfg(feature = "alloc")]
+use crate::time::WallTime;
 use crate::value::Value;
 
 /// A [`Machine`] with one [`Memory`]: the whole cache, for a single thread. The protocol is explained at the
@@ -76,6 +81,22 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Cache<K, V, P> {
         self.machine.maintain(&mut self.memory, now)
     }
 
+    /// See [`Machine::health`].
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.machine.health()
+    }
+
+    /// What the memory has counted.
+    #[must_use]
+    pub fn memory_stats(&self) -> MemoryStats {
+        self.memory.stats()
+    }
+}
+
+/// What needs an allocator.
+#[cfg(feature = "alloc")]
+impl<K: Clone + Hash + Eq, V: Value, P: Profile> Cache<K, V, P> {
     /// See [`Machine::story`].
     pub fn story(&mut self, flight: Option<FlightId>) -> Option<Story> {
         self.machine.story(flight)
@@ -107,17 +128,5 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Cache<K, V, P> {
         V: DeserializeOwned,
     {
         self.machine.restore(&mut self.memory, bytes, taken, now, wall)
-    }
-
-    /// See [`Machine::health`].
-    #[must_use]
-    pub fn health(&self) -> Health {
-        self.machine.health()
-    }
-
-    /// What the memory has counted.
-    #[must_use]
-    pub fn memory_stats(&self) -> MemoryStats {
-        self.memory.stats()
     }
 }

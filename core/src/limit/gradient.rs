@@ -29,7 +29,7 @@
 //! On a simulated origin (`simulation.rs`) the limit rests within 1 of `C + √C` when all loads take alike, and within
 //! 40 % of it when their times are exponential, at more than 95 % of the possible throughput. Changes of `C` between
 //! 1 and 100 are followed within 2 000 answers (10 → 40 in 750, 40 → 10 in 350), and after a full outage a limit of
-//! 100 is back within 3 000.
+//! 100 is back within 4 000.
 //!
 //! If the peak of a round did not reach the limit, nothing is concluded: a limit that is not used says nothing about
 //! the origin, and grows only as far as it is used.
