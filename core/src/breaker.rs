@@ -44,6 +44,8 @@
 //!
 //! It allocates nothing, knows no clock and no lock: whoever shares a breaker brings the lock.
 
+#[cfg(test)]
+mod enumeration;
 mod probes;
 mod recovery;
 mod rules;

@@ -46,7 +46,7 @@ impl Probes {
 
     /// Takes the lease `number` back; `false` if it was lost.
     pub(super) fn give_back(&mut self, number: u32, now: Instant) -> bool {
-        let slot = self.leases.iter_mut().find(|slot| slot.is_some_and(|lease| lease.number == number));
-        slot.and_then(Option::take).is_some_and(|lease| now < lease.ends)
+        let is_held = |lease: Lease| lease.number == number && now < lease.ends;
+        self.leases.iter_mut().find(|slot| slot.is_some_and(is_held)).and_then(Option::take).is_some()
     }
 }
