@@ -230,7 +230,7 @@ impl Breaker {
             epoch: 0,
             consecutive: 0,
             stats: BreakerStats::default(),
-            window: Window::new(policy.window, policy.window_calls, Instant::ZERO),
+            window: policy.empty_window(Instant::ZERO),
             phase: Phase::Closed { recovery: None },
             since: Instant::ZERO,
             policy,
@@ -317,23 +317,21 @@ impl Breaker {
         } else if self.consecutive > 0 {
             self.consecutive = 0;
         }
-        if self.policy.has_rates() {
-            self.window.count(sample, now);
+        self.window.count(sample, now);
+        if sample.failed || self.window.is_blemished() {
+            self.apply_rules(now);
         }
-        if self.is_tripped() && self.mode.follows_rules() {
+    }
+
+    #[inline(never)]
+    fn apply_rules(&mut self, now: Instant) {
+        let in_a_row = self.policy.consecutive_failures;
+        let is_row_full = in_a_row > 0 && self.consecutive >= in_a_row;
+        if self.mode.follows_rules() && (is_row_full || self.policy.is_tripped_by(self.window.tally())) {
             self.trip(now);
         }
     }
 
-    #[inline]
-    fn is_tripped(&self) -> bool {
-        let in_a_row = self.policy.consecutive_failures;
-        let window = self.window.tally();
-        (in_a_row > 0 && self.consecutive >= in_a_row)
-            || (window.failures + window.slow > 0 && self.policy.is_tripped_by(window))
-    }
-
-    #[cold]
     fn trip(&mut self, now: Instant) {
         let recovery = if let Phase::Closed { recovery } = &self.phase { recovery.as_ref() } else { None };
         let relapse = recovery.filter(|recovery| now < recovery.ends);
@@ -409,7 +407,7 @@ impl Breaker {
         self.phase = phase;
         self.epoch = self.epoch.wrapping_add(1);
         self.consecutive = 0;
-        self.window = Window::new(self.policy.window, self.policy.window_calls, now);
+        self.window = self.policy.empty_window(now);
         self.since = now;
     }
 

@@ -1,4 +1,4 @@
-//! The choices of a breaker and the arithmetic of its opening rules. It knows nothing of time or of permits.
+//! The choices of a breaker and the arithmetic of its opening rules. It knows nothing of permits.
 
 use core::fmt;
 use core::time::Duration;
@@ -6,7 +6,8 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::PROBES_MAX;
-use super::window::{Tally, WINDOW_CALLS_MAX};
+use super::window::{Tally, WINDOW_CALLS_MAX, Window};
+use crate::time::Instant;
 
 /// Who decides whether calls pass (resilience4j: the special states; D. "Forced" is the operator's hand).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -216,9 +217,12 @@ impl BreakerPolicy {
         !self.slow_call.is_zero() && took >= self.slow_call
     }
 
-    /// Whether calls need to be counted in a window.
-    pub(super) const fn has_rates(&self) -> bool {
-        self.failure_rate > 0 || self.slow_call_rate > 0
+    /// An empty window as the rates need it, `from` some moment on.
+    pub(super) fn empty_window(&self, from: Instant) -> Window {
+        if self.failure_rate == 0 && self.slow_call_rate == 0 {
+            return Window::Off;
+        }
+        Window::new(self.window, self.window_calls, from)
     }
 
     /// Whether a rate over the window has reached its threshold (resilience4j: equal or greater).

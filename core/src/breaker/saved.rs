@@ -35,6 +35,7 @@ enum SavedPhase {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 enum SavedWindow {
+    Off,
     Time { width: u64, left: Duration, present: Tally, before: [Tally; TENTHS - 1] },
     Calls { size: u32, next: u32, calls: u32, failed: [u64; WORDS], slow: [u64; WORDS] },
 }
@@ -153,6 +154,7 @@ impl SavedRecovery {
 impl SavedWindow {
     fn of(window: &Window, now: Instant) -> Self {
         match window {
+            Window::Off => Self::Off,
             Window::Time(window) => {
                 let mut window = window.clone();
                 window.advance_to(now);
