@@ -51,13 +51,14 @@ fn nanos_per_call(calls: u64, run: &mut dyn FnMut(u64)) -> f64 {
     start.elapsed().as_nanos() as f64 / calls as f64
 }
 
-fn call(sum: &mut u64) {
+fn call(sum: &mut u64) -> u64 {
     *sum = black_box(sum.wrapping_add(1));
+    *sum
 }
 
 fn bare<'a>() -> Candidate<'a> {
     let mut sum = 0;
-    ("bare call", Box::new(move |n| (0..n).for_each(|_| call(&mut sum))))
+    ("bare call", Box::new(move |n| (0..n).for_each(|_| _ = call(&mut sum))))
 }
 
 /// What is in the breaker is unknown to the compiler.

@@ -1,15 +1,18 @@
 //! The circuit breaker: whether a dependency may be asked now.
 //!
 //! ```text
-//!                a rule is tripped                       wait in open is over
-//!  closed -------------------------------> open <-----------------------------> half-open
-//!    ^  ^                                   ^       a probe failed, or too        |
-//!    |  |                                   |       many were slow                |
-//!    |  +--- recovery is over --- closed,   |                                     |
-//!    |                            recovering+ a rule is tripped: the longer wait  |
-//!    |                                ^                                           |
-//!    +--- recovery_for is zero -------+------ all permitted probes succeeded -----+
+//!             a rule is tripped            the wait is over
+//!   closed ----------------------> open ---------------------> half-open
+//!     ^                           ^    ^                         |    |
+//!     |                           |    +--- a probe failed, or --+    |
+//!     |   a rule is tripped again |         too many were slow        |
+//!     |                           |                                   |
+//!     +------- recovering --------+                                   |
+//!   recovery     ^                 all permitted probes succeeded     |
+//!   is over      +----------------------------------------------------+
 //! ```
+//!
+//! Recovering is a closed state too; without `recovery_for` it is over at once.
 //!
 //! **Opening.** Three rules, each can be switched off, any may open: failures in a row, failure rate, slow-call rate.
 //! The rates are taken over a sliding window, either of time (it moves in tenths) or of the last so many calls, and

@@ -9,7 +9,7 @@ use super::PROBES_MAX;
 use super::window::{Tally, WINDOW_CALLS_MAX, Window};
 use crate::time::Instant;
 
-/// Who decides whether calls pass (resilience4j: the special states; D. "Forced" is the operator's hand).
+/// Who decides whether calls pass: the rules or the operator (the special states of resilience4j, and forced closed).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Mode {
     /// The rules decide. The default.
