@@ -304,10 +304,19 @@ impl Breaker {
             return;
         }
         let sample = Sample { failed: verdict == Verdict::Failure, slow: self.policy.is_slow(took) };
-        match (permit.lease, verdict) {
-            (NO_LEASE, Verdict::None) => {}
-            (NO_LEASE, _) => self.count_call(sample, now),
-            (lease, _) => self.count_leased(lease, (verdict != Verdict::None).then_some(sample), now),
+        // What nearly all calls are is told apart first, so that the rest of it is compiled away.
+        if permit.lease == NO_LEASE && verdict == Verdict::Success && !sample.slow {
+            return self.count_call(Sample { failed: false, slow: false }, now);
+        }
+        self.report_unusual(permit.lease, (verdict != Verdict::None).then_some(sample), now);
+    }
+
+    #[inline(never)]
+    fn report_unusual(&mut self, lease: u32, sample: Option<Sample>, now: Instant) {
+        match (lease, sample) {
+            (NO_LEASE, None) => {}
+            (NO_LEASE, Some(sample)) => self.count_call(sample, now),
+            (lease, sample) => self.count_leased(lease, sample, now),
         }
     }
 
@@ -344,7 +353,6 @@ impl Breaker {
     }
 
     /// A probe, or a call that only metrics-only let pass.
-    #[inline(never)]
     fn count_leased(&mut self, lease: u32, sample: Option<Sample>, now: Instant) {
         let is_probe = lease != REFUSED;
         if let Phase::HalfOpen { probes, .. } = &mut self.phase
@@ -383,6 +391,7 @@ impl Breaker {
         (!recovery_for.is_zero()).then_some(Recovery { reopened: outage.reopened, ..fresh })
     }
 
+    #[inline]
     const fn count(&mut self, sample: Sample) {
         if sample.failed {
             self.stats.failures += 1;

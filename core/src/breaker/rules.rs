@@ -213,6 +213,7 @@ impl BreakerPolicy {
         self
     }
 
+    #[inline]
     pub(super) fn is_slow(&self, took: Duration) -> bool {
         !self.slow_call.is_zero() && took >= self.slow_call
     }
