@@ -1,15 +1,18 @@
 //! The circuit breaker: whether a dependency may be asked now.
 //!
 //! ```text
-//!                a rule is tripped                       wait in open is over
-//!  closed -------------------------------> open <-----------------------------> half-open
-//!    ^  ^                                   ^       a probe failed, or too        |
-//!    |  |                                   |       many were slow                |
-//!    |  +--- recovery is over --- closed,   |                                     |
-//!    |                            recovering+ a rule is tripped: the longer wait  |
-//!    |                                ^                                           |
-//!    +--- recovery_for is zero -------+------ all permitted probes succeeded -----+
+//!             a rule is tripped            the wait is over
+//!   closed ----------------------> open ---------------------> half-open
+//!     ^                           ^    ^                         |    |
+//!     |                           |    +--- a probe failed, or --+    |
+//!     |   a rule is tripped again |         too many were slow        |
+//!     |                           |                                   |
+//!     +------- recovering --------+                                   |
+//!   recovery     ^                 all permitted probes succeeded     |
+//!   is over      +----------------------------------------------------+
 //! ```
+//!
+//! Recovering is a closed state too; without `recovery_for` it is over at once.
 //!
 //! **Opening.** Three rules, each can be switched off, any may open: failures in a row, failure rate, slow-call rate.
 //! The rates are taken over a sliding window, either of time (it moves in tenths) or of the last so many calls, and
@@ -44,6 +47,8 @@
 //!
 //! It allocates nothing, knows no clock and no lock: whoever shares a breaker brings the lock.
 
+#[cfg(test)]
+mod enumeration;
 mod probes;
 mod recovery;
 mod rules;
@@ -228,7 +233,7 @@ impl Breaker {
             epoch: 0,
             consecutive: 0,
             stats: BreakerStats::default(),
-            window: Window::new(policy.window, policy.window_calls, Instant::ZERO),
+            window: policy.empty_window(Instant::ZERO),
             phase: Phase::Closed { recovery: None },
             since: Instant::ZERO,
             policy,
@@ -317,10 +322,19 @@ impl Breaker {
             return;
         }
         let sample = Sample { failed: verdict == Verdict::Failure, slow: self.policy.is_slow(took) };
-        match (permit.lease, verdict) {
-            (NO_LEASE, Verdict::None) => {}
-            (NO_LEASE, _) => self.count_call(sample, now),
-            (lease, _) => self.count_leased(lease, (verdict != Verdict::None).then_some(sample), now),
+        // What nearly all calls are is told apart first, so that the rest of it is compiled away.
+        if permit.lease == NO_LEASE && verdict == Verdict::Success && !sample.slow {
+            return self.count_call(Sample { failed: false, slow: false }, now);
+        }
+        self.report_unusual(permit.lease, (verdict != Verdict::None).then_some(sample), now);
+    }
+
+    #[inline(never)]
+    fn report_unusual(&mut self, lease: u32, sample: Option<Sample>, now: Instant) {
+        match (lease, sample) {
+            (NO_LEASE, None) => {}
+            (NO_LEASE, Some(sample)) => self.count_call(sample, now),
+            (lease, sample) => self.count_leased(lease, sample, now),
         }
     }
 
@@ -333,23 +347,21 @@ impl Breaker {
         } else if self.consecutive > 0 {
             self.consecutive = 0;
         }
-        if self.policy.has_rates() {
-            self.window.count(sample, now);
+        self.window.count(sample, now);
+        if sample.failed || self.window.is_blemished() {
+            self.apply_rules(now);
         }
-        if self.is_tripped() && self.mode.follows_rules() {
+    }
+
+    #[inline(never)]
+    fn apply_rules(&mut self, now: Instant) {
+        let in_a_row = self.policy.consecutive_failures;
+        let is_row_full = in_a_row > 0 && self.consecutive >= in_a_row;
+        if self.mode.follows_rules() && (is_row_full || self.policy.is_tripped_by(self.window.tally())) {
             self.trip(now);
         }
     }
 
-    #[inline]
-    fn is_tripped(&self) -> bool {
-        let in_a_row = self.policy.consecutive_failures;
-        let window = self.window.tally();
-        (in_a_row > 0 && self.consecutive >= in_a_row)
-            || (window.failures + window.slow > 0 && self.policy.is_tripped_by(window))
-    }
-
-    #[cold]
     fn trip(&mut self, now: Instant) {
         let recovery = if let Phase::Closed { recovery } = &self.phase { recovery.as_ref() } else { None };
         let relapse = recovery.filter(|recovery| now < recovery.ends);
@@ -359,7 +371,6 @@ impl Breaker {
     }
 
     /// A probe, or a call that only metrics-only let pass.
-    #[inline(never)]
     fn count_leased(&mut self, lease: u32, sample: Option<Sample>, now: Instant) {
         let is_probe = lease != REFUSED;
         if let Phase::HalfOpen { probes, .. } = &mut self.phase
@@ -398,6 +409,7 @@ impl Breaker {
         (!recovery_for.is_zero()).then_some(Recovery { reopened: outage.reopened, ..fresh })
     }
 
+    #[inline]
     const fn count(&mut self, sample: Sample) {
         if sample.failed {
             self.stats.failures += 1;
@@ -425,7 +437,7 @@ impl Breaker {
         self.phase = phase;
         self.epoch = self.epoch.wrapping_add(1);
         self.consecutive = 0;
-        self.window = Window::new(self.policy.window, self.policy.window_calls, now);
+        self.window = self.policy.empty_window(now);
         self.since = now;
     }
 

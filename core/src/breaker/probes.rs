@@ -11,6 +11,9 @@ pub const PROBES_MAX: u32 = 16;
 /// little after the deadline it is about; without this grace such a report would come too late to count.
 pub const LEASE_GRACE: Duration = Duration::from_secs(1);
 
+/// Leases are numbered from one to this, and then anew.
+const LEASES: u32 = u32::MAX - 1;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Lease {
     number: u32,
@@ -31,7 +34,7 @@ impl Probes {
     pub(super) fn lease(&mut self, permitted: u32, now: Instant, deadline: Instant) -> Result<u32, Instant> {
         self.free_at(permitted, now).map_or(Ok(()), Err)?;
         let free = self.leases.iter_mut().find(|slot| slot.is_none_or(|lease| now >= lease.ends));
-        self.granted += 1;
+        self.granted = self.granted % LEASES + 1;
         if let Some(slot) = free {
             *slot = Some(Lease { number: self.granted, ends: deadline.max(now) + LEASE_GRACE });
         }
@@ -46,7 +49,7 @@ impl Probes {
 
     /// Takes the lease `number` back; `false` if it was lost.
     pub(super) fn give_back(&mut self, number: u32, now: Instant) -> bool {
-        let slot = self.leases.iter_mut().find(|slot| slot.is_some_and(|lease| lease.number == number));
-        slot.and_then(Option::take).is_some_and(|lease| now < lease.ends)
+        let is_held = |lease: Lease| lease.number == number && now < lease.ends;
+        self.leases.iter_mut().find(|slot| slot.is_some_and(is_held)).and_then(Option::take).is_some()
     }
 }

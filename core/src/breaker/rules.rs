@@ -1,4 +1,4 @@
-//! The choices of a breaker and the arithmetic of its opening rules. It knows nothing of time or of permits.
+//! The choices of a breaker and the arithmetic of its opening rules. It knows nothing of permits.
 
 use core::fmt;
 use core::time::Duration;
@@ -6,9 +6,10 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::PROBES_MAX;
-use super::window::{Tally, WINDOW_CALLS_MAX};
+use super::window::{Tally, WINDOW_CALLS_MAX, Window};
+use crate::time::Instant;
 
-/// Who decides whether calls pass (resilience4j: the special states; D. "Forced" is the operator's hand).
+/// Who decides whether calls pass: the rules or the operator (the special states of resilience4j, and forced closed).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Mode {
     /// The rules decide. The default.
@@ -212,13 +213,17 @@ impl BreakerPolicy {
         self
     }
 
+    #[inline]
     pub(super) fn is_slow(&self, took: Duration) -> bool {
         !self.slow_call.is_zero() && took >= self.slow_call
     }
 
-    /// Whether calls need to be counted in a window.
-    pub(super) const fn has_rates(&self) -> bool {
-        self.failure_rate > 0 || self.slow_call_rate > 0
+    /// An empty window as the rates need it, `from` some moment on.
+    pub(super) fn empty_window(&self, from: Instant) -> Window {
+        if self.failure_rate == 0 && self.slow_call_rate == 0 {
+            return Window::Off;
+        }
+        Window::new(self.window, self.window_calls, from)
     }
 
     /// Whether a rate over the window has reached its threshold (resilience4j: equal or greater).

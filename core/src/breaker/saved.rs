@@ -35,6 +35,7 @@ enum SavedPhase {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 enum SavedWindow {
+    Off,
     Time { width: u64, left: Duration, present: Tally, before: [Tally; TENTHS - 1] },
     Calls { size: u32, next: u32, calls: u32, failed: [u64; WORDS], slow: [u64; WORDS] },
 }
@@ -153,6 +154,7 @@ impl SavedRecovery {
 impl SavedWindow {
     fn of(window: &Window, now: Instant) -> Self {
         match window {
+            Window::Off => Self::Off,
             Window::Time(window) => {
                 let mut window = window.clone();
                 window.advance_to(now);
@@ -304,6 +306,16 @@ mod tests {
     }
 
     #[test]
+    fn permits_from_before_change_nothing_in_a_closed_breaker_either() {
+        let mut breaker = Breaker::new(policy(0), 1);
+        let held = breaker.try_acquire(Instant::ZERO, Instant::ZERO).expect("closed");
+        let mut restored = Breaker::restore(&breaker.save(Instant::ZERO), policy(0), 2, Instant::ZERO);
+        let before = restored.clone();
+        restored.report(held, Verdict::Failure, Duration::ZERO, Instant::ZERO);
+        assert_eq!(restored, before);
+    }
+
+    #[test]
     fn the_mode_is_saved() {
         for mode in Mode::ALL {
             let mut breaker = Breaker::new(policy(0), 1);
@@ -350,6 +362,7 @@ mod tests {
             open(Duration::MAX, u32::MAX, u64::MAX),
             closed(time),
             closed(calls(10, u32::MAX, u32::MAX)),
+            closed(calls(10, u32::MAX, 10)),
             closed(calls(10, 10, 10)),
             closed(calls(10, 9, 3)),
             closed(calls(10, 9, 10)),

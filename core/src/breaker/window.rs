@@ -44,6 +44,11 @@ impl Tally {
         self.slow = self.slow.saturating_add(u32::from(sample.slow));
     }
 
+    #[inline]
+    const fn is_blemished(&self) -> bool {
+        self.failures | self.slow != 0
+    }
+
     const fn plus(self, other: Self) -> Self {
         Self {
             calls: self.calls.saturating_add(other.calls),
@@ -53,9 +58,10 @@ impl Tally {
     }
 }
 
-/// A sliding window of either kind.
+/// A sliding window of either kind, or none where no rate is looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Window {
+    Off,
     Time(TimeWindow),
     Calls(CallWindow),
 }
@@ -69,15 +75,26 @@ impl Window {
     #[inline]
     pub(super) fn count(&mut self, sample: Sample, now: Instant) {
         match self {
+            Self::Off => {}
             Self::Time(window) => window.count(sample, now),
             Self::Calls(window) => window.count(sample),
         }
     }
 
-    /// What the window held when the last call was counted.
+    /// Whether there is anything in it but quick successes.
     #[inline]
+    pub(super) const fn is_blemished(&self) -> bool {
+        match self {
+            Self::Off => false,
+            Self::Time(TimeWindow { earlier, present, .. }) => earlier.is_blemished() | present.is_blemished(),
+            Self::Calls(window) => window.tally.is_blemished(),
+        }
+    }
+
+    /// What the window held when the last call was counted.
     pub(super) const fn tally(&self) -> Tally {
         match self {
+            Self::Off => Tally { calls: 0, failures: 0, slow: 0 },
             Self::Time(window) => window.earlier.plus(window.present),
             Self::Calls(window) => window.tally,
         }
@@ -164,8 +181,7 @@ impl CallWindow {
 
     #[inline]
     fn count(&mut self, sample: Sample) {
-        let blemishes = self.tally.failures + self.tally.slow;
-        if sample.failed || sample.slow || blemishes > 0 || self.tally.calls < self.size {
+        if sample.failed || sample.slow || self.tally.is_blemished() || self.tally.calls < self.size {
             self.replace_oldest(sample);
         }
     }
