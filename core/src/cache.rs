@@ -36,7 +36,7 @@ pub use crate::flight::Fence;
 
 use self::change::Slot;
 use crate::backoff::Schedule;
-use crate::breaker::{Breaker, BreakerStats, Permit, State, Verdict};
+use crate::breaker::{Breaker, BreakerStats, Mode, Permit, State, Verdict};
 use crate::budget::Budget;
 use crate::entropy::Entropy;
 use crate::entry::{Entry, Windows, Zone};
@@ -337,6 +337,15 @@ counts! {
     }
 }
 
+/// What has a breaker of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dependency {
+    /// The shared store.
+    Store,
+    /// The origin.
+    Loader,
+}
+
 /// How a load ended. Each is an outcome of its own, and counted as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
@@ -565,6 +574,23 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         }
         let flight = self.pay_debt(now).or_else(|| self.admit_waiting(now))?;
         Some(Launch { flight, step: self.resume(shards, flight, Event::Launched, now) })
+    }
+
+    /// Overrules a breaker, or lets it decide again; see [`Mode`].
+    pub fn set_breaker_mode(&mut self, of: Dependency, mode: Mode, now: Instant) {
+        self.breaker_of(of).set_mode(mode, now);
+    }
+
+    /// Closes a breaker and forgets what it has counted against its dependency. In a forced mode it stays forced.
+    pub fn reset_breaker(&mut self, of: Dependency, now: Instant) {
+        self.breaker_of(of).reset(now);
+    }
+
+    fn breaker_of(&mut self, of: Dependency) -> &mut Breaker {
+        match of {
+            Dependency::Store => &mut self.store_breaker,
+            Dependency::Loader => &mut self.load_breaker,
+        }
     }
 
     /// How the machine is.

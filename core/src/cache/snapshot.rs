@@ -197,8 +197,12 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     fn restore_machines(&mut self, saved: &Saved<K, V>, then: Instant) {
         let (policy, dice) = (&self.policy, &mut self.entropy);
         let breaker = |saved, policy, seed| Breaker::restore(saved, policy, seed, then);
-        self.store_breaker = breaker(&saved.store_breaker, policy.store_breaker_policy(), dice.bits());
-        self.load_breaker = breaker(&saved.load_breaker, policy.load_breaker_policy(), dice.bits());
+        let (store, load) = (policy.store_breaker_policy(), policy.load_breaker_policy());
+        self.store_breaker = breaker(&saved.store_breaker, store, dice.bits());
+        self.load_breaker = breaker(&saved.load_breaker, load, dice.bits());
+        // Whoever restores has a configuration of today.
+        self.store_breaker.set_mode(store.mode, then);
+        self.load_breaker.set_mode(load.mode, then);
         self.store_budget = Budget::restore(policy.budget_policy(), &saved.store_budget, then);
         self.load_budget = Budget::restore(policy.budget_policy(), &saved.load_budget, then);
         self.limit = Limit::restore(policy.limit_policy(), &saved.limit);

@@ -11,8 +11,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::explain::Story;
 #[cfg(feature = "alloc")]
 use super::snapshot::{Restored, SnapshotError, Taken};
-use super::{Health, Machine};
-use crate::memory::{Memory, MemoryStats};
+use super::{Dependency, Health, Machine};
+use crate::breaker::Mode;
+use crate::memory::{Memory, MemoryStats, Reason};
 use crate::policy::{Policy, PolicyError};
 use crate::step::{Answer, Call, Command, Event, FlightId, Launch, Left, Lookup, Step};
 use crate::storage::{Profile, Usual};
@@ -79,6 +80,21 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Cache<K, V, P> {
     /// See [`Machine::maintain`].
     pub fn maintain(&mut self, now: Instant) -> Option<Launch<K, V>> {
         self.machine.maintain(&mut self.memory, now)
+    }
+
+    /// See [`Machine::set_breaker_mode`].
+    pub fn set_breaker_mode(&mut self, of: Dependency, mode: Mode, now: Instant) {
+        self.machine.set_breaker_mode(of, mode, now);
+    }
+
+    /// See [`Machine::reset_breaker`].
+    pub fn reset_breaker(&mut self, of: Dependency, now: Instant) {
+        self.machine.reset_breaker(of, now);
+    }
+
+    /// See [`Memory::take_removals`].
+    pub fn take_removals(&mut self) -> impl Iterator<Item = (K, Reason)> + use<K, V, P> {
+        self.memory.take_removals()
     }
 
     /// See [`Machine::health`].
