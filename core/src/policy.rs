@@ -90,7 +90,7 @@ policy! {
     entries_max: u32 = 10_000;
     /// What all values in memory may weigh together, in bytes unless the values say otherwise; 0 is no limit.
     weight_max: u64 = 0;
-    /// Whom a full memory gives up: lru.
+    /// Whom a full memory gives up: lru, s3-fifo, sieve or w-tinylfu.
     eviction: Eviction = Eviction::Lru;
     /// Reports of removals from memory that are kept until they are taken; 0 switches reports off.
     removals_max: u32 = 0;
@@ -427,7 +427,7 @@ impl OptionText for Jitter {
 
 impl OptionText for Eviction {
     fn read(text: &str) -> Result<Self, &'static str> {
-        Self::named(text.trim()).ok_or("expected lru")
+        Self::named(text.trim()).ok_or("expected lru, s3-fifo, sieve or w-tinylfu")
     }
     fn write(&self) -> String {
         self.name().to_string()
