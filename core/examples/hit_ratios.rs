@@ -20,6 +20,9 @@ const SMALLEST: usize = 64;
 const BEGIN: &str = "<!-- hit ratios: begin -->";
 const END: &str = "<!-- hit ratios: end -->";
 
+/// A name, and the keys asked for.
+type Trace = (String, Vec<u64>);
+
 /// The number of hits of a cache of that capacity.
 type Run = fn(&[u64], usize) -> u64;
 
@@ -48,7 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn table(traces: &[(String, Vec<u64>)]) -> String {
+fn table(traces: &[Trace]) -> String {
     let names: Vec<&str> = CANDIDATES.iter().map(|(name, _)| *name).collect();
     let mut text = format!("| trace | entries | {} |\n|---|---|{}\n", names.join(" | "), "---|".repeat(names.len()));
     let mut points: Vec<Vec<f64>> = Vec::new();
@@ -79,7 +82,7 @@ fn summary(points: &[Vec<f64>]) -> String {
     format!("| **mean cut against FIFO** | |{cuts}\n| **worst point against LRU** | |{worst}\n")
 }
 
-fn traces(folder: &Path) -> Result<Vec<(String, Vec<u64>)>, Box<dyn Error>> {
+fn traces(folder: &Path) -> Result<Vec<Trace>, Box<dyn Error>> {
     let mut names: Vec<_> = fs::read_dir(folder)?.collect::<Result<Vec<_>, _>>()?;
     names.sort_by_key(fs::DirEntry::file_name);
     let mut traces = Vec::new();
