@@ -133,3 +133,6 @@ impl<S: Storage> Evict for Order<S> {
         each!(self, policy => policy.bytes())
     }
 }
+
+#[cfg(test)]
+mod tests;
