@@ -70,6 +70,8 @@ pub struct Memory<K: Clone, V: Clone, P: Profile = Usual> {
     base: u64,
     tagged_limit: u32,
     plain_limit: u32,
+    /// Whether idle times or load times have a say in each hit.
+    is_watchful: bool,
     reports: Reports<K, P::Removals>,
     policy: MemoryPolicy,
     weight: u64,
@@ -139,6 +141,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
             base: 0,
             tagged_limit: 0,
             plain_limit: 0,
+            is_watchful: policy.time_to_idle.is_some() || policy.early_refresh > 0,
             reports: Reports::new(policy.removals_max as usize),
             policy,
             weight: 0,
@@ -175,12 +178,19 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
         Q: Eq + ?Sized,
     {
         let index = self.locate(hash, key)?;
-        if !self.is_quiet(index, now) {
+        let row = self.rows.get(index)?;
+        if row.born < self.limit(row.kind) || self.is_watchful {
+            return self.fresh_on_second_thought(index, hash, now);
+        }
+        let shape = self.shapes.get(row.kind.shape())?;
+        let age = row.origin.age(now);
+        if age >= shape.quiet {
             return None;
         }
         self.stats.hits += 1;
-        self.touch(index, hash, now);
-        self.entry(index, now)
+        self.order.hit(index, hash);
+        let age = Duration::from_nanos(age);
+        Some(Entry { value: row.value.clone(), age, windows: shape.windows, load_time: Duration::ZERO })
     }
 
     /// The entry under `key` in whatever zone it is; a use of it, and a hit if it is fresh.
@@ -370,30 +380,29 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
         self.index.find(hash, |index| self.rows.get(index).is_some_and(|row| row.key.borrow() == key))
     }
 
-    /// Whether the row can be served without further thought.
-    #[inline]
-    fn is_quiet(&mut self, index: u32, now: Instant) -> bool {
-        if self.has_news(index) && self.dismiss(index, now) {
-            return false;
+    /// The hit path where invalidations, idle times or load times have a say.
+    #[cold]
+    fn fresh_on_second_thought(&mut self, index: u32, hash: u64, now: Instant) -> Option<Entry<V>> {
+        if self.dismiss(index, now) {
+            return None;
         }
-        let Some(row) = self.rows.get(index) else { return false };
-        let Some(shape) = self.shapes.get(row.kind.shape()) else { return false };
-        let age = row.origin.age(now);
-        let quiet = if self.policy.early_refresh == 0 {
-            shape.quiet
-        } else {
-            // Above 20 times beta times the load time before the end, a draw would be one in 10^8.
-            let margin = u64::from(self.load_times.get(index)) * 1_000 * u64::from(self.policy.early_refresh) / 5;
-            shape.quiet.min(shape.windows.ttl.map_or(u64::MAX, nanos).saturating_sub(margin))
-        };
-        age < quiet && (self.policy.time_to_idle.is_none() || now < self.idle_until.get(index))
+        let row = self.rows.get(index)?;
+        let shape = self.shapes.get(row.kind.shape())?;
+        // More than 20 times beta times the load time before the end, one draw in 10^8 would ask for a refresh.
+        let margin = u64::from(self.load_times.get(index)) * u64::from(self.policy.early_refresh) * 1_000 / 5;
+        let end = shape.windows.ttl.map_or(u64::MAX, |ttl| nanos(ttl).saturating_sub(margin));
+        if row.origin.age(now) >= shape.quiet.min(end) {
+            return None;
+        }
+        self.stats.hits += 1;
+        self.touch(index, hash, now);
+        self.entry(index, now)
     }
 
-    /// Whether there were invalidations since the row was last looked at that may concern it.
+    /// The number that a row must have to need no look at the invalidations.
     #[inline]
-    fn has_news(&self, index: u32) -> bool {
-        let Some(row) = self.rows.get(index) else { return false };
-        row.born < if row.kind.is_tagged() { self.tagged_limit } else { self.plain_limit }
+    fn limit(&self, kind: Kind) -> u32 {
+        if kind.is_tagged() { self.tagged_limit } else { self.plain_limit }
     }
 
     fn verdict(&self, row: &Row<K, V>) -> Verdict {
@@ -471,7 +480,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
     /// Lets the row take note of invalidations. The reason to remove it if it is of no use any more.
     fn settle(&mut self, index: u32, now: Instant) -> Option<Reason> {
         let row = self.rows.get(index)?;
-        if self.has_news(index) {
+        if row.born < self.limit(row.kind) {
             match self.verdict(row) {
                 Verdict::Invalid => return Some(Reason::Invalidated),
                 Verdict::Expired(at) => self.end_freshness(index, at),

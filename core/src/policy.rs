@@ -102,7 +102,7 @@ policy! {
     explain: bool = false;
     /// What all values in memory may weigh together, in bytes unless the values say otherwise; 0 is no limit.
     weight_max: u64 = 0;
-    /// Whom a full memory gives up: lru.
+    /// Whom a full memory gives up: lru, s3-fifo, sieve or w-tinylfu.
     eviction: Eviction = Eviction::Lru;
     /// Reports of removals from memory that are kept until they are taken; 0 switches reports off.
     removals_max: u32 = 0;

@@ -1,6 +1,9 @@
 //! What memory promises, as stories.
 
 use super::*;
+use crate::eviction::Eviction;
+use crate::storage::Fixed;
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -108,3 +111,8 @@ fn agrees_with_a_plain_list_over_a_long_random_walk() {
         assert_eq!(memory.len(), model.len());
     }
 }
+
+mod invalidation;
+mod moments;
+mod properties;
+mod removal;

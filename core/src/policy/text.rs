@@ -97,7 +97,7 @@ impl OptionText for Jitter {
 
 impl OptionText for Eviction {
     fn read(text: &str) -> Result<Self, &'static str> {
-        Self::named(text.trim()).ok_or("expected lru")
+        Self::named(text.trim()).ok_or("expected lru, s3-fifo, sieve or w-tinylfu")
     }
     fn write(&self, to: &mut dyn Write) -> fmt::Result {
         to.write_str(self.name())
