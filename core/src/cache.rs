@@ -45,7 +45,7 @@ use crate::flight::{Flight, Flights, Limits};
 use crate::journal::{Change, Doubts, Journal};
 use crate::latency::Latency;
 use crate::limit::{self, Limit};
-use crate::memory::{Memory, MemoryPolicy};
+use crate::memory::{Kept, Memory, MemoryPolicy};
 use crate::policy::{Policy, PolicyError};
 use crate::step::{
     Answer, Command, Event, FlightId, Launch, Left, Lookup, Outcome, Served, Settled, Source, Stale, Step, Tier,
@@ -318,6 +318,8 @@ counts! {
         refused,
         /// Results that were not kept because a change had won over their flight.
         fenced,
+        /// Values that weighed more than memory may hold: they were served, and not kept in memory.
+        too_heavy,
         /// Loads that ended with a value or its confirmed absence.
         ended_done,
         /// Loads that ended with a failure.
@@ -440,10 +442,12 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
                 if let Err(refusal) = self.admits_change(&key) {
                     return self.refuse(refusal);
                 }
+                if let Some(refusal) = self.too_heavy(&value) {
+                    return self.refuse(refusal);
+                }
                 let entry = Entry::new(value, self.jittered(windows));
                 self.overtake(&key);
-                let born = self.newest;
-                shards.with(&key, |memory| memory.insert(key.clone(), entry.clone(), born, now));
+                self.keep(shards, &key, &entry, self.newest, now);
                 self.change(key, Change::of(entry, now), now)
             }
             Command::Remove { key } => {
@@ -614,6 +618,19 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
                 ..self.stats
             },
         }
+    }
+
+    /// A value that weighs more than memory may hold is refused where there is nothing else to hold it.
+    fn too_heavy(&self, value: &V) -> Option<Refusal> {
+        let (weight, max) = (u64::from(value.weight()), self.policy.weight_max);
+        let nowhere = max > 0 && weight > max && !self.policy.store;
+        nowhere.then_some(Refusal::ValueTooLarge { bytes: weight as usize, max: max as usize })
+    }
+
+    /// Keeps a new value in memory, and counts it if it is too heavy.
+    fn keep(&mut self, shards: &mut impl Shards<K, V, P>, key: &K, entry: &Entry<V>, born: u64, now: Instant) {
+        let kept = shards.with(key, |memory| memory.insert(key.clone(), entry.clone(), born, now));
+        self.stats.too_heavy += u64::from(kept == Kept::TooHeavy);
     }
 
     /// Whatever flies for `key` has lost, and what was remembered of it in place of a value is void.

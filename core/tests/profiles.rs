@@ -4,7 +4,8 @@ mod walk;
 
 use tideover_core::storage::Alloc;
 use tideover_core::{
-    Answer, Cache, Call, Command, Event, Fixed, FlightId, Instant, Launch, Left, Lookup, Policy, Profile, Step,
+    Answer, Cache, Call, Command, Event, Eviction, Fixed, FlightId, Instant, Launch, Left, Lookup, Policy, Profile,
+    Step,
 };
 
 use self::walk::{Subject, Tagged, Walk, policy};
@@ -66,7 +67,23 @@ fn with_room_enough_both_profiles_take_the_same_steps() {
 
 #[test]
 fn at_the_limits_both_profiles_take_the_same_steps() {
-    let limits =
-        [("entries_max", "2"), ("flights_max", "4"), ("journal_max", "2"), ("tags_max", "2"), ("load_queue_max", "4")];
-    walk::<Fixed<2, 4, 2, 2>>(&limits);
+    for eviction in Eviction::ALL {
+        match eviction {
+            // What it estimates with is as large as the room, so only a larger room estimates alike.
+            Eviction::WTinyLfu => at_the_limits::<Fixed<64, 4, 2, 2>>(eviction.name()),
+            _ => at_the_limits::<Fixed<2, 4, 2, 2>>(eviction.name()),
+        }
+    }
+}
+
+fn at_the_limits<P: Profile>(eviction: &str) {
+    let limits = [
+        ("entries_max", "2"),
+        ("flights_max", "4"),
+        ("journal_max", "2"),
+        ("tags_max", "2"),
+        ("load_queue_max", "4"),
+        ("eviction", eviction),
+    ];
+    walk::<P>(&limits);
 }

@@ -326,7 +326,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             if self.flights.is_fenced(id) {
                 self.stats.fenced += 1;
             } else {
-                shards.with(&key, |memory| memory.insert(key.clone(), entry.clone(), born, now));
+                self.keep(shards, &key, &entry, born, now);
                 after = self.keep_in_store(id, &key, entry, now);
             }
         }
