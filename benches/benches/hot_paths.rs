@@ -8,6 +8,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tideover::engine::Payload;
 use tideover_benches::compare;
 use tideover_core::breaker::{Breaker, BreakerPolicy, Verdict};
 use tideover_core::memory::Memory;
@@ -34,8 +35,8 @@ fn text(number: u64) -> String {
     format!("user:{number:019}")
 }
 
-fn entry(value: Bytes) -> Entry<Bytes> {
-    Entry::new(value, Windows { ttl: Some(Duration::from_secs(300)), ..Windows::FOREVER })
+fn entry(value: Bytes) -> Entry<Payload> {
+    Entry::new(value.into(), Windows { ttl: Some(Duration::from_secs(300)), ..Windows::FOREVER })
 }
 
 fn hot_get_number(calls: u64) {
@@ -43,7 +44,7 @@ fn hot_get_number(calls: u64) {
     let quick = quick_cache::sync::Cache::new(2_000);
     let moka = moka::sync::Cache::new(2_000);
     for key in 0..ENTRIES {
-        memory.insert(key, entry(value()), Instant::ZERO);
+        memory.insert(key, entry(value()), 0, Instant::ZERO);
         quick.insert(key, value());
         moka.insert(key, value());
     }
@@ -66,11 +67,11 @@ fn hot_get_number(calls: u64) {
 fn hot_get_text(calls: u64) {
     let keys: Vec<String> = (0..ENTRIES).map(text).collect();
     let key = |i: u64| keys[(i % ENTRIES) as usize].as_str();
-    let mut memory: Memory<String, Bytes> = Memory::new(2_000, None);
+    let mut memory: Memory<String, Payload> = Memory::new(2_000, None);
     let quick = quick_cache::sync::Cache::<String, Bytes>::new(2_000);
     let moka = moka::sync::Cache::<String, Bytes>::new(2_000);
     for key in &keys {
-        memory.insert(key.clone(), entry(value()), Instant::ZERO);
+        memory.insert(key.clone(), entry(value()), 0, Instant::ZERO);
         quick.insert(key.clone(), value());
         moka.insert(key.clone(), value());
     }
@@ -102,7 +103,7 @@ fn insert_and_evict(calls: u64) {
             (
                 "tideover memory, TTL on",
                 Box::new(|n| {
-                    (0..n).for_each(|i| memory.insert(i, entry(shared.clone()), Instant::ZERO));
+                    (0..n).for_each(|i| memory.insert(i, entry(shared.clone()), 0, Instant::ZERO));
                 }),
             ),
         ],

@@ -9,6 +9,7 @@ use crate::breaker::BreakerPolicy;
 use crate::entry::Windows;
 use crate::failure::Refusal;
 use crate::time::{Text, parse_duration};
+use crate::value::TAGS_MAX;
 
 macro_rules! policy {
     ($($(#[doc = $doc:literal])+ $name:ident: $type:ty = $default:expr;)+) => {
@@ -301,6 +302,25 @@ impl Policy {
     pub fn check_value(&self, bytes: usize) -> Result<(), Refusal> {
         let max = self.value_bytes_max as usize;
         if bytes > max { Err(Refusal::ValueTooLarge { bytes, max }) } else { Ok(()) }
+    }
+
+    /// Refuses values with too many tags.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::TooManyTags`].
+    pub fn check_tags(&self, tags: usize) -> Result<(), Refusal> {
+        if tags > TAGS_MAX { Err(Refusal::TooManyTags { tags, max: TAGS_MAX }) } else { Ok(()) }
+    }
+
+    /// Refuses names of tags that are too long.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::TagTooLong`].
+    pub fn check_tag(&self, name_bytes: usize) -> Result<(), Refusal> {
+        let max = self.key_bytes_max as usize;
+        if name_bytes > max { Err(Refusal::TagTooLong { bytes: name_bytes, max }) } else { Ok(()) }
     }
 
     pub(crate) fn retry(&self) -> Backoff {

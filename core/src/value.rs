@@ -4,6 +4,9 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+/// Tags that one value may bear.
+pub const TAGS_MAX: usize = 64;
+
 /// A tag, as a number that is the same in every process: the hash of its name.
 ///
 /// Two names with the same number (one pair in 2^64) are invalidated together, which is safe. The hash is FNV-1a
