@@ -50,11 +50,18 @@ struct Origin {
     key: Key,
     /// Grows with each change of the key.
     version: u32,
-    /// The times that it was loaded, put or found to be still true.
-    births: Vec<Birth>,
+    birth: Birth,
+    /// When it was found to be still true.
+    renewed: Vec<Birth>,
     windows: Windows,
     /// Who may have it, as its loader said.
     sharing: Sharing,
+}
+
+impl Origin {
+    fn births(&self) -> impl Iterator<Item = Birth> {
+        self.renewed.iter().copied().chain([self.birth])
+    }
 }
 
 /// When the age of a value was zero.
@@ -643,11 +650,11 @@ impl World {
             (Some(class), _, _) => Err(class),
             (None, Reply::Absent, _) => Ok(Brought::Nothing),
             (None, Reply::NotModified, Some(previous)) => {
-                self.values[previous.value.number as usize].births.push(birth);
+                self.values[previous.value.number as usize].renewed.push(birth);
                 Ok(Brought::Value(previous.value))
             }
             _ => {
-                let new = Origin { sharing, births: vec![birth], ..self.origin(key, version) };
+                let new = Origin { sharing, birth, ..self.origin(key, version) };
                 Ok(Brought::Value(self.value(new)))
             }
         };
@@ -745,29 +752,26 @@ impl World {
     /// Takes note of the next step of `flight`.
     fn follow(&mut self, flight: FlightId, step: Step<Key, Value>) -> Result<(), Broken> {
         self.check_step(flight, &step)?;
-        match &step {
-            Step::Done { .. } => {
-                self.flying.remove(&flight);
-            }
-            Step::Land { outcome, .. } => self.land(flight, outcome)?,
-            _ => {}
-        }
         if let Step::Done { next } = step {
+            self.flying.remove(&flight);
             return self.launch_next(next);
         }
-        let beside = if let Step::Land { next, .. } = &step { *next } else { None };
         let key = oracle::key_of(&step);
         let seen = match &step {
             Step::ReadStore { tier, key, .. } => self.store(*tier).get(key).copied(),
             _ => None,
         };
         let version = key.and_then(|key| self.truth.get(&key).copied()).unwrap_or(0);
+        let landing = if let Step::Land { outcome, next } = &step { Some((outcome.clone(), *next)) } else { None };
         if let Some(flying) = self.flying.get_mut(&flight) {
+            flying.key = flying.key.or(key);
             (flying.step, flying.seen, flying.version) = (step, seen, version);
             (flying.asked_at, flying.after) = (self.now, self.invalidations);
             (flying.applied, flying.steps) = (false, flying.steps + 1);
         }
         self.check_machine()?;
+        let Some((outcome, beside)) = landing else { return Ok(()) };
+        self.land(flight, &outcome)?;
         self.launch_next(beside)
     }
 
@@ -792,6 +796,10 @@ impl World {
     fn note_landing(&mut self, flight: FlightId, outcome: &Outcome<Value>) {
         let Some(flying) = self.flying.get(&flight) else { return };
         let (Some(key), Some(load)) = (flying.key, flying.load) else { return };
+        if matches!(outcome, Outcome::Private(_) | Outcome::Absent(_) | Outcome::Failed(_)) {
+            // What was put is retracted.
+            self.put_until.insert(key, Instant::ZERO);
+        }
         let (_, fences) = self.floor(key);
         let policy = self.cache.policy();
         let (class, ttl) = match (load, outcome) {
@@ -864,8 +872,8 @@ impl World {
 
     /// A value for everybody, as new as can be.
     fn origin(&self, key: Key, version: u32) -> Origin {
-        let births = vec![Birth { at: self.now, after: self.invalidations }];
-        Origin { key, version, births, windows: self.windows, sharing: Sharing::Store }
+        let birth = Birth { at: self.now, after: self.invalidations };
+        Origin { key, version, birth, renewed: Vec::new(), windows: self.windows, sharing: Sharing::Store }
     }
 
     fn origin_of(&self, value: Value) -> &Origin {

@@ -55,7 +55,7 @@ impl World {
         })?;
         let gone = caller.fences == self.floor(value.key).1
             && self.retracted.get(&value.key).copied() > Some(served.value.number);
-        law(!gone || !value.births.iter().all(|birth| birth.at < self.now), || {
+        law(!gone || !value.births().all(|birth| birth.at < self.now), || {
             format!("law 7: {served:?} was served after the origin had said that there is no such thing")
         })?;
         let alone = matches!(outcome, Outcome::Private(_));
@@ -97,9 +97,9 @@ impl World {
     /// freshness ends there, and it ends where it was ended.
     fn check_windows(&self, caller: &Caller, value: &Origin, served: &Served<Value>) -> Result<(), Broken> {
         let mut zones = Vec::new();
-        for birth in &value.births {
+        for birth in value.births() {
             let age = self.now - birth.at;
-            let ended = self.ended(value.key, *birth);
+            let ended = self.ended(value.key, birth);
             // What was expired may count as aged to the end of its freshness.
             if served.age == age || ended.is_some() && served.age > age {
                 let past = ended.map_or(Duration::ZERO, |at| self.now - at);
@@ -110,7 +110,7 @@ impl World {
             }
         }
         law(!zones.is_empty(), || {
-            format!("B1: the age of what was born at {:?} is said to be {:?}", value.births, served.age)
+            format!("B1: the age of what was born at {:?} is said to be {:?}", value.birth, served.age)
         })?;
         let max_age = caller.call.max_age.filter(|max| served.age > *max);
         let demanding = max_age.is_some() || self.demanding.contains(&caller.flight);
