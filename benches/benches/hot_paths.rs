@@ -8,6 +8,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tideover::engine::Payload;
 use tideover_benches::compare;
 use tideover_core::breaker::{Breaker, BreakerPolicy, Verdict};
 use tideover_core::memory::{Memory, MemoryPolicy};
@@ -34,8 +35,8 @@ fn text(number: u64) -> String {
     format!("user:{number:019}")
 }
 
-fn entry(value: Bytes) -> Entry<Bytes> {
-    Entry::new(value, Windows { ttl: Some(Duration::from_secs(300)), ..Windows::FOREVER })
+fn entry(value: Bytes) -> Entry<Payload> {
+    Entry::new(value.into(), Windows { ttl: Some(Duration::from_secs(300)), ..Windows::FOREVER })
 }
 
 fn hot_get_number(calls: u64) {
@@ -66,7 +67,8 @@ fn hot_get_number(calls: u64) {
 fn hot_get_text(calls: u64) {
     let keys: Vec<String> = (0..ENTRIES).map(text).collect();
     let key = |i: u64| keys[(i % ENTRIES) as usize].as_str();
-    let mut memory: Memory<String, Bytes> = Memory::new(MemoryPolicy { entries_max: 2_000, ..MemoryPolicy::default() });
+    let mut memory: Memory<String, Payload> =
+        Memory::new(MemoryPolicy { entries_max: 2_000, ..MemoryPolicy::default() });
     let quick = quick_cache::sync::Cache::<String, Bytes>::new(2_000);
     let moka = moka::sync::Cache::<String, Bytes>::new(2_000);
     for key in &keys {

@@ -119,6 +119,20 @@ pub enum Refusal {
         /// The limit.
         max: usize,
     },
+    /// The value bears more tags than [`TAGS_MAX`](crate::value::TAGS_MAX).
+    TooManyTags {
+        /// How many it bears.
+        tags: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// The name of a tag is longer than `key_bytes_max`.
+    TagTooLong {
+        /// Length of the name in bytes.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
     /// As many callers as `waiters_max` already wait for this key.
     TooManyWaiters {
         /// The limit.

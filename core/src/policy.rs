@@ -18,6 +18,7 @@ use crate::failure::Refusal;
 use crate::latency::Hedge;
 use crate::limit::LimitPolicy;
 use crate::memory::MemoryPolicy;
+use crate::value::TAGS_MAX;
 
 macro_rules! policy {
     ($($(#[doc = $doc:literal])+ $name:ident: $type:ty = $default:expr;)+) => {
@@ -419,6 +420,25 @@ impl Policy {
             tags_max: self.tags_max,
             seed,
         }
+    }
+
+    /// Refuses values with too many tags.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::TooManyTags`].
+    pub fn check_tags(&self, tags: usize) -> Result<(), Refusal> {
+        if tags > TAGS_MAX { Err(Refusal::TooManyTags { tags, max: TAGS_MAX }) } else { Ok(()) }
+    }
+
+    /// Refuses names of tags that are too long.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::TagTooLong`].
+    pub fn check_tag(&self, name_bytes: usize) -> Result<(), Refusal> {
+        let max = self.key_bytes_max as usize;
+        if name_bytes > max { Err(Refusal::TagTooLong { bytes: name_bytes, max }) } else { Ok(()) }
     }
 
     pub(crate) fn retry(&self) -> Backoff {

@@ -3,6 +3,9 @@
 #[cfg(feature = "alloc")]
 use alloc::{string::String, sync::Arc, vec::Vec};
 
+/// Tags that one value may bear.
+pub const TAGS_MAX: usize = 64;
+
 /// A tag, as a number that is the same in every process: the hash of its name.
 ///
 /// Two names with the same number (one pair in 2^64) are invalidated together, which is safe. The hash is FNV-1a

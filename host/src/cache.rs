@@ -6,16 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tideover_core::{Clock, Command, Failure, Outcome, Policy, Served, Settled, Source, Stale, Windows};
+use tideover_core::{
+    Absence, Clock, Command, Failure, Instant, Invalidation, Outcome, Policy, Served, Settled, Source, Stale, Tag,
+    Windows,
+};
 
 use crate::clock::HostClock;
 #[cfg(feature = "component")]
 use crate::component::{Embedding, PolicyEngine};
 use crate::driver::Driver;
-use crate::engine::{Key, NativeEngine, Report};
+use crate::engine::{Key, NativeEngine, Payload, Report};
 use crate::error::Error;
-use crate::loader::{LoadContext, LoadError, Loaded, Loader, boxed};
-use crate::outside::Stores;
+use crate::loader::{LoadContext, LoadError, Loaded, Loader, Tags, boxed};
+use crate::outside::{Ask, Stores};
 use crate::store::{MemoryStore, Store};
 use crate::watch;
 
@@ -77,6 +80,48 @@ impl EngineKind {
     ];
 }
 
+/// What one call asks for beside its key.
+///
+/// ```
+/// use std::time::Duration;
+/// use tideover::{Cache, CallOptions, Loaded};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), tideover::Error> {
+/// let cache = Cache::builder().build()?;
+/// let recent = CallOptions::new().max_age(Duration::from_secs(5)).timeout(Duration::from_millis(200));
+/// let price = cache.get_or_load_with("price:7", recent, |_| async { Ok(Loaded::new("9.99")) }).await?;
+/// assert_eq!(price.value, "9.99");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CallOptions {
+    max_age: Option<Duration>,
+    timeout: Option<Duration>,
+}
+
+impl CallOptions {
+    /// Nothing beside the key.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { max_age: None, timeout: None }
+    }
+
+    /// What is older does not do, fresh or not: the call waits for a refresh (RFC 9111 section 5.2.1.1). Zero always
+    /// asks the origin.
+    #[must_use]
+    pub const fn max_age(self, max_age: Duration) -> Self {
+        Self { max_age: Some(max_age), ..self }
+    }
+
+    /// The call waits no longer; `call_deadline` holds beside it.
+    #[must_use]
+    pub const fn timeout(self, timeout: Duration) -> Self {
+        Self { timeout: Some(timeout), ..self }
+    }
+}
+
 /// A value, and where it comes from.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -111,8 +156,9 @@ impl Cache {
     ///
     /// # Errors
     ///
-    /// [`Error::Load`] with the loader's own error, [`Error::Open`] while its circuit is open (in both cases only
-    /// when nothing stale may stand in), [`Error::DeadlinePassed`], [`Error::Refused`] at a limit, [`Error::Closed`].
+    /// [`Error::Absent`] if there is no such thing; [`Error::Load`] with the loader's own error, [`Error::Remembered`]
+    /// for one of a while ago, [`Error::Open`] while its circuit is open, [`Error::Overloaded`] (all four only when
+    /// nothing stale may stand in); [`Error::DeadlinePassed`], [`Error::Refused`] at a limit, [`Error::Closed`].
     pub async fn get_or_load<F, Fut>(&self, key: &str, load: F) -> Result<Fetched, Error>
     where
         F: Fn(LoadContext) -> Fut + Send + Sync + 'static,
@@ -123,41 +169,66 @@ impl Cache {
         {
             return Ok(Fetched::new(served, false));
         }
-        self.fetch(key, Some(boxed(load, self.policy.value_bytes_max)), None)
-            .await
-            .and_then(|found| found.ok_or(Error::Abandoned))
+        self.get_or_load_with(key, CallOptions::new(), load).await
     }
 
-    /// The value under `key` if memory or store has it, fresh or inside its stale-while-revalidate window.
+    /// As [`Cache::get_or_load`], with wishes of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cache::get_or_load`].
+    pub async fn get_or_load_with<F, Fut>(&self, key: &str, options: CallOptions, load: F) -> Result<Fetched, Error>
+    where
+        F: Fn(LoadContext) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Loaded, LoadError>> + Send + 'static,
+    {
+        match self.fetch(key, Some(boxed(load, Arc::clone(&self.policy))), options).await? {
+            Ok(found) => Ok(found),
+            Err(Absence::Remembered { until }) => Err(Error::Absent { retry_after: Some(self.time_to(until)) }),
+            Err(Absence::Confirmed | Absence::NotLoaded) => Err(Error::Absent { retry_after: None }),
+        }
+    }
+
+    /// The value under `key` if memory or store has it, fresh or inside its stale-while-revalidate window. `None` if
+    /// neither has it, or there is no such thing.
     ///
     /// # Errors
     ///
     /// [`Error::DeadlinePassed`], [`Error::Refused`] at a limit, [`Error::Closed`].
     pub async fn get(&self, key: &str) -> Result<Option<Fetched>, Error> {
-        self.fetch(key, None, None).await
+        self.get_with(key, CallOptions::new()).await
+    }
+
+    /// As [`Cache::get`], with wishes of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cache::get`].
+    pub async fn get_with(&self, key: &str, options: CallOptions) -> Result<Option<Fetched>, Error> {
+        self.fetch(key, None, options).await.map(Result::ok)
     }
 
     async fn fetch(
         &self,
         key: &str,
         loader: Option<Loader>,
-        deadline: Option<tokio::time::Instant>,
-    ) -> Result<Option<Fetched>, Error> {
+        options: CallOptions,
+    ) -> Result<Result<Fetched, Absence>, Error> {
         self.policy.check_key(key).map_err(Error::Refused)?;
-        let key: Key = key.into();
+        // Over however many rounds the call goes, this is its end.
+        let patience = options.timeout.map_or(self.policy.call_deadline, |own| own.min(self.policy.call_deadline));
+        let deadline = self.clock().now() + patience;
+        let ask = Ask { key: key.into(), loader, deadline, max_age: options.max_age };
         let reply = match &self.backend {
-            Backend::Driver(driver) => {
-                let deadline = deadline.map(|deadline| driver.clock().reading(deadline));
-                driver.get(key, loader, deadline).await?
-            }
+            Backend::Driver(driver) => driver.get(ask).await?,
             #[cfg(feature = "component")]
-            Backend::Component(embedding) => embedding.get(key, loader, deadline).await?,
+            Backend::Component(embedding) => embedding.get(ask).await?,
         };
         match reply.outcome {
-            Outcome::Served(served) => Ok(Some(Fetched::new(served, reply.waited && !reply.led))),
-            Outcome::Private(served) => Ok(Some(Fetched { private: true, ..Fetched::new(served, false) })),
-            Outcome::Absent => Ok(None),
-            Outcome::Settled(_) => Err(Error::Abandoned),
+            Outcome::Served(served) => Ok(Ok(Fetched::new(served, reply.waited && !reply.led))),
+            Outcome::Private(served) => Ok(Ok(Fetched { private: true, ..Fetched::new(served, false) })),
+            Outcome::Absent(absence) => Ok(Err(absence)),
+            Outcome::Settled(_) | Outcome::Again => Err(Error::Abandoned),
             Outcome::Failed(failure) => Err(self.error(failure, reply.error)),
         }
     }
@@ -170,10 +241,29 @@ impl Cache {
     /// [`Error::Refused`] at a limit, [`Error::DeadlinePassed`], [`Error::Closed`]. A store that is away is no error:
     /// then the answer is [`Settled::Journaled`].
     pub async fn put(&self, key: &str, value: impl Into<Bytes>, windows: Option<Windows>) -> Result<Settled, Error> {
-        let value = value.into();
+        self.put_tagged(key, value, windows, [""; 0]).await
+    }
+
+    /// As [`Cache::put`]; the value bears these tags, at most 64, and [`Cache::invalidate_tag`] reaches it by any of
+    /// them.
+    ///
+    /// A store keeps no tags, so that what bears one is kept in memory only.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cache::put`].
+    pub async fn put_tagged(
+        &self,
+        key: &str,
+        value: impl Into<Bytes>,
+        windows: Option<Windows>,
+        tags: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Result<Settled, Error> {
+        let (value, tags) = (value.into(), Tags::named(tags));
         self.policy.check_value(value.len()).map_err(Error::Refused)?;
         self.policy.check_key(key).map_err(Error::Refused)?;
-        self.change(Command::Put { key: key.into(), value, windows }).await
+        tags.check(&self.policy).map_err(Error::Refused)?;
+        self.change(Command::Put { key: key.into(), value: tags.on(value), windows }).await
     }
 
     /// Removes `key`. What a load that is under way brings is not kept.
@@ -186,6 +276,41 @@ impl Cache {
         self.change(Command::Remove { key: key.into() }).await
     }
 
+    /// Ages `key` to the end of its freshness: from now on it is stale, inside its windows. What a load that is under
+    /// way brings is not kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cache::put`].
+    pub async fn expire(&self, key: &str) -> Result<Settled, Error> {
+        self.policy.check_key(key).map_err(Error::Refused)?;
+        self.change(Command::Expire { key: key.into() }).await
+    }
+
+    /// Removes every value that bears the tag of that name, whatever their number: those in memory, and those that are
+    /// being loaded.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cache::put`].
+    pub async fn invalidate_tag(&self, name: &str) -> Result<Settled, Error> {
+        self.invalidate(name, Invalidation::Remove).await
+    }
+
+    /// As [`Cache::invalidate_tag`], but what bears the tag is stale from now on, inside its windows, instead of gone.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cache::put`].
+    pub async fn expire_tag(&self, name: &str) -> Result<Settled, Error> {
+        self.invalidate(name, Invalidation::Expire).await
+    }
+
+    async fn invalidate(&self, name: &str, how: Invalidation) -> Result<Settled, Error> {
+        self.policy.check_tag(name.len()).map_err(Error::Refused)?;
+        self.change(Command::Invalidate { tag: Tag::named(name), how }).await
+    }
+
     /// Removes everything, here and in the own namespace of the store.
     ///
     /// # Errors
@@ -195,7 +320,7 @@ impl Cache {
         self.change(Command::Clear).await
     }
 
-    async fn change(&self, command: Command<Key, Bytes>) -> Result<Settled, Error> {
+    async fn change(&self, command: Command<Key, Payload>) -> Result<Settled, Error> {
         let reply = match &self.backend {
             Backend::Driver(driver) => driver.change(command).await?,
             #[cfg(feature = "component")]
@@ -204,7 +329,7 @@ impl Cache {
         match reply.outcome {
             Outcome::Settled(settled) => Ok(settled),
             Outcome::Failed(failure) => Err(self.error(failure, reply.error)),
-            Outcome::Served(_) | Outcome::Private(_) | Outcome::Absent => Err(Error::Abandoned),
+            Outcome::Served(_) | Outcome::Private(_) | Outcome::Absent(_) | Outcome::Again => Err(Error::Abandoned),
         }
     }
 
@@ -263,10 +388,16 @@ impl Cache {
     fn error(&self, failure: Failure, error: Option<Arc<LoadError>>) -> Error {
         match failure {
             Failure::Load(class) => Error::Load(error.unwrap_or_else(|| Arc::new(LoadError::of_class(class)))),
-            Failure::Open { until } => Error::Open { retry_after: until - self.clock().now() },
+            Failure::Open { until } => Error::Open { retry_after: self.time_to(until) },
+            Failure::Remembered { class, until } => Error::Remembered { class, retry_after: self.time_to(until) },
+            Failure::Overloaded => Error::Overloaded,
             Failure::DeadlinePassed => Error::DeadlinePassed,
             Failure::Abandoned => Error::Abandoned,
         }
+    }
+
+    fn time_to(&self, until: Instant) -> Duration {
+        until - self.clock().now()
     }
 
     fn clock(&self) -> &HostClock {
@@ -330,9 +461,9 @@ impl fmt::Debug for Cache {
 }
 
 impl Fetched {
-    fn new(served: Served<Bytes>, collapsed: bool) -> Self {
+    fn new(served: Served<Payload>, collapsed: bool) -> Self {
         let Served { value, age, ttl, stale, source } = served;
-        Self { value, age, ttl, stale, source, collapsed, private: false }
+        Self { value: value.bytes, age, ttl, stale, source, collapsed, private: false }
     }
 
     /// Whether the value is past its freshness lifetime.

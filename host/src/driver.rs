@@ -1,7 +1,11 @@
 //! The tokio driver: one loop around one `match` for each flight, and a table of who waits for which.
 //!
 //! It decides nothing. What a step says is done, at a step's deadline the work is dropped and reported as timed out, and
-//! whatever ends a flight's task (cancel, panic, shutdown) resumes the flight with `Abandoned`.
+//! whatever ends a flight's task (cancel, panic, shutdown) resumes the flight with `Abandoned`. A flight that is to wait
+//! is parked: its task ends, and its luggage stays in the table until another flight's step names it.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,8 +14,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tideover_core::{
-    Answer, Call, Class, Clock, Command, Entry, Event, FlightId, Instant, Launch, Left, LoadFailure, Lookup, Outcome,
-    Served, Step, StoreFailure, Tier, envelope,
+    Answer, Call, Class, Clock, Command, Entry, Event, Failure, FlightId, Instant, Launch, Left, LoadFailure, Lookup,
+    Outcome, Served, Step, StoreFailure, Tier, envelope,
 };
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -20,45 +24,79 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, error};
 
 use crate::clock::HostClock;
-use crate::engine::{Engine, EngineError, Key};
+use crate::engine::{Engine, EngineError, Key, Payload};
 use crate::error::Error;
-use crate::loader::{LoadContext, LoadError, Loader};
-use crate::outside::{CacheId, Chain, Origin, Stores};
+use crate::loader::{LoadContext, LoadError};
+use crate::outside::{Ask, CacheId, Chain, Origin, Stores};
 
 pub(crate) struct Driver {
     id: CacheId,
     engine: Arc<dyn Engine>,
     stores: Stores,
     clock: HostClock,
-    landings: Mutex<HashMap<FlightId, Landing>>,
+    landings: Mutex<Landings>,
+    given_up: Mutex<GivenUp>,
     tasks: TaskTracker,
     closing: AtomicBool,
     cut_short: CancellationToken,
 }
 
+/// The flights under way, and those that somebody waits for.
+#[derive(Default)]
+struct Landings(HashMap<FlightId, Landing>);
+
 /// A flight as its waiters see it. Dropping it releases them all.
 struct Landing {
     outcome: watch::Sender<Option<Landed>>,
     task: Option<AbortHandle>,
+    stand: Stand,
+}
+
+/// Who has a flight at present.
+enum Stand {
+    /// Nobody: it is yet to be launched.
+    Queued,
+    /// Its task.
+    Flying,
+    /// Its task, which was told to park it while another one was told to launch it: the two cancel out.
+    Named,
+    /// Nobody: it waits to be named.
+    Parked(Luggage),
+}
+
+/// What a flight carries from step to step.
+#[derive(Default)]
+struct Luggage {
+    origin: Option<Origin>,
+    /// The error of the last load, for those who wait.
+    error: Option<Arc<LoadError>>,
+}
+
+/// Flights to be abandoned. Whoever finds nobody at work on them works them off, so that flights that name each other
+/// are not abandoned inside one another.
+#[derive(Default)]
+struct GivenUp {
+    flights: Vec<FlightId>,
+    at_work: bool,
 }
 
 /// What a landed flight brought, with the loader's own error if it failed.
 #[derive(Clone)]
 struct Landed {
-    outcome: Outcome<Bytes>,
+    outcome: Outcome<Payload>,
     error: Option<Arc<LoadError>>,
 }
 
 /// The answer to a call.
 pub(crate) struct Reply {
-    pub(crate) outcome: Outcome<Bytes>,
+    pub(crate) outcome: Outcome<Payload>,
     pub(crate) error: Option<Arc<LoadError>>,
     pub(crate) led: bool,
     pub(crate) waited: bool,
 }
 
 impl Reply {
-    fn at_once(outcome: Outcome<Bytes>) -> Self {
+    fn at_once(outcome: Outcome<Payload>) -> Self {
         Self { outcome, error: None, led: false, waited: false }
     }
 }
@@ -71,6 +109,7 @@ impl Driver {
             stores,
             clock,
             landings: Mutex::default(),
+            given_up: Mutex::default(),
             tasks: TaskTracker::new(),
             closing: AtomicBool::new(false),
             cut_short: CancellationToken::new(),
@@ -86,56 +125,57 @@ impl Driver {
     }
 
     /// A fresh value from memory, without anything else being touched; none after the shutdown.
-    pub(crate) fn hit(&self, key: &str) -> Option<Served<Bytes>> {
+    pub(crate) fn hit(&self, key: &str) -> Option<Served<Payload>> {
         if self.closing.load(Ordering::Acquire) {
             return None;
         }
         self.engine.hit(key, self.clock.now())
     }
 
-    /// The value under `key`; without a loader, only if memory or a store has it.
-    pub(crate) async fn get(
-        self: &Arc<Self>,
-        key: Key,
-        loader: Option<Loader>,
-        deadline: Option<Instant>,
-    ) -> Result<Reply, Error> {
+    /// The value under a key; without a loader, only if memory or a store has it.
+    pub(crate) async fn get(self: &Arc<Self>, ask: Ask) -> Result<Reply, Error> {
+        let Ask { key, loader, deadline, max_age } = ask;
         let chain = Chain::here();
         let within: Vec<_> = chain.of(self.id).map(FlightId).collect();
         let origin = loader.map(|loader| Origin::new(loader, chain));
-        let call = Call { deadline, read_only: origin.is_none(), within: &within };
+        let call = Call { deadline: Some(deadline), read_only: origin.is_none(), max_age, within: &within };
         loop {
-            let reply = self.call(origin.clone(), |engine, now| engine.lookup(&key, call, now)).await?;
-            // What is for another caller alone is not for this one: it asks again, for itself.
-            if reply.led || !matches!(reply.outcome, Outcome::Private(_)) {
-                return Ok(reply);
+            let reply = self.call(origin.clone(), deadline, |engine, now| engine.lookup(&key, call, now)).await?;
+            match reply.outcome {
+                // What is for another caller alone is not for this one: it asks again, for itself.
+                Outcome::Private(_) if !reply.led => {}
+                Outcome::Again => {}
+                _ => return Ok(reply),
             }
         }
     }
 
     /// Makes a change, and waits until it is in the stores or known not to get there.
-    pub(crate) async fn change(self: &Arc<Self>, command: Command<Key, Bytes>) -> Result<Reply, Error> {
-        self.call(None, |engine, now| engine.command(command, now)).await
+    pub(crate) async fn change(self: &Arc<Self>, command: Command<Key, Payload>) -> Result<Reply, Error> {
+        self.call(None, Instant::NEVER, |engine, now| engine.command(command, now)).await
     }
 
     async fn call(
         self: &Arc<Self>,
         origin: Option<Origin>,
-        ask: impl FnOnce(&dyn Engine, Instant) -> Result<Lookup<Key, Bytes>, EngineError>,
+        deadline: Instant,
+        ask: impl FnOnce(&dyn Engine, Instant) -> Result<Lookup<Key, Payload>, EngineError>,
     ) -> Result<Reply, Error> {
         if self.closing.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
-        let (waiter, launch) = {
+        let asked = {
             // Held while the engine is asked, so that a flight cannot land between naming it and waiting for it.
             let mut landings = self.landings();
-            let Lookup { answer, launch } = ask(&*self.engine, self.clock.now())?;
-            let waiter = match answer {
-                Answer::Pending { flight, until } => Ok(self.wait_for(&mut landings, flight, until)),
-                answer => Err(answer),
-            };
-            (waiter, launch)
+            ask(&*self.engine, self.clock.now()).map(|Lookup { answer, launch }| {
+                let waiter = match answer {
+                    Answer::Pending { flight, until } => Ok(self.wait_for(&mut landings, flight, until, deadline)),
+                    answer => Err(answer),
+                };
+                (waiter, launch)
+            })
         };
+        let (waiter, launch) = self.unbroken(asked)?;
         let led = launch.as_ref().map(|launch| launch.flight);
         if let Some(launch) = launch {
             self.launch(launch, origin);
@@ -153,20 +193,44 @@ impl Driver {
 
     fn wait_for(
         self: &Arc<Self>,
-        landings: &mut HashMap<FlightId, Landing>,
+        landings: &mut Landings,
         flight: FlightId,
         until: Instant,
+        deadline: Instant,
     ) -> Waiter {
-        let landing = landings.entry(flight).or_insert_with(Landing::new);
-        Waiter { driver: Arc::clone(self), flight, until, landing: Some(landing.outcome.subscribe()) }
+        let landing = landings.0.entry(flight).or_insert_with(Landing::new);
+        let landing = Some(landing.outcome.subscribe());
+        Waiter { driver: Arc::clone(self), flight, until, deadline, landing }
+    }
+
+    /// What flew in an engine that broke is over. Tasks find out by themselves, parked flights would not.
+    fn unbroken<T>(self: &Arc<Self>, result: Result<T, EngineError>) -> Result<T, EngineError> {
+        if result.is_err() {
+            self.abandon_parked();
+        }
+        result
+    }
+
+    fn launch(self: &Arc<Self>, launch: Launch<Key, Payload>, origin: Option<Origin>) {
+        let Launch { flight, step } = launch;
+        self.landings().0.entry(flight).or_insert_with(Landing::new).stand = Stand::Flying;
+        self.spawn(flight, Some(step), Luggage { origin, error: None });
+    }
+
+    /// Launches a flight that a step of another one named, with its own luggage if it was parked.
+    fn launch_next(self: &Arc<Self>, next: FlightId) {
+        let stand = self.landings().take_over(next);
+        match stand {
+            Some(Stand::Parked(own)) => self.spawn(next, None, own),
+            Some(_) => self.spawn(next, None, Luggage::default()),
+            None => {}
+        }
     }
 
     /// Gives the flight a task of its own. To be called without the table: a runtime that shuts down drops the task
     /// inside `spawn`, which abandons the flight there and then.
-    fn launch(self: &Arc<Self>, launch: Launch<Key, Bytes>, origin: Option<Origin>) {
-        let flight = launch.flight;
-        self.landings().entry(flight).or_insert_with(Landing::new);
-        let task = Flying { driver: Arc::clone(self), flight: Some(flight) }.fly(launch.step, origin);
+    fn spawn(self: &Arc<Self>, flight: FlightId, step: Option<Step<Key, Payload>>, luggage: Luggage) {
+        let task = Flying { driver: Arc::clone(self), flight: Some(flight) }.fly(step, luggage);
         let cut_short = self.cut_short.clone();
         let task = self.tasks.spawn(async move {
             tokio::select! {
@@ -174,19 +238,19 @@ impl Driver {
                 () = task => {}
             }
         });
-        if let Some(landing) = self.landings().get_mut(&flight) {
+        if let Some(landing) = self.landings().0.get_mut(&flight) {
             landing.task = Some(task.abort_handle());
         }
     }
 
     /// Hands the outcome to everybody who waits for the flight.
-    fn publish(&self, flight: FlightId, outcome: Outcome<Bytes>, error: Option<Arc<LoadError>>) {
-        if let Some(landing) = self.landings().get_mut(&flight) {
+    fn publish(&self, flight: FlightId, outcome: Outcome<Payload>, error: Option<Arc<LoadError>>) {
+        if let Some(landing) = self.landings().0.get_mut(&flight) {
             landing.outcome.send_replace(Some(Landed { outcome, error }));
         }
     }
 
-    fn landings(&self) -> MutexGuard<'_, HashMap<FlightId, Landing>> {
+    fn landings(&self) -> MutexGuard<'_, Landings> {
         self.landings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -198,31 +262,62 @@ impl Driver {
             if !matches!(self.engine.leave(flight), Ok(Left::Abandon)) {
                 return;
             }
-            (self.engine.resume(flight, Event::Abandoned, self.clock.now()), landings.remove(&flight))
+            (self.engine.resume(flight, Event::Abandoned, self.clock.now()), landings.0.remove(&flight))
         };
         if let Some(task) = landing.and_then(|landing| landing.task) {
             task.abort();
         }
-        if let Ok(Step::Done { next: Some(next) }) = step {
-            self.launch(*next, None);
+        if let Ok(Step::Done { next: Some(next) }) = self.unbroken(step) {
+            self.launch_next(next);
         }
     }
 
     /// The driver of a flight is gone: settles what the flight holds, and launches what waited for it.
     fn abandon(self: &Arc<Self>, flight: FlightId) {
+        let mut given_up = self.given_up();
+        given_up.flights.push(flight);
+        if std::mem::replace(&mut given_up.at_work, true) {
+            return;
+        }
+        drop(given_up);
+        while let Some(flight) = self.next_given_up() {
+            self.settle(flight);
+        }
+    }
+
+    fn next_given_up(&self) -> Option<FlightId> {
+        let mut given_up = self.given_up();
+        let next = given_up.flights.pop();
+        given_up.at_work = next.is_some();
+        next
+    }
+
+    fn given_up(&self) -> MutexGuard<'_, GivenUp> {
+        self.given_up.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn settle(self: &Arc<Self>, flight: FlightId) {
         let now = self.clock.now();
         let mut step = self.engine.resume(flight, Event::Abandoned, now);
-        if let Ok(Step::Land { outcome }) = step {
+        let mut beside = None;
+        if let Ok(Step::Land { outcome, next }) = step {
+            beside = next;
             self.publish(flight, outcome, None);
             step = self.engine.resume(flight, Event::Landed, now);
         }
-        self.landings().remove(&flight);
-        let Ok(Step::Done { next: Some(next) }) = step else { return };
-        if !self.cut_short.is_cancelled() && tokio::runtime::Handle::try_current().is_ok() {
-            self.launch(*next, None);
-        } else {
-            self.abandon(next.flight);
+        // Dropped outside of the table: a loader may hold anything.
+        let _landing = self.landings().0.remove(&flight);
+        let place = if let Ok(Step::Done { next }) = step { next } else { None };
+        let flies_on = !self.cut_short.is_cancelled() && tokio::runtime::Handle::try_current().is_ok();
+        for next in beside.into_iter().chain(place) {
+            if flies_on { self.launch_next(next) } else { self.abandon(next) }
         }
+    }
+
+    fn abandon_parked(self: &Arc<Self>) {
+        let is_parked = |(_, landing): &(&FlightId, &Landing)| matches!(landing.stand, Stand::Parked(_));
+        let parked: Vec<FlightId> = self.landings().0.iter().filter(is_parked).map(|(flight, _)| *flight).collect();
+        parked.into_iter().for_each(|flight| self.abandon(flight));
     }
 
     /// What the machine wants done although nobody calls; to be called now and then.
@@ -230,7 +325,7 @@ impl Driver {
         if self.closing.load(Ordering::Acquire) {
             return;
         }
-        match self.engine.maintain(self.clock.now()) {
+        match self.unbroken(self.engine.maintain(self.clock.now())) {
             Ok(Some(launch)) => self.launch(launch, None),
             Ok(None) => {}
             Err(broken) => error!(error = %broken, "maintenance"),
@@ -238,31 +333,34 @@ impl Driver {
     }
 
     /// Takes no more calls, lets flights end for `grace`, cuts the rest short, and closes the stores.
-    pub(crate) async fn shutdown(&self, grace: Duration) {
+    pub(crate) async fn shutdown(self: &Arc<Self>, grace: Duration) {
         self.closing.store(true, Ordering::Release);
         self.tasks.close();
         if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
             self.cut_short.cancel();
             self.tasks.wait().await;
         }
+        // Nobody is left who could name them.
+        self.cut_short.cancel();
+        self.abandon_parked();
         self.stores.close().await;
     }
 
-    async fn read(&self, tier: Tier, key: &str, deadline: Instant) -> Result<Option<Entry<Bytes>>, StoreFailure> {
+    async fn read(&self, tier: Tier, key: &str, deadline: Instant) -> Result<Option<Entry<Payload>>, StoreFailure> {
         let Some(bytes) = self.stores.read(tier, key, self.clock.at(deadline)).await? else { return Ok(None) };
         opened(&bytes, &self.clock).map(Some)
     }
 
-    async fn write(&self, tier: Tier, key: &str, entry: Entry<Bytes>, deadline: Instant) -> Result<(), StoreFailure> {
+    async fn write(&self, tier: Tier, key: &str, entry: Entry<Payload>, deadline: Instant) -> Result<(), StoreFailure> {
         let bytes = envelope::encode(&entry, self.clock.wall());
         self.stores.write(tier, key, bytes.into(), entry.remaining(), self.clock.at(deadline)).await
     }
 }
 
 /// The entry in an envelope; its value shares the envelope's bytes.
-fn opened(bytes: &Bytes, clock: &HostClock) -> Result<Entry<Bytes>, StoreFailure> {
+fn opened(bytes: &Bytes, clock: &HostClock) -> Result<Entry<Payload>, StoreFailure> {
     match envelope::decode(bytes, clock.wall()) {
-        Ok(entry) => Ok(entry.map(|value| bytes.slice_ref(value))),
+        Ok(entry) => Ok(entry.map(|value| bytes.slice_ref(value).into())),
         Err(reason) => {
             debug!(%reason, "bytes in the store are no envelope of ours");
             Err(StoreFailure::Corrupt)
@@ -272,7 +370,33 @@ fn opened(bytes: &Bytes, clock: &HostClock) -> Result<Entry<Bytes>, StoreFailure
 
 impl Landing {
     fn new() -> Self {
-        Self { outcome: watch::Sender::new(None), task: None }
+        Self { outcome: watch::Sender::new(None), task: None, stand: Stand::Queued }
+    }
+}
+
+impl Landings {
+    /// Whoever is to launch `flight` takes it over as it stood: queued or parked. `None` if its task is about to park it
+    /// and need not.
+    fn take_over(&mut self, flight: FlightId) -> Option<Stand> {
+        let landing = self.0.entry(flight).or_insert_with(Landing::new);
+        match std::mem::replace(&mut landing.stand, Stand::Flying) {
+            stand @ (Stand::Queued | Stand::Parked(_)) => Some(stand),
+            Stand::Flying | Stand::Named => {
+                landing.stand = Stand::Named;
+                None
+            }
+        }
+    }
+
+    /// The flight is put aside. It gets its luggage back if it was named already, or is over because everybody has left.
+    fn park(&mut self, flight: FlightId, luggage: Luggage) -> Option<Luggage> {
+        let Some(landing) = self.0.get_mut(&flight) else { return Some(luggage) };
+        if matches!(landing.stand, Stand::Named) {
+            landing.stand = Stand::Flying;
+            return Some(luggage);
+        }
+        (landing.stand, landing.task) = (Stand::Parked(luggage), None);
+        None
     }
 }
 
@@ -283,24 +407,46 @@ struct Flying {
 }
 
 impl Flying {
-    async fn fly(mut self, mut step: Step<Key, Bytes>, origin: Option<Origin>) {
+    /// Flies on from `step`; `None` for a flight that was named as the next one.
+    async fn fly(mut self, step: Option<Step<Key, Payload>>, mut luggage: Luggage) {
         let driver = Arc::clone(&self.driver);
-        let mut load_error = None;
+        let mut given = step;
+        let mut event = Event::Launched;
         while let Some(flight) = self.flight {
-            let event = match step {
+            let step = match given.take() {
+                Some(step) => step,
+                None => match driver.unbroken(driver.engine.resume(flight, event, driver.clock.now())) {
+                    Ok(step) => step,
+                    Err(broken) => {
+                        error!(error = %broken, "a flight is lost");
+                        return;
+                    }
+                },
+            };
+            event = match step {
                 Step::ReadStore { tier, key, deadline } => Event::StoreRead(driver.read(tier, &key, deadline).await),
                 Step::Load { key, attempt, deadline, previous } => {
                     let context = LoadContext::new(key, attempt, driver.clock.at(deadline), previous);
-                    let (event, error) = driver.loaded(flight, context, origin.as_ref()).await;
-                    load_error = error;
-                    event
+                    driver.load(flight, context, &mut luggage).await
                 }
                 Step::Sleep { until } => {
                     tokio::time::sleep_until(driver.clock.at(until)).await;
                     Event::Slept
                 }
-                Step::Land { outcome } => {
-                    driver.publish(flight, outcome, load_error.take());
+                Step::Wait => {
+                    let back = driver.landings().park(flight, luggage);
+                    let Some(back) = back else {
+                        self.flight = None;
+                        return;
+                    };
+                    luggage = back;
+                    Event::Launched
+                }
+                Step::Land { outcome, next } => {
+                    driver.publish(flight, outcome, luggage.error.take());
+                    if let Some(next) = next {
+                        driver.launch_next(next);
+                    }
                     Event::Landed
                 }
                 Step::WriteStore { tier, key, entry, deadline } => {
@@ -313,17 +459,10 @@ impl Flying {
                     Event::StoreCleared(driver.stores.clear(tier, driver.clock.at(deadline)).await)
                 }
                 Step::Done { next } => {
-                    self.flight = next.as_ref().map(|next| next.flight);
-                    driver.hand_over(flight, self.flight);
-                    step = next.map_or(Step::Done { next: None }, |next| next.step);
-                    continue;
-                }
-            };
-            step = match driver.engine.resume(flight, event, driver.clock.now()) {
-                Ok(step) => step,
-                Err(broken) => {
-                    error!(error = %broken, "a flight is lost");
-                    return;
+                    self.flight = None;
+                    let Some((next, theirs)) = driver.hand_over(flight, next, luggage) else { return };
+                    (self.flight, luggage) = (Some(next), theirs);
+                    Event::Launched
                 }
             };
         }
@@ -331,28 +470,38 @@ impl Flying {
 }
 
 impl Driver {
-    /// The flight is over; its task goes on with `next`.
-    fn hand_over(&self, flight: FlightId, next: Option<FlightId>) {
-        let mut landings = self.landings();
-        let task = landings.remove(&flight).and_then(|landing| landing.task);
-        if let Some(next) = next {
-            landings.entry(next).or_insert_with(Landing::new).task = task;
+    /// The flight is over; its task goes on with `next`, if there is one that has no task.
+    fn hand_over(&self, flight: FlightId, next: Option<FlightId>, luggage: Luggage) -> Option<(FlightId, Luggage)> {
+        let (next, stand) = {
+            let mut landings = self.landings();
+            let task = landings.0.remove(&flight).and_then(|landing| landing.task);
+            let next = next?;
+            let stand = landings.take_over(next)?;
+            if let Some(landing) = landings.0.get_mut(&next) {
+                landing.task = task;
+            }
+            (next, stand)
+        };
+        match stand {
+            Stand::Parked(own) => Some((next, own)),
+            // A refresh that follows a load uses the same loader.
+            _ => Some((next, Luggage { error: None, ..luggage })),
         }
     }
 
-    async fn loaded(
-        &self,
-        flight: FlightId,
-        context: LoadContext,
-        origin: Option<&Origin>,
-    ) -> (Event<Bytes>, Option<Arc<LoadError>>) {
-        let Some(origin) = origin else {
-            return (Event::Loaded(Err(LoadFailure::from(Class::Unavailable))), None);
+    async fn load(&self, flight: FlightId, context: LoadContext, luggage: &mut Luggage) -> Event<Payload> {
+        luggage.error = None;
+        let Some(origin) = &luggage.origin else {
+            return Event::Loaded(Err(LoadFailure::from(Class::Unavailable)));
         };
-        match origin.load(self.id, flight.0, context).await {
-            Ok(loaded) => (Event::Loaded(Ok(loaded.into_core())), None),
-            Err(error) => (Event::Loaded(Err(error.failure())), Some(error)),
-        }
+        Event::Loaded(match origin.load(self.id, flight.0, context).await {
+            Ok(loaded) => Ok(loaded.into_core()),
+            Err(error) => {
+                let failure = error.failure();
+                luggage.error = Some(error);
+                Err(failure)
+            }
+        })
     }
 }
 
@@ -368,23 +517,36 @@ impl Drop for Flying {
 struct Waiter {
     driver: Arc<Driver>,
     flight: FlightId,
+    /// When the machine is to be asked what there is instead.
     until: Instant,
+    /// The end of the caller's patience.
+    deadline: Instant,
     landing: Option<watch::Receiver<Option<Landed>>>,
 }
 
 impl Waiter {
     async fn landed(mut self) -> Result<Landed, Error> {
-        let until = self.driver.clock.at(self.until);
         let Some(landing) = &mut self.landing else { return Err(Error::Abandoned) };
-        let landed = match tokio::time::timeout_at(until, landing.wait_for(Option::is_some)).await {
-            Ok(Ok(landed)) => landed.clone().ok_or(Error::Abandoned),
-            Ok(Err(_gone)) => Err(Error::Abandoned),
-            Err(_elapsed) => self
-                .driver
-                .engine
-                .expire(self.flight, self.driver.clock.now())
-                .map(|outcome| Landed { outcome, error: None })
-                .map_err(Error::from),
+        let landed = loop {
+            let until = self.driver.clock.at(self.until);
+            match tokio::time::timeout_at(until, landing.wait_for(Option::is_some)).await {
+                Ok(Ok(landed)) => break landed.clone().ok_or(Error::Abandoned),
+                Ok(Err(_gone)) => break Err(Error::Abandoned),
+                Err(_elapsed) => {}
+            }
+            let now = self.driver.clock.now();
+            match self.driver.unbroken(self.driver.engine.expire(self.flight, now)) {
+                Ok(Answer::Now(outcome)) => break Ok(Landed { outcome, error: None }),
+                Ok(Answer::Pending { until, .. }) if now < until.min(self.deadline) => {
+                    self.until = until.min(self.deadline);
+                }
+                // The machine would wait on; the caller does not, and says so when this is dropped.
+                Ok(Answer::Pending { .. }) => {
+                    return Ok(Landed { outcome: Outcome::Failed(Failure::DeadlinePassed), error: None });
+                }
+                Ok(Answer::Refused(refusal)) => break Err(Error::Refused(refusal)),
+                Err(broken) => break Err(broken.into()),
+            }
         };
         // Answered, or told the machine that it goes: nothing is left to say on drop.
         self.landing = None;

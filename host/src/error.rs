@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tideover_core::{PolicyError, Refusal};
+use tideover_core::{Class, PolicyError, Refusal};
 
 use crate::engine::EngineError;
 use crate::loader::LoadError;
@@ -15,6 +15,23 @@ pub enum Error {
     /// The load failed, and nothing stale could stand in. Shared by everybody who waited for it.
     #[error("load failed: {0}")]
     Load(#[source] Arc<LoadError>),
+    /// There is no such thing: the origin says so, or said so a while ago.
+    #[error("there is no such thing")]
+    Absent {
+        /// How long until the origin is asked again, if it was not asked for this call.
+        retry_after: Option<Duration>,
+    },
+    /// The load failed a while ago, and such failures are remembered: the origin was not asked.
+    #[error("load failed a while ago ({class:?}); try again in {retry_after:?}")]
+    Remembered {
+        /// What kind of failure it was.
+        class: Class,
+        /// How long until the origin is asked again.
+        retry_after: Duration,
+    },
+    /// As many loads as are allowed were under way, and as many as are allowed waited for them.
+    #[error("too many loads are under way and wait")]
+    Overloaded,
     /// The loader's circuit is open: the origin was not asked.
     #[error("the circuit of the loader is open; try again in {retry_after:?}")]
     Open {
@@ -50,8 +67,27 @@ impl Error {
     pub fn is_unavailable(&self) -> bool {
         match self {
             Self::Load(error) => error.is_unavailable(),
-            Self::Open { .. } | Self::DeadlinePassed | Self::Abandoned | Self::Engine(_) => true,
-            Self::Refused(_) | Self::Closed | Self::NoRuntime | Self::Config(_) => false,
+            Self::Remembered { class, .. } => class.is_unavailable(),
+            Self::Open { .. } | Self::Overloaded | Self::DeadlinePassed | Self::Abandoned | Self::Engine(_) => true,
+            Self::Absent { .. } | Self::Refused(_) | Self::Closed | Self::NoRuntime | Self::Config(_) => false,
+        }
+    }
+
+    /// Whether there is no such thing at the origin.
+    #[must_use]
+    pub const fn is_absent(&self) -> bool {
+        matches!(self, Self::Absent { .. })
+    }
+
+    /// How long until another call makes sense, where that is known. A load that failed just now says what its origin
+    /// asked for.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Open { retry_after } | Self::Remembered { retry_after, .. } => Some(*retry_after),
+            Self::Absent { retry_after } => *retry_after,
+            Self::Load(error) => error.failure().retry_after,
+            _ => None,
         }
     }
 
@@ -69,6 +105,8 @@ fn refusal_text(refusal: &Refusal) -> String {
     match refusal {
         Refusal::KeyTooLong { bytes, max } => format!("the key has {bytes} bytes, key_bytes_max is {max}"),
         Refusal::ValueTooLarge { bytes, max } => format!("the value has {bytes} bytes, value_bytes_max is {max}"),
+        Refusal::TooManyTags { tags, max } => format!("the value bears {tags} tags, {max} are allowed"),
+        Refusal::TagTooLong { bytes, max } => format!("the name of a tag has {bytes} bytes, key_bytes_max is {max}"),
         Refusal::TooManyWaiters { max } => format!("{max} callers wait for this key already (waiters_max)"),
         Refusal::TooManyFlights { max } => format!("{max} flights are under way already (flights_max)"),
         Refusal::Reentrant => "the loader of this key asked for this very key".to_owned(),

@@ -43,9 +43,9 @@ mod watch;
 
 pub use bytes::Bytes;
 pub use tideover_core as core;
-pub use tideover_core::{Class, Policy, PolicyError, Refusal, Settled, Sharing, Source, Stale, Windows};
+pub use tideover_core::{Class, Invalidation, Policy, PolicyError, Refusal, Settled, Source, Stale, Windows};
 
-pub use crate::cache::{Builder, Cache, EngineKind, Fetched};
+pub use crate::cache::{Builder, Cache, CallOptions, EngineKind, Fetched};
 pub use crate::engine::EngineError;
 pub use crate::error::Error;
 pub use crate::loader::{LoadContext, LoadError, Loaded};

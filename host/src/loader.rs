@@ -9,24 +9,60 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tideover_core::{Class, Entry, LoadFailure, Sharing, Windows};
+use tideover_core::{Class, Entry, LoadFailure, Policy, Refusal, Sharing, Tag, Windows};
 
-use crate::engine::Key;
+use crate::engine::{Key, Payload};
 
 /// A loader as the drivers hold it. A flight may outlive the caller that brought the loader, hence `'static`.
 pub(crate) type Loader = Arc<dyn Fn(LoadContext) -> BoxFuture<'static, Result<Loaded, LoadError>> + Send + Sync>;
 
-/// Boxes a loader. A value of more than `value_bytes_max` bytes is for those who wait for it, and not kept.
-pub(crate) fn boxed<F, Fut>(load: F, value_bytes_max: u32) -> Loader
+/// Boxes a loader. A value past a limit of `policy` is for those who wait for it, and not kept.
+pub(crate) fn boxed<F, Fut>(load: F, policy: Arc<Policy>) -> Loader
 where
     F: Fn(LoadContext) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Loaded, LoadError>> + Send + 'static,
 {
-    let bounded = move |loaded: Loaded| match loaded.sharing {
-        Sharing::Store if loaded.value.len() > value_bytes_max as usize => loaded.do_not_store(),
-        _ => loaded,
-    };
-    Arc::new(move |context| load(context).map(move |loaded| loaded.map(bounded)).boxed())
+    Arc::new(move |context| {
+        let policy = Arc::clone(&policy);
+        load(context).map(move |loaded| loaded.map(|loaded| loaded.within(&policy))).boxed()
+    })
+}
+
+/// The tags of a value on their way into the cache.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tags {
+    tags: Vec<Tag>,
+    /// Length of the longest name.
+    longest: usize,
+}
+
+impl Tags {
+    pub(crate) fn named(names: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        let mut named = Self::default();
+        named.add(names);
+        named
+    }
+
+    fn add(&mut self, names: impl IntoIterator<Item = impl AsRef<str>>) {
+        for name in names {
+            let name = name.as_ref();
+            self.longest = self.longest.max(name.len());
+            let tag = Tag::named(name);
+            if !self.tags.contains(&tag) {
+                self.tags.push(tag);
+            }
+        }
+    }
+
+    /// Refuses what is past the limits.
+    pub(crate) fn check(&self, policy: &Policy) -> Result<(), Refusal> {
+        policy.check_tag(self.longest)?;
+        policy.check_tags(self.tags.len())
+    }
+
+    pub(crate) fn on(self, bytes: Bytes) -> Payload {
+        Payload::from(bytes).tagged(self.tags)
+    }
 }
 
 /// What a loader is told.
@@ -39,52 +75,85 @@ pub struct LoadContext {
     pub attempt: u32,
     /// When this attempt is dropped and counted as timed out.
     pub deadline: tokio::time::Instant,
-    /// A stale value under this key, for conditional requests.
+    /// An older value under this key, for conditional requests: if it is still true, [`Loaded::not_modified`] says so.
     pub previous: Option<Entry<Bytes>>,
 }
 
 impl LoadContext {
-    pub(crate) fn new(key: Key, attempt: u32, deadline: tokio::time::Instant, previous: Option<Entry<Bytes>>) -> Self {
+    pub(crate) fn new(
+        key: Key,
+        attempt: u32,
+        deadline: tokio::time::Instant,
+        previous: Option<Entry<Payload>>,
+    ) -> Self {
+        let previous = previous.map(|entry| entry.map(|value| value.bytes));
         Self { key, attempt, deadline, previous }
     }
 }
 
-/// A loaded value, and for how long and for whom it is good.
+/// What a loader brought: a value, the word that the one at hand is still true, or that there is no such thing; and for
+/// how long and for whom it is good.
 ///
 /// ```
 /// use std::time::Duration;
 /// use tideover::Loaded;
 ///
-/// let loaded = Loaded::new("hello").ttl(Duration::from_secs(5));
-/// assert_eq!(loaded.value, "hello");
+/// let page = Loaded::new("hello").ttl(Duration::from_secs(5)).tags(["greetings"]);
+/// assert_eq!(page.value().unwrap(), "hello");
+/// assert!(Loaded::absent().ttl(Duration::from_secs(5)).value().is_none());
 /// ```
 #[derive(Clone)]
-#[non_exhaustive]
 pub struct Loaded {
-    /// The value.
-    pub value: Bytes,
-    /// Its age already on arrival; zero unless it came from a cache further up.
-    pub age: Duration,
-    /// For how long it may be used; `None` takes the cache's own windows.
-    pub windows: Option<Windows>,
-    /// Who may have it; by default everybody, from now on.
-    pub sharing: Sharing,
+    what: What,
+    age: Duration,
+    windows: Option<Windows>,
+}
+
+#[derive(Clone)]
+enum What {
+    Value { value: Bytes, tags: Tags, sharing: Sharing },
+    NotModified,
+    Absent { ttl: Option<Duration> },
 }
 
 impl Loaded {
     /// A value to be kept as long as the cache keeps values.
     pub fn new(value: impl Into<Bytes>) -> Self {
-        Self { value: value.into(), age: Duration::ZERO, windows: None, sharing: Sharing::Store }
+        Self::of(What::Value { value: value.into(), tags: Tags::default(), sharing: Sharing::Store })
     }
 
-    /// Fresh for `ttl`, with no stale windows; zero never expires.
+    /// What [`LoadContext::previous`] holds is still true: its age starts anew. Its tags stay, and so do its
+    /// windows unless others are given. Without a previous value the loader broke its contract, and the load counts as
+    /// one that panicked.
     #[must_use]
-    pub fn ttl(self, ttl: Duration) -> Self {
-        let ttl = Some(ttl).filter(|ttl| !ttl.is_zero());
-        Self { windows: Some(Windows { ttl, ..Windows::FOREVER }), ..self }
+    pub const fn not_modified() -> Self {
+        Self::of(What::NotModified)
     }
 
-    /// To be used for these windows.
+    /// There is no such thing, which is remembered for the [`Policy::negative_ttl`] of the cache. Unlike
+    /// [`LoadError::answer`] it is a success: callers get [`Error::Absent`](crate::Error::Absent).
+    #[must_use]
+    pub const fn absent() -> Self {
+        Self::of(What::Absent { ttl: None })
+    }
+
+    const fn of(what: What) -> Self {
+        Self { what, age: Duration::ZERO, windows: None }
+    }
+
+    /// Fresh for `ttl`, with no stale windows; zero never expires. That there is no such thing is remembered for `ttl`;
+    /// zero forgets it at once.
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        if let What::Absent { ttl: remembered } = &mut self.what {
+            *remembered = Some(ttl);
+            return self;
+        }
+        let ttl = Some(ttl).filter(|ttl| !ttl.is_zero());
+        self.windows(Windows { ttl, ..Windows::FOREVER })
+    }
+
+    /// To be used for these windows. Says nothing of an absence.
     #[must_use]
     pub fn windows(self, windows: Windows) -> Self {
         Self { windows: Some(windows), ..self }
@@ -96,21 +165,70 @@ impl Loaded {
         Self { age, ..self }
     }
 
-    /// For everybody who waits for it now, and not to be kept.
+    /// The value also bears these tags: [`Cache::invalidate_tag`](crate::Cache::invalidate_tag) reaches it by any of
+    /// them. A value with more than 64, or with a name longer than `key_bytes_max`, is for those who wait for it and
+    /// not kept.
+    #[must_use]
+    pub fn tags(mut self, names: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        if let What::Value { tags, .. } = &mut self.what {
+            tags.add(names);
+        }
+        self
+    }
+
+    /// The value is for everybody who waits for it now, and not to be kept.
     #[must_use]
     pub fn do_not_store(self) -> Self {
-        Self { sharing: Sharing::Share, ..self }
+        self.shared(Sharing::Share)
     }
 
-    /// For the caller whose loader brought it, and nobody else.
+    /// The value is for the caller whose loader brought it, and nobody else.
     #[must_use]
     pub fn private(self) -> Self {
-        Self { sharing: Sharing::Private, ..self }
+        self.shared(Sharing::Private)
     }
 
-    pub(crate) fn into_core(self) -> tideover_core::Loaded<Bytes> {
-        let Self { value, age, windows, sharing } = self;
-        tideover_core::Loaded { value, age, windows, sharing }
+    fn shared(mut self, with: Sharing) -> Self {
+        if let What::Value { sharing, .. } = &mut self.what {
+            *sharing = with;
+        }
+        self
+    }
+
+    /// The value, if it is one.
+    #[must_use]
+    pub const fn value(&self) -> Option<&Bytes> {
+        match &self.what {
+            What::Value { value, .. } => Some(value),
+            What::NotModified | What::Absent { .. } => None,
+        }
+    }
+
+    fn within(self, policy: &Policy) -> Self {
+        let fits = match &self.what {
+            What::Value { value, tags, sharing: Sharing::Store } => {
+                policy.check_value(value.len()).and_then(|()| tags.check(policy)).is_ok()
+            }
+            _ => true,
+        };
+        if fits { self } else { self.do_not_store() }
+    }
+
+    pub(crate) fn into_core(self) -> tideover_core::Loaded<Payload> {
+        use tideover_core::Loaded;
+        let Self { what, age, windows } = self;
+        match what {
+            What::Value { value, tags, sharing } => Loaded::Value { value: tags.on(value), age, windows, sharing },
+            What::NotModified => Loaded::NotModified { age, windows },
+            What::Absent { ttl } => Loaded::Absent { ttl },
+        }
+    }
+}
+
+/// The value itself is never shown.
+impl fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.clone().into_core().fmt(f)
     }
 }
 
@@ -147,6 +265,12 @@ impl LoadError {
         Self::new(Class::TimedOut, message)
     }
 
+    /// No answer was had for this key, but the origin lives (one record is broken, one shard is down): as
+    /// [`LoadError::unavailable`], but the breaker does not count it, so that one bad key does not close the others off.
+    pub fn isolated(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Class::Isolated, message)
+    }
+
     /// The origin answered, and the answer is an error ("not found"): passed on as it is.
     pub fn answer(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Class::Answer, message)
@@ -164,7 +288,8 @@ impl LoadError {
                 Class::Unavailable => "the origin is unavailable",
                 Class::TimedOut => "the load did not end by its deadline",
                 Class::Answer => "the origin answered with an error",
-                Class::Panicked => "the loader panicked",
+                Class::Isolated => "this key cannot be loaded",
+                Class::Panicked => "the loader panicked or broke its contract",
             },
         )
     }

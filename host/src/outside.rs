@@ -12,11 +12,22 @@ use tideover_core::{Class, StoreFailure, Tier};
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
+use crate::engine::Key;
 use crate::loader::{LoadContext, LoadError, Loaded, Loader};
 use crate::store::{Store, StoreError};
 
 tokio::task_local! {
     static CHAIN: Chain;
+}
+
+/// A lookup as a caller asks for it.
+pub(crate) struct Ask {
+    pub(crate) key: Key,
+    /// Without one, the value is given only if memory or a store has it.
+    pub(crate) loader: Option<Loader>,
+    /// The end of the caller's patience.
+    pub(crate) deadline: tideover_core::Instant,
+    pub(crate) max_age: Option<Duration>,
 }
 
 /// Which cache of this process.

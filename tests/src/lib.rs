@@ -1,5 +1,6 @@
 //! The kit that tests across crates are written with.
 
+pub mod driving;
 pub mod http;
 pub mod redis_server;
 pub mod scenario;

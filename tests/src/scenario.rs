@@ -8,20 +8,22 @@
 //! |---|---|
 //! | `policy ttl=10s store=true` | makes the engine; comes first |
 //! | `at 10s`, `advance 500ms` | sets the clock; it never goes back |
-//! | `lookup KEY [deadline 5s] [within 1]` | a caller with a loader; `within` names the flights whose loaders call |
-//! | `get KEY` | a caller without a loader |
-//! | `put KEY "v2" [WINDOWS]`, `remove KEY`, `clear` | a change |
+//! | `lookup KEY [deadline 5s] [max-age 5s] [within 1]` | a caller with a loader; `within` names the flights whose loaders call |
+//! | `get KEY [deadline 5s] [max-age 5s]` | a caller without a loader |
+//! | `put KEY "v2" [tags a,b] [WINDOWS]`, `remove KEY`, `clear` | a change |
+//! | `expire KEY`, `invalidate TAG [expire]` | another: nothing is left of the tag's values, or they are stale |
 //! | `leave 1`, `expire 1` | a caller of flight 1 goes away, or has waited long enough |
 //! | `maintain` | what a driver calls now and then |
 //! | `stats misses loads`, `health` | looks at counts; at circuits and debts |
 //! | `1 store-read miss`, `1 store-read "v" [age 3s] [WINDOWS]` | what flight 1 found in the store |
-//! | `1 loaded "v" [age 3s] [share] [private] [WINDOWS]` | what its loader brought |
-//! | `1 load-failed answer [retry-after 2s]` | `unavailable`, `timed-out`, `answer` or `panicked` |
+//! | `1 loaded "v" [tags a,b] [age 3s] [share] [private] [WINDOWS]` | what its loader brought |
+//! | `1 not-modified [age 3s] [WINDOWS]`, `1 absent [ttl 5s]` | the same: what was at hand is true; there is no such thing |
+//! | `1 load-failed answer [retry-after 2s]` | `unavailable`, `timed-out`, `answer`, `isolated` or `panicked` |
 //! | `1 store-failed timed-out` | its store operation: `unavailable`, `timed-out`, `rejected` or `corrupt` |
-//! | `1 slept`, `1 landed`, `1 written`, `1 removed`, `1 cleared`, `1 abandoned` | the other events |
+//! | `1 slept`, `1 launched`, `1 landed`, `1 written`, `1 removed`, `1 cleared`, `1 resigned`, `1 abandoned` | the other events |
 //! | `1 ends` | every landing and change that is left succeeds, up to the flight's end |
 //!
-//! WINDOWS are `ttl 10s swr 5s sie 1m keep 1h` or `never-expires`; what is not named is the policy's. Where the story's policy does not say
+//! A flight that a step names as the next one is launched at once. WINDOWS are `ttl 10s swr 5s sie 1m keep 1h` or `never-expires`; what is not named is the policy's. Where the story's policy does not say
 //! otherwise nothing is left to chance: no jitter, no spread. A story ends when every flight has ended.
 
 mod shown;
@@ -29,13 +31,12 @@ mod words;
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use tideover::Policy;
 use tideover::core::{
-    Answer, Call, Class, Command, Entry, Event, FlightId, Instant, Launch, LoadFailure, Loaded, Lookup, Outcome,
-    Sharing, Step, StoreFailure, Windows,
+    Call, Class, Command, Entry, Event, FlightId, Instant, Invalidation, Launch, LoadFailure, Loaded, Lookup, Outcome,
+    Sharing, Step, StoreFailure, Tag, Windows,
 };
-use tideover::engine::{Engine, Key};
+use tideover::engine::{Engine, Key, Payload};
 
 use self::words::Words;
 
@@ -87,7 +88,7 @@ struct Stage {
     policy: Policy,
     now: Instant,
     /// The step that each flight waits for.
-    steps: BTreeMap<FlightId, Step<Key, Bytes>>,
+    steps: BTreeMap<FlightId, Step<Key, Payload>>,
 }
 
 /// What was said in answer to a command, without the `> `.
@@ -121,18 +122,14 @@ impl Stage {
             "advance" => self.turn_clock(self.now + words.duration()?),
             "lookup" => self.lookup(words, false),
             "get" => self.lookup(words, true),
-            "put" | "remove" | "clear" => self.change(&verb, words),
+            "put" | "remove" | "expire" | "invalidate" | "clear" => self.change(&verb, words),
             "leave" => {
                 let left = self.engine()?.leave(words.flight()?).map_err(|broken| broken.to_string())?;
                 Ok(vec![format!("{left:?}").to_lowercase()])
             }
-            "expire" => {
-                let outcome = self.engine()?.expire(words.flight()?, self.now).map_err(|broken| broken.to_string())?;
-                Ok(vec![shown::outcome(&outcome)])
-            }
             "maintain" => {
                 let launch = self.engine()?.maintain(self.now).map_err(|broken| broken.to_string())?;
-                Ok(launch.map_or_else(|| vec!["nothing to do".to_owned()], |launch| self.follow(launch)))
+                launch.map_or_else(|| Ok(vec!["nothing to do".to_owned()]), |launch| self.follow(launch))
             }
             "stats" => self.stats(words),
             "health" => Ok(vec![shown::health(&self.engine()?.report().map_err(|broken| broken.to_string())?)]),
@@ -162,48 +159,71 @@ impl Stage {
         let key: Key = words.next("a key")?.into();
         let deadline = words.option("deadline")?.map(|after| Instant::ZERO + after);
         let within: Vec<FlightId> = words.flights("within")?;
+        let max_age = words.option("max-age")?;
         let engine = self.engine()?;
-        if let Some(served) = engine.hit(&key, self.now) {
+        if let Some(served) = engine.hit(&key, self.now).filter(|_| max_age.is_none()) {
             return Ok(vec![shown::outcome(&Outcome::Served(served))]);
         }
-        let call = Call { deadline, read_only, within: &within };
+        let call = Call { deadline, read_only, max_age, within: &within };
         let lookup = engine.lookup(&key, call, self.now).map_err(|broken| broken.to_string())?;
-        Ok(self.on_lookup(lookup))
+        self.on_lookup(lookup)
     }
 
     fn change(&mut self, verb: &str, words: &mut Words) -> Said {
+        let subject = if verb == "clear" { String::new() } else { words.next("a key, a tag or a flight")? };
         let command = match verb {
             "clear" => Command::Clear,
-            "remove" => Command::Remove { key: words.next("a key")?.into() },
-            _ => {
-                let (key, value) = (words.next("a key")?.into(), words.next("a value")?.into());
-                Command::Put { key, value, windows: words.windows(self.policy.windows())? }
+            "remove" => Command::Remove { key: subject.into() },
+            "invalidate" => {
+                let how = if words.flag("expire") { Invalidation::Expire } else { Invalidation::Remove };
+                Command::Invalidate { tag: Tag::named(&subject), how }
             }
+            // A key never is a number here, and a flight always is.
+            "expire" => match subject.parse() {
+                Ok(flight) => return self.expire(FlightId(flight)),
+                Err(_) => Command::Expire { key: subject.into() },
+            },
+            _ => Command::Put {
+                key: subject.into(),
+                value: words.tagged_value()?,
+                windows: words.windows(self.policy.windows())?,
+            },
         };
         let lookup = self.engine()?.command(command, self.now).map_err(|broken| broken.to_string())?;
-        Ok(self.on_lookup(lookup))
+        self.on_lookup(lookup)
     }
 
-    fn on_lookup(&mut self, lookup: Lookup<Key, Bytes>) -> Vec<String> {
-        let mut said = vec![match &lookup.answer {
-            Answer::Now(outcome) => shown::outcome(outcome),
-            Answer::Pending { flight, until } => format!("waits for {} until {until:?}", flight.0),
-            Answer::Refused(refusal) => format!("refused: {}", shown::refusal(refusal)),
-        }];
-        said.extend(lookup.launch.into_iter().flat_map(|launch| self.follow(launch)));
-        said
+    fn expire(&self, flight: FlightId) -> Said {
+        let answer = self.engine()?.expire(flight, self.now).map_err(|broken| broken.to_string())?;
+        Ok(vec![shown::answer(&answer)])
     }
 
-    fn follow(&mut self, launch: Launch<Key, Bytes>) -> Vec<String> {
+    fn on_lookup(&mut self, lookup: Lookup<Key, Payload>) -> Said {
+        let mut said = vec![shown::answer(&lookup.answer)];
+        if let Some(launch) = lookup.launch {
+            said.extend(self.follow(launch)?);
+        }
+        Ok(said)
+    }
+
+    fn follow(&mut self, launch: Launch<Key, Payload>) -> Said {
         let Launch { flight, step } = launch;
         let mut said = vec![format!("{}: {}", flight.0, shown::step(&step))];
-        if let Step::Done { next } = step {
-            self.steps.remove(&flight);
-            said.extend(next.into_iter().flat_map(|next| self.follow(*next)));
-        } else {
-            self.steps.insert(flight, step);
+        let next = match step {
+            Step::Done { next } => {
+                self.steps.remove(&flight);
+                next
+            }
+            step => {
+                let next = if let Step::Land { next, .. } = &step { *next } else { None };
+                self.steps.insert(flight, step);
+                next
+            }
+        };
+        if let Some(next) = next {
+            said.extend(self.resume(next, Event::Launched)?);
         }
-        said
+        Ok(said)
     }
 
     fn on_event(&mut self, flight: FlightId, words: &mut Words) -> Said {
@@ -219,27 +239,35 @@ impl Stage {
         self.resume(flight, event)
     }
 
-    fn resume(&mut self, flight: FlightId, event: Event<Bytes>) -> Said {
+    fn resume(&mut self, flight: FlightId, event: Event<Payload>) -> Said {
         let step = self.engine()?.resume(flight, event, self.now).map_err(|broken| broken.to_string())?;
-        Ok(self.follow(Launch { flight, step }))
+        self.follow(Launch { flight, step })
     }
 
-    fn event(&self, flight: FlightId, verb: &str, words: &mut Words) -> Result<Event<Bytes>, String> {
+    fn event(&self, flight: FlightId, verb: &str, words: &mut Words) -> Result<Event<Payload>, String> {
         Ok(match verb {
             "slept" => Event::Slept,
+            "launched" => Event::Launched,
             "landed" => Event::Landed,
             "written" => Event::StoreWritten(Ok(())),
             "removed" => Event::StoreRemoved(Ok(())),
             "cleared" => Event::StoreCleared(Ok(())),
+            "resigned" => Event::Resigned,
             "abandoned" => Event::Abandoned,
             "store-read" => Event::StoreRead(Ok(self.found(words)?)),
             "store-failed" => self.store_failed(flight, words)?,
             "loaded" => Event::Loaded(Ok(self.loaded(words)?)),
+            "not-modified" => {
+                let age = words.option("age")?.unwrap_or_default();
+                Event::Loaded(Ok(Loaded::NotModified { age, windows: words.windows(self.policy.windows())? }))
+            }
+            "absent" => Event::Loaded(Ok(Loaded::Absent { ttl: words.option("ttl")? })),
             "load-failed" => {
                 let class = match words.next("a class")?.as_str() {
                     "unavailable" => Class::Unavailable,
                     "timed-out" => Class::TimedOut,
                     "answer" => Class::Answer,
+                    "isolated" => Class::Isolated,
                     "panicked" => Class::Panicked,
                     other => return Err(format!("there is no class {other}")),
                 };
@@ -249,7 +277,7 @@ impl Stage {
         })
     }
 
-    fn found(&self, words: &mut Words) -> Result<Option<Entry<Bytes>>, String> {
+    fn found(&self, words: &mut Words) -> Result<Option<Entry<Payload>>, String> {
         let value = words.next("a value or miss")?;
         if value == "miss" {
             return Ok(None);
@@ -259,18 +287,18 @@ impl Stage {
         Ok(Some(Entry { age, ..Entry::new(value.into(), windows) }))
     }
 
-    fn loaded(&self, words: &mut Words) -> Result<Loaded<Bytes>, String> {
-        let value = words.next("a value")?.into();
+    fn loaded(&self, words: &mut Words) -> Result<Loaded<Payload>, String> {
+        let value = words.tagged_value()?;
         let age = words.option("age")?.unwrap_or_default();
         let sharing = match (words.flag("share"), words.flag("private")) {
             (true, _) => Sharing::Share,
             (_, true) => Sharing::Private,
             _ => Sharing::Store,
         };
-        Ok(Loaded { value, age, windows: words.windows(self.policy.windows())?, sharing })
+        Ok(Loaded::Value { value, age, windows: words.windows(self.policy.windows())?, sharing })
     }
 
-    fn store_failed(&self, flight: FlightId, words: &mut Words) -> Result<Event<Bytes>, String> {
+    fn store_failed(&self, flight: FlightId, words: &mut Words) -> Result<Event<Payload>, String> {
         let failure = match words.next("a failure")?.as_str() {
             "unavailable" => StoreFailure::Unavailable,
             "timed-out" => StoreFailure::TimedOut,
@@ -301,12 +329,12 @@ impl Stage {
 }
 
 /// The event that says that a landing or a change succeeded.
-fn success(step: &Step<Key, Bytes>) -> Option<Event<Bytes>> {
+fn success(step: &Step<Key, Payload>) -> Option<Event<Payload>> {
     match step {
         Step::Land { .. } => Some(Event::Landed),
         Step::WriteStore { .. } => Some(Event::StoreWritten(Ok(()))),
         Step::RemoveStore { .. } => Some(Event::StoreRemoved(Ok(()))),
         Step::ClearStore { .. } => Some(Event::StoreCleared(Ok(()))),
-        Step::ReadStore { .. } | Step::Load { .. } | Step::Sleep { .. } | Step::Done { .. } => None,
+        Step::ReadStore { .. } | Step::Load { .. } | Step::Sleep { .. } | Step::Wait | Step::Done { .. } => None,
     }
 }

@@ -11,13 +11,16 @@
 
 mod oracle;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tideover_core::{
-    Answer, Cache, Call, Class, Command, Entry, Event, FlightId, Instant, Launch, Left, LoadFailure, Loaded, Lookup,
-    Outcome, Policy, PolicyError, Sharing, Step, StoreFailure, Tier, Windows,
+    Absence, Answer, Cache, Call, Class, Command, Entry, Event, FlightId, Instant, Invalidation, Launch, Left,
+    LoadFailure, Loaded, Lookup, Outcome, Policy, PolicyError, Sharing, Step, StoreFailure, Tag, Tier, Windows,
 };
+
+/// Whether walks and histories expire keys and invalidate tags.
+pub const INVALIDATES: bool = false;
 
 /// Keys are small numbers.
 pub type Key = u8;
@@ -28,38 +31,103 @@ pub type Broken = String;
 /// When so many answers in a row were good ones, everything has ended.
 const ANSWERS_MAX: u32 = 100_000;
 
-/// A value, as its number in [`World::values`].
-type Value = u32;
+/// A value, as its number in [`World::values`], with the tags that it bears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Value {
+    number: u32,
+    tags: &'static [Tag],
+}
+
+impl tideover_core::Value for Value {
+    fn tags(&self) -> &[Tag] {
+        self.tags
+    }
+}
 
 /// What is known of a value.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Origin {
     key: Key,
     /// Grows with each change of the key.
     version: u32,
-    /// When its age was zero.
-    born_at: Instant,
+    birth: Birth,
+    /// When it was found to be still true.
+    renewed: Vec<Birth>,
     windows: Windows,
     /// Who may have it, as its loader said.
     sharing: Sharing,
+}
+
+impl Origin {
+    fn births(&self) -> impl Iterator<Item = Birth> {
+        self.renewed.iter().copied().chain([self.birth])
+    }
+}
+
+/// When the age of a value was zero.
+#[derive(Debug, Clone, Copy)]
+struct Birth {
+    at: Instant,
+    /// How many invalidations there had been when it was asked for.
+    after: u64,
+}
+
+/// The freshness of a key, or of all keys with a tag, was ended.
+#[derive(Debug, Clone, Copy)]
+struct Expiry {
+    key: Key,
+    at: Instant,
+    /// Which one of the invalidations.
+    number: u64,
+}
+
+/// A copy in a store.
+#[derive(Debug, Clone, Copy)]
+struct Stored {
+    value: Value,
+    born_at: Instant,
+    windows: Windows,
+}
+
+/// What a load brought, if it did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Brought {
+    Value(Value),
+    Nothing,
+}
+
+/// What may be remembered of a key in place of a value.
+#[derive(Debug, Clone, Copy)]
+struct Remembered {
+    key: Key,
+    /// `None` for an absence.
+    class: Option<Class>,
+    until: Instant,
+    /// Changes of the key that there had been.
+    fences: u32,
 }
 
 /// A step that is to be answered.
 #[derive(Clone)]
 struct Flying {
     step: Step<Key, Value>,
+    /// The key, as far as a step has named it.
+    key: Option<Key>,
     launched_at: Instant,
     /// Changes of the key that there had been when the flight was launched, and whether its result was to be private.
     fences: u32,
     alone: bool,
     /// What a read would find, or the version that a load would bring, had it been quick.
-    seen: Option<Value>,
+    seen: Option<Stored>,
     version: u32,
+    /// When its present step was issued, and how many invalidations there had been.
+    asked_at: Instant,
+    after: u64,
     /// A change that has taken effect already.
     applied: bool,
     landed: bool,
     /// What became of its newest load.
-    load: Option<Result<Value, Class>>,
+    load: Option<Result<Brought, Class>>,
     steps: u32,
     /// Issued while the store's circuit was half-open, for the law about probes.
     probe: bool,
@@ -70,10 +138,23 @@ struct Flying {
 struct Caller {
     flight: FlightId,
     key: Option<Key>,
-    /// The oldest version that it may get.
+    /// The oldest version that it may get, and the oldest one as a fresh one.
     floor: u32,
+    fresh_floor: u32,
+    /// Changes of the key that there had been.
+    fences: u32,
+    call: Asked,
     until: Instant,
     led: bool,
+}
+
+/// What a lookup asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Asked {
+    /// Without a loader.
+    pub read_only: bool,
+    /// What is older does not do.
+    pub max_age: Option<Duration>,
 }
 
 /// How the world answers a step.
@@ -101,6 +182,14 @@ pub enum Reply {
     Private,
     /// What was loaded is not to be kept.
     Share,
+    /// What the loader was told of is still true.
+    NotModified,
+    /// There is no such thing.
+    Absent,
+    /// This key cannot be loaded, others can.
+    Isolated,
+    /// The caller that led goes, and its loader with it.
+    Resigned,
     /// Whoever flies the flight gives it up.
     Abandoned,
 }
@@ -116,16 +205,33 @@ pub struct World {
     truth: BTreeMap<Key, u32>,
     /// The oldest version that a lookup which begins now may get, and how many changes of the key there were.
     floors: BTreeMap<Key, (u32, u32)>,
+    /// The oldest version that it may get as a fresh one.
+    fresh_floors: BTreeMap<Key, u32>,
+    /// The tags of each key's values.
+    tags: fn(Key) -> &'static [Tag],
+    invalidations: u64,
+    expiries: Vec<Expiry>,
+    remembered: Vec<Remembered>,
+    /// Values older than this were retracted by the origin's word that there is no such thing.
+    retracted: BTreeMap<Key, u32>,
+    /// Flights that somebody with a largest age has joined.
+    demanding: BTreeSet<FlightId>,
     /// Until when memory has what was put last, if nothing is pushed out.
     put_until: BTreeMap<Key, Instant>,
     /// Until when each key is known as private.
     private: BTreeMap<Key, Instant>,
-    primary: BTreeMap<Key, Value>,
-    fallback: BTreeMap<Key, Value>,
+    primary: BTreeMap<Key, Stored>,
+    fallback: BTreeMap<Key, Stored>,
     flying: BTreeMap<FlightId, Flying>,
     callers: Vec<Caller>,
     store_failures: u64,
     load_failures: u64,
+    /// Of those, the ones that say something of the origin.
+    origin_failures: u64,
+    /// Flights launched to load.
+    loads: u64,
+    /// What is being launched is for a caller without a loader.
+    reading: bool,
     corrupt: u64,
     answered: u64,
 }
@@ -144,6 +250,13 @@ impl World {
             values: Vec::new(),
             truth: BTreeMap::new(),
             floors: BTreeMap::new(),
+            fresh_floors: BTreeMap::new(),
+            tags: |_| &[],
+            invalidations: 0,
+            expiries: Vec::new(),
+            remembered: Vec::new(),
+            retracted: BTreeMap::new(),
+            demanding: BTreeSet::new(),
             put_until: BTreeMap::new(),
             private: BTreeMap::new(),
             primary: BTreeMap::new(),
@@ -152,9 +265,18 @@ impl World {
             callers: Vec::new(),
             store_failures: 0,
             load_failures: 0,
+            origin_failures: 0,
+            loads: 0,
+            reading: false,
             corrupt: 0,
             answered: 0,
         })
+    }
+
+    /// The same world, in which the values of each key bear these tags.
+    #[must_use]
+    pub fn tagged(self, tags: fn(Key) -> &'static [Tag]) -> Self {
+        Self { tags, ..self }
     }
 
     /// What the clock reads.
@@ -169,10 +291,11 @@ impl World {
         &self.cache
     }
 
-    /// The flights that wait for an answer to their step.
+    /// The flights that wait for an answer to their step; without those that are put aside.
     #[must_use]
     pub fn flying(&self) -> Vec<FlightId> {
-        self.flying.keys().copied().collect()
+        let answerable = |(_, flying): &(&FlightId, &Flying)| !matches!(flying.step, Step::Wait);
+        self.flying.iter().filter(answerable).map(|(flight, _)| *flight).collect()
     }
 
     /// The step that `flight` waits with.
@@ -214,8 +337,9 @@ impl World {
     pub fn stock(&mut self, key: Key, age: Duration) {
         let version = *self.truth.entry(key).or_default();
         let value = self.value(self.origin(key, version));
-        self.primary.insert(key, value);
-        self.fallback.insert(key, value);
+        let stored = Stored { value, born_at: self.now, windows: self.windows };
+        self.primary.insert(key, stored);
+        self.fallback.insert(key, stored);
         self.wait(age);
     }
 
@@ -239,12 +363,14 @@ impl World {
     /// # Errors
     ///
     /// The law that is broken, as for all that follow.
-    pub fn lookup(&mut self, key: Key, read_only: bool) -> Result<(), Broken> {
+    pub fn lookup(&mut self, key: Key, asked: Asked) -> Result<(), Broken> {
         self.truth.entry(key).or_default();
-        let (floor, _) = self.floor(key);
-        let lookup = self.cache.lookup(&key, Call { read_only, ..Call::default() }, self.now);
-        self.check_put_is_there(key, &lookup.answer)?;
-        self.on_lookup(Some(key), floor, lookup)
+        let Asked { read_only, max_age } = asked;
+        let lookup = self.cache.lookup(&key, Call { read_only, max_age, ..Call::default() }, self.now);
+        if max_age.is_none() {
+            self.check_put_is_there(key, &lookup.answer)?;
+        }
+        self.on_lookup(Some(key), asked, lookup)
     }
 
     /// Somebody writes a new version to the origin, and then puts it.
@@ -269,6 +395,51 @@ impl World {
         self.change(key);
         let lookup = self.cache.command(Command::Remove { key }, self.now);
         self.on_change(&[key], None, lookup)
+    }
+
+    /// Somebody changes the origin, and then ends the freshness of the key.
+    ///
+    /// # Errors
+    ///
+    /// As [`World::lookup`].
+    pub fn expire_key(&mut self, key: Key) -> Result<(), Broken> {
+        self.change(key);
+        let lookup = self.cache.command(Command::Expire { key }, self.now);
+        if !matches!(lookup.answer, Answer::Refused(_)) {
+            self.expire_values(&[key]);
+            self.floors.entry(key).or_default().1 += 1;
+        }
+        self.on_lookup(None, Asked::default(), lookup)
+    }
+
+    /// Somebody changes the origin of every key with that tag, and then invalidates the tag.
+    ///
+    /// # Errors
+    ///
+    /// As [`World::lookup`].
+    pub fn invalidate(&mut self, tag: Tag, how: Invalidation) -> Result<(), Broken> {
+        let bearing: Vec<Key> = self.truth.keys().copied().filter(|key| (self.tags)(*key).contains(&tag)).collect();
+        for key in &bearing {
+            self.change(*key);
+        }
+        let lookup = self.cache.command(Command::Invalidate { tag, how }, self.now);
+        self.expire_values(&bearing);
+        if how == Invalidation::Remove {
+            for key in bearing {
+                self.floors.entry(key).or_default().0 = self.truth[&key];
+            }
+        }
+        self.on_lookup(None, Asked::default(), lookup)
+    }
+
+    /// What was asked for until now is stale at best, and from here on nobody may get it as a fresh one.
+    fn expire_values(&mut self, keys: &[Key]) {
+        self.invalidations += 1;
+        for key in keys {
+            self.expiries.push(Expiry { key: *key, at: self.now, number: self.invalidations });
+            self.fresh_floors.insert(*key, self.truth[key]);
+            self.put_until.insert(*key, Instant::ZERO);
+        }
     }
 
     /// Somebody changes everything at the origin, and then clears.
@@ -318,9 +489,15 @@ impl World {
     /// As [`World::lookup`].
     pub fn expire(&mut self) -> Result<(), Broken> {
         while let Some(place) = self.callers.iter().position(|caller| caller.until <= self.now) {
-            let caller = self.callers.swap_remove(place);
-            let outcome = self.cache.expire(caller.flight, self.now);
-            self.check_answer(&caller, &outcome)?;
+            let mut caller = self.callers.swap_remove(place);
+            match self.cache.expire(caller.flight, self.now) {
+                Answer::Now(outcome) => self.check_answer(&caller, &outcome)?,
+                Answer::Pending { flight, until } if flight == caller.flight && self.now < until => {
+                    caller.until = until;
+                    self.callers.push(caller);
+                }
+                answer => return Err(format!("law 8: who has waited until {:?} is told {answer:?}", caller.until)),
+            }
         }
         Ok(())
     }
@@ -332,28 +509,37 @@ impl World {
         let mut replies = vec![Reply::Well];
         match &flying.step {
             Step::ReadStore { tier, key, .. } => {
-                if self.store(*tier).get(key).copied() != flying.seen {
+                let present = self.store(*tier).get(key).map(|stored| stored.value);
+                if present != flying.seen.map(|stored| stored.value) {
                     replies.push(Reply::AsItBegan);
                 }
                 replies.extend([Reply::Fails, Reply::TimesOut, Reply::Rejects, Reply::Corrupt]);
             }
-            Step::Load { .. } => replies.extend([
-                Reply::Fails,
-                Reply::TimesOut,
-                Reply::NotFound,
-                Reply::Panics,
-                Reply::Private,
-                Reply::Share,
-            ]),
+            Step::Load { previous, .. } => {
+                replies.extend([
+                    Reply::Fails,
+                    Reply::TimesOut,
+                    Reply::NotFound,
+                    Reply::Panics,
+                    Reply::Private,
+                    Reply::Share,
+                    Reply::Absent,
+                    Reply::Isolated,
+                ]);
+                // An origin that does not lie. Without a previous value it is the loader that breaks its contract.
+                if previous.as_ref().is_none_or(|previous| self.origin_of(previous.value).version == flying.version) {
+                    replies.push(Reply::NotModified);
+                }
+            }
             Step::WriteStore { .. } | Step::RemoveStore { .. } | Step::ClearStore { .. } => {
                 if !flying.applied {
                     replies.push(Reply::Applies);
                 }
                 replies.extend([Reply::Fails, Reply::TimesOut, Reply::Rejects]);
             }
-            Step::Sleep { .. } | Step::Land { .. } | Step::Done { .. } => {}
+            Step::Sleep { .. } | Step::Wait | Step::Land { .. } | Step::Done { .. } => {}
         }
-        replies.push(Reply::Abandoned);
+        replies.extend([Reply::Resigned, Reply::Abandoned]);
         replies
     }
 
@@ -370,8 +556,10 @@ impl World {
             Reply::Rejects => Some(StoreFailure::Rejected),
             _ => None,
         };
-        if reply == Reply::Abandoned {
-            return self.resume(flight, Event::Abandoned);
+        match reply {
+            Reply::Abandoned => return self.resume(flight, Event::Abandoned),
+            Reply::Resigned => return self.resign(flight),
+            _ => {}
         }
         let event = match flying.step.clone() {
             Step::ReadStore { tier, key, .. } => {
@@ -380,10 +568,10 @@ impl World {
                 Event::StoreRead(match (reply, failed) {
                     (Reply::Corrupt, _) => Err(StoreFailure::Corrupt),
                     (_, Some(failure)) => Err(failure),
-                    _ => Ok(found.map(|value| self.entry(value))),
+                    _ => Ok(found.map(|stored| self.entry(stored))),
                 })
             }
-            Step::Load { key, .. } => self.loaded(flight, key, flying.version, reply),
+            Step::Load { key, previous, .. } => self.loaded(flight, key, previous, reply),
             Step::Sleep { until } => {
                 self.now = self.now.max(until);
                 Event::Slept
@@ -404,7 +592,7 @@ impl World {
                     _ => Event::StoreCleared(result),
                 }
             }
-            Step::Done { .. } => return Ok(()),
+            Step::Wait | Step::Done { .. } => return Ok(()),
         };
         self.resume(flight, event)
     }
@@ -416,7 +604,7 @@ impl World {
     /// As [`World::lookup`].
     pub fn drain(&mut self) -> Result<(), Broken> {
         for _ in 0..ANSWERS_MAX {
-            let Some(flight) = self.flying.keys().next().copied() else { return self.expire() };
+            let Some(flight) = self.flying().first().copied() else { return self.expire() };
             self.answer(flight, Reply::Well)?;
         }
         Err(format!("law 2: no end after {ANSWERS_MAX} good answers"))
@@ -429,12 +617,27 @@ impl World {
         }
     }
 
-    fn loaded(&mut self, flight: FlightId, key: Key, version: u32, reply: Reply) -> Event<Value> {
+    /// The caller that led `flight`, if it still waits, goes away with its loader.
+    fn resign(&mut self, flight: FlightId) -> Result<(), Broken> {
+        let event = match self.callers.iter().position(|caller| caller.flight == flight && caller.led) {
+            Some(place) => {
+                self.callers.swap_remove(place);
+                if self.cache.leave(flight) == Left::Abandon { Event::Abandoned } else { Event::Resigned }
+            }
+            None => Event::Resigned,
+        };
+        self.resume(flight, event)
+    }
+
+    fn loaded(&mut self, flight: FlightId, key: Key, previous: Option<Entry<Value>>, reply: Reply) -> Event<Value> {
+        let Some(&Flying { version, after, .. }) = self.flying.get(&flight) else { return Event::Abandoned };
         let failed = match reply {
             Reply::Fails => Some(Class::Unavailable),
             Reply::TimesOut => Some(Class::TimedOut),
             Reply::NotFound => Some(Class::Answer),
             Reply::Panics => Some(Class::Panicked),
+            Reply::Isolated => Some(Class::Isolated),
+            Reply::NotModified if previous.is_none() => Some(Class::Panicked),
             _ => None,
         };
         let sharing = match reply {
@@ -442,28 +645,47 @@ impl World {
             Reply::Share => Sharing::Share,
             _ => Sharing::Store,
         };
-        let result = match failed {
-            Some(class) => Err(class),
-            None => Ok(self.value(Origin { sharing, ..self.origin(key, version) })),
+        let birth = Birth { at: self.now, after };
+        let result = match (failed, reply, previous) {
+            (Some(class), _, _) => Err(class),
+            (None, Reply::Absent, _) => Ok(Brought::Nothing),
+            (None, Reply::NotModified, Some(previous)) => {
+                self.values[previous.value.number as usize].renewed.push(birth);
+                Ok(Brought::Value(previous.value))
+            }
+            _ => {
+                let new = Origin { sharing, birth, ..self.origin(key, version) };
+                Ok(Brought::Value(self.value(new)))
+            }
         };
         self.load_failures += u64::from(failed.is_some());
+        self.origin_failures +=
+            u64::from(failed.is_some_and(|class| !matches!(class, Class::Answer | Class::Isolated)));
         if sharing == Sharing::Private {
             self.private.insert(key, self.now + self.cache.policy().private_for);
         }
         if let Some(flying) = self.flying.get_mut(&flight) {
             flying.load = Some(result);
         }
-        let loaded = |value| Loaded { value, age: Duration::ZERO, windows: None, sharing };
-        Event::Loaded(result.map(loaded).map_err(LoadFailure::from))
+        Event::Loaded(match (result, reply) {
+            (Err(class), _) if reply != Reply::NotModified => Err(LoadFailure::from(class)),
+            (Ok(Brought::Nothing), _) => Ok(Loaded::Absent { ttl: None }),
+            (_, Reply::NotModified) => Ok(Loaded::NotModified { age: Duration::ZERO, windows: None }),
+            (Ok(Brought::Value(value)), _) => Ok(Loaded::Value { value, age: Duration::ZERO, windows: None, sharing }),
+            (Err(class), _) => Err(LoadFailure::from(class)),
+        })
     }
 
     /// The change that `flight` is to make takes effect, once.
     fn apply(&mut self, flight: FlightId) {
         let Some(flying) = self.flying.get_mut(&flight).filter(|flying| !flying.applied) else { return };
         flying.applied = true;
+        let asked_at = flying.asked_at;
         match flying.step.clone() {
             Step::WriteStore { tier, key, entry, .. } => {
-                self.store_mut(tier).insert(key, entry.value);
+                let born_at = Instant::ZERO + (asked_at - Instant::ZERO).saturating_sub(entry.age);
+                let stored = Stored { value: entry.value, born_at, windows: entry.windows };
+                self.store_mut(tier).insert(key, stored);
             }
             Step::RemoveStore { tier, key, .. } => {
                 self.store_mut(tier).remove(&key);
@@ -483,11 +705,14 @@ impl World {
         let key = oracle::key_of(&step);
         let flying = Flying {
             step: Step::Done { next: None },
+            key,
             launched_at: self.now,
             fences: key.map_or(0, |key| self.floor(key).1),
             alone: key.is_some_and(|key| self.private.get(&key).is_some_and(|until| self.now < *until)),
             seen: None,
             version: 0,
+            asked_at: self.now,
+            after: self.invalidations,
             applied: false,
             landed: false,
             load: None,
@@ -497,21 +722,39 @@ impl World {
         if self.flying.insert(flight, flying).is_some() {
             return Err(format!("law 2: {flight:?} is launched twice"));
         }
+        self.loads += u64::from(self.loads_with(&step));
         self.follow(flight, step)
+    }
+
+    /// Whether a flight that begins with `step` is there to load.
+    fn loads_with(&self, step: &Step<Key, Value>) -> bool {
+        match step {
+            Step::Load { .. } | Step::Wait => true,
+            Step::ReadStore { .. } => !self.reading,
+            Step::Land { outcome, .. } => {
+                !self.reading && !matches!(outcome, Outcome::Settled(_) | Outcome::Absent(Absence::NotLoaded))
+            }
+            _ => false,
+        }
+    }
+
+    /// Launches a flight that a step of another one named.
+    fn launch_next(&mut self, next: Option<FlightId>) -> Result<(), Broken> {
+        let Some(flight) = next else { return Ok(()) };
+        let step = self.cache.resume(flight, Event::Launched, self.now);
+        match self.flying.get(&flight) {
+            None => self.launch(Launch { flight, step }),
+            Some(Flying { step: Step::Wait, .. }) => self.follow(flight, step),
+            Some(_) => Err(format!("law 2: {flight:?} is launched while it flies")),
+        }
     }
 
     /// Takes note of the next step of `flight`.
     fn follow(&mut self, flight: FlightId, step: Step<Key, Value>) -> Result<(), Broken> {
         self.check_step(flight, &step)?;
-        match &step {
-            Step::Done { .. } => {
-                self.flying.remove(&flight);
-            }
-            Step::Land { outcome } => self.land(flight, outcome)?,
-            _ => {}
-        }
         if let Step::Done { next } = step {
-            return next.map_or(Ok(()), |next| self.launch(*next));
+            self.flying.remove(&flight);
+            return self.launch_next(next);
         }
         let key = oracle::key_of(&step);
         let seen = match &step {
@@ -519,41 +762,85 @@ impl World {
             _ => None,
         };
         let version = key.and_then(|key| self.truth.get(&key).copied()).unwrap_or(0);
+        let landing = if let Step::Land { outcome, next } = &step { Some((outcome.clone(), *next)) } else { None };
         if let Some(flying) = self.flying.get_mut(&flight) {
+            flying.key = flying.key.or(key);
             (flying.step, flying.seen, flying.version) = (step, seen, version);
+            (flying.asked_at, flying.after) = (self.now, self.invalidations);
             (flying.applied, flying.steps) = (false, flying.steps + 1);
         }
-        self.check_machine()
+        self.check_machine()?;
+        let Some((outcome, beside)) = landing else { return Ok(()) };
+        self.land(flight, &outcome)?;
+        self.launch_next(beside)
     }
 
     fn land(&mut self, flight: FlightId, outcome: &Outcome<Value>) -> Result<(), Broken> {
         self.check_landing(flight, outcome)?;
+        self.note_landing(flight, outcome);
         let (landed, waiting) = self.callers.drain(..).partition(|caller: &Caller| caller.flight == flight);
         self.callers = waiting;
         let landed: Vec<Caller> = landed;
         for caller in landed {
             // What is for another caller alone is not for this one: it asks again.
-            if matches!(outcome, Outcome::Private(_)) && !caller.led {
-                if let Some(key) = caller.key {
-                    self.lookup(key, false)?;
-                }
-            } else {
-                self.check_answer(&caller, outcome)?;
+            let again = matches!(outcome, Outcome::Private(_)) && !caller.led || *outcome == Outcome::Again;
+            match caller.key.filter(|_| again) {
+                Some(key) => self.lookup(key, caller.call)?,
+                None => self.check_answer(&caller, outcome)?,
             }
         }
         Ok(())
     }
 
-    fn on_lookup(&mut self, key: Option<Key>, floor: u32, lookup: Lookup<Key, Value>) -> Result<(), Broken> {
+    /// What a flight that no change has won over lets the machine remember of its key, and forget.
+    fn note_landing(&mut self, flight: FlightId, outcome: &Outcome<Value>) {
+        let Some(flying) = self.flying.get(&flight) else { return };
+        let (Some(key), Some(load)) = (flying.key, flying.load) else { return };
+        if matches!(outcome, Outcome::Private(_) | Outcome::Absent(_) | Outcome::Failed(_)) {
+            // What was put is retracted.
+            self.put_until.insert(key, Instant::ZERO);
+        }
+        let (_, fences) = self.floor(key);
+        let policy = self.cache.policy();
+        let (class, ttl) = match (load, outcome) {
+            (Ok(Brought::Nothing), _) => (None, policy.negative_ttl),
+            (Err(class), _) => {
+                (Some(class), if class.is_unavailable() { policy.unavailable_ttl } else { policy.answer_ttl })
+            }
+            (Ok(Brought::Value(_)), _) => return,
+        };
+        let alone = self.flying.iter().all(|(other, rival)| *other == flight || rival.key != Some(key));
+        if flying.fences == fences && alone && class.is_none() && !policy.store && !flying.alone {
+            self.retracted.insert(key, self.values.len() as u32);
+        }
+        let (now, until) = (self.now, self.now + ttl);
+        self.remembered.retain(|held| now < held.until);
+        self.remembered.push(Remembered { key, class, until, fences: flying.fences });
+    }
+
+    fn on_lookup(&mut self, key: Option<Key>, call: Asked, lookup: Lookup<Key, Value>) -> Result<(), Broken> {
         let Lookup { answer, launch } = lookup;
         let led = launch.as_ref().map(|launch| launch.flight);
-        let caller = |flight, until| Caller { flight, key, floor, until, led: led == Some(flight) };
+        let (floor, fences) = key.map_or((0, 0), |key| self.floor(key));
+        let fresh_floor = key.and_then(|key| self.fresh_floors.get(&key).copied()).unwrap_or(0);
+        let caller = |flight, until| {
+            let led = led == Some(flight);
+            Caller { flight, key, floor, fresh_floor, fences, call, until, led }
+        };
         match answer {
-            Answer::Pending { flight, until } => self.callers.push(caller(flight, until)),
+            Answer::Pending { flight, until } => {
+                if call.max_age.is_some() {
+                    self.demanding.insert(flight);
+                }
+                self.callers.push(caller(flight, until));
+            }
             Answer::Now(outcome) => self.check_answer(&caller(FlightId(0), self.now), &outcome)?,
             Answer::Refused(refusal) => self.check_refusal(refusal)?,
         }
-        launch.map_or(Ok(()), |launch| self.launch(launch))
+        self.reading = call.read_only;
+        let launched = launch.map_or(Ok(()), |launch| self.launch(launch));
+        self.reading = false;
+        launched
     }
 
     /// From here on nobody may get what was true before; unless the change was refused.
@@ -570,7 +857,7 @@ impl World {
                 self.put_until.insert(*key, kept_until.unwrap_or(Instant::ZERO));
             }
         }
-        self.on_lookup(None, 0, lookup)
+        self.on_lookup(None, Asked::default(), lookup)
     }
 
     fn change(&mut self, key: Key) -> u32 {
@@ -585,24 +872,29 @@ impl World {
 
     /// A value for everybody, as new as can be.
     fn origin(&self, key: Key, version: u32) -> Origin {
-        Origin { key, version, born_at: self.now, windows: self.windows, sharing: Sharing::Store }
+        let birth = Birth { at: self.now, after: self.invalidations };
+        Origin { key, version, birth, renewed: Vec::new(), windows: self.windows, sharing: Sharing::Store }
+    }
+
+    fn origin_of(&self, value: Value) -> &Origin {
+        &self.values[value.number as usize]
     }
 
     fn value(&mut self, origin: Origin) -> Value {
+        let value = Value { number: self.values.len() as u32, tags: (self.tags)(origin.key) };
         self.values.push(origin);
-        (self.values.len() - 1) as Value
+        value
     }
 
-    fn entry(&self, value: Value) -> Entry<Value> {
-        let Origin { born_at, windows, .. } = self.values[value as usize];
-        Entry { age: self.now - born_at, ..Entry::new(value, windows) }
+    fn entry(&self, stored: Stored) -> Entry<Value> {
+        Entry { age: self.now - stored.born_at, ..Entry::new(stored.value, stored.windows) }
     }
 
-    fn store(&self, tier: Tier) -> &BTreeMap<Key, Value> {
+    fn store(&self, tier: Tier) -> &BTreeMap<Key, Stored> {
         if tier == Tier::Primary { &self.primary } else { &self.fallback }
     }
 
-    fn store_mut(&mut self, tier: Tier) -> &mut BTreeMap<Key, Value> {
+    fn store_mut(&mut self, tier: Tier) -> &mut BTreeMap<Key, Stored> {
         if tier == Tier::Primary { &mut self.primary } else { &mut self.fallback }
     }
 }

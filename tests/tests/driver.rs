@@ -8,28 +8,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tideover::{Builder, Cache, Class, EngineKind, Error, Fetched, LoadError, Loaded, Settled, Source, Stale};
+use tideover_tests::driving::{ENGINES, exact, millis, seconds};
 use tideover_tests::scripted::{ScriptedStore, Weather};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-const ENGINES: &[EngineKind] = &[
-    EngineKind::Native,
-    #[cfg(feature = "component")]
-    EngineKind::Policy,
-];
-
-const fn seconds(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-const fn millis(millis: u64) -> Duration {
-    Duration::from_millis(millis)
-}
-
 fn builder(engine: EngineKind) -> Builder {
-    let exact = Cache::builder().engine(engine).seed(1).ttl(seconds(10));
-    exact.set("wait_jitter", "0").expect("an option")
+    exact(engine, &[("ttl", "10s")])
 }
 
 /// A loader that counts its calls, takes a second, and answers with the number of the call.

@@ -6,38 +6,14 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use tideover::store::{Store, StoreError};
-use tideover::{Builder, Cache, Class, EngineKind, Error, LoadError, Loaded, Settled, Source};
+use tideover::{Cache, Class, EngineKind, Error, LoadError, Loaded, Settled, Source};
+use tideover_tests::driving::{ENGINES, about, exact, millis, seconds};
 use tideover_tests::scripted::{ScriptedStore, Weather};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-const ENGINES: &[EngineKind] = &[
-    EngineKind::Native,
-    #[cfg(feature = "component")]
-    EngineKind::Policy,
-];
-
-const fn seconds(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-const fn millis(millis: u64) -> Duration {
-    Duration::from_millis(millis)
-}
-
-fn builder(engine: EngineKind, options: &[(&str, &str)]) -> Builder {
-    let exact = Cache::builder().engine(engine).seed(1).set("wait_jitter", "0").expect("an option");
-    options.iter().fold(exact, |builder, (option, text)| builder.set(option, text).expect("an option"))
-}
-
 fn cache_on(store: &ScriptedStore, engine: EngineKind, options: &[(&str, &str)]) -> Cache {
-    builder(engine, options).store(store.clone()).build().expect("a cache")
-}
-
-/// `time` passed, give or take the tick of tokio's timers.
-fn about(began: Instant, time: Duration) -> bool {
-    let passed = began.elapsed();
-    passed >= time && passed <= time + millis(5)
+    exact(engine, options).store(store.clone()).build().expect("a cache")
 }
 
 #[tokio::test(start_paused = true)]
@@ -171,7 +147,7 @@ async fn a_refused_value_does_not_leave_an_older_one_behind() {
 #[tokio::test(start_paused = true)]
 async fn private_results_make_no_convoy() {
     for &engine in ENGINES {
-        let cache = builder(engine, &[]).build().expect("a cache");
+        let cache = exact(engine, &[]).build().expect("a cache");
         let (loads, began, mut callers) = (Arc::new(AtomicUsize::new(0)), Instant::now(), JoinSet::new());
         for _ in 0..50 {
             let (cache, loads) = (cache.clone(), Arc::clone(&loads));
@@ -197,7 +173,7 @@ async fn private_results_make_no_convoy() {
 #[tokio::test(start_paused = true)]
 async fn a_loader_that_comes_back_to_its_key_through_another_is_refused() {
     for &engine in ENGINES {
-        let cache = builder(engine, &[]).build().expect("a cache");
+        let cache = exact(engine, &[]).build().expect("a cache");
         let (outer, inner) = (cache.clone(), cache.clone());
         let load = move |_| {
             let inner = inner.clone();
@@ -223,7 +199,7 @@ async fn a_loader_that_comes_back_to_its_key_through_another_is_refused() {
 #[tokio::test(start_paused = true)]
 async fn an_origin_that_says_when_to_come_back_is_believed() {
     for &engine in ENGINES {
-        let cache = builder(engine, &[("load_attempts", "2"), ("retry_jitter", "none")]).build().expect("a cache");
+        let cache = exact(engine, &[("load_attempts", "2"), ("retry_jitter", "none")]).build().expect("a cache");
         let began = Instant::now();
         let load = |context: tideover::LoadContext| async move {
             match context.attempt {
@@ -239,7 +215,7 @@ async fn an_origin_that_says_when_to_come_back_is_believed() {
 #[tokio::test(start_paused = true)]
 async fn an_open_circuit_of_the_loader_says_until_when() {
     for &engine in ENGINES {
-        let cache = builder(engine, &[("load_breaker_failures", "1"), ("load_breaker_open_for", "20s")]);
+        let cache = exact(engine, &[("load_breaker_failures", "1"), ("load_breaker_open_for", "20s")]);
         let cache = cache.build().expect("a cache");
         let down = |_| async { Err(LoadError::unavailable("down")) };
         let first = cache.get_or_load("a", down).await.expect_err("no value");
@@ -253,7 +229,7 @@ async fn an_open_circuit_of_the_loader_says_until_when() {
 #[tokio::test(start_paused = true)]
 async fn of_a_thousand_callers_any_may_go() {
     for &engine in ENGINES {
-        let cache = builder(engine, &[]).build().expect("a cache");
+        let cache = exact(engine, &[]).build().expect("a cache");
         let (loads, mut callers) = (Arc::new(AtomicUsize::new(0)), JoinSet::new());
         for number in 0..1_000 {
             let (cache, loads) = (cache.clone(), Arc::clone(&loads));

@@ -8,10 +8,12 @@ use std::env;
 use std::time::Duration;
 
 use tideover_core::entropy::Entropy;
-use tideover_core::{Policy, Step};
-use tideover_tests::world::{Broken, Key, Reply, World};
+use tideover_core::{Invalidation, Policy, Step, Tag};
+use tideover_tests::world::{Asked, Broken, INVALIDATES, Key, Reply, World};
 
 const KEYS: u64 = 6;
+/// The tags that values bear. What bears one is not kept in stores, so half of the keys bear none.
+const TAGS: [Tag; 2] = [Tag::named("one"), Tag::named("two")];
 const WALKS: u64 = 40;
 const STEPS: u64 = 5_000;
 /// The oracle looks into the stores each time that so many steps were taken.
@@ -52,6 +54,7 @@ impl Walk {
         let mut dice = Entropy::from_seed(seed);
         let policy = policy(&mut dice);
         let world = World::new(policy.clone(), seed).expect("a policy that can be");
+        let world = if INVALIDATES { world.tagged(tags) } else { world };
         Self { world, policy, dice, store_failures: 0, load_failures: 0, taken: 0, trace: Vec::new() }
     }
 
@@ -79,10 +82,15 @@ impl Walk {
         }
         let key = self.pick(KEYS) as Key;
         match self.pick(1_000) {
-            0..500 => self.act(format!("lookup {key}"), |world| world.lookup(key, false)),
-            500..560 => self.act(format!("get {key}"), |world| world.lookup(key, true)),
-            560..640 => self.act(format!("put {key}"), |world| world.put(key)),
-            640..700 => self.act(format!("remove {key}"), |world| world.remove(key)),
+            0..560 => {
+                let read_only = self.chance(10);
+                let max_age = self.chance(10).then(|| Duration::from_secs(self.pick(4)));
+                let asked = Asked { read_only, max_age };
+                self.act(format!("lookup {key} {asked:?}"), |world| world.lookup(key, asked))
+            }
+            560..630 => self.act(format!("put {key}"), |world| world.put(key)),
+            630..680 => self.act(format!("remove {key}"), |world| world.remove(key)),
+            680..700 if INVALIDATES => self.invalidate(key),
             700..704 => self.act("clear".to_owned(), World::clear),
             704..730 => self.act("visit".to_owned(), World::maintain),
             730..760 => {
@@ -103,6 +111,15 @@ impl Walk {
                 self.pass_time();
                 Ok(())
             }
+        }
+    }
+
+    fn invalidate(&mut self, key: Key) -> Result<(), Broken> {
+        let tag = TAGS[self.pick(2) as usize];
+        match self.pick(3) {
+            0 => self.act(format!("expire {key}"), |world| world.expire_key(key)),
+            1 => self.act(format!("invalidate {tag:?}"), |world| world.invalidate(tag, Invalidation::Remove)),
+            _ => self.act(format!("expire {tag:?}"), |world| world.invalidate(tag, Invalidation::Expire)),
         }
     }
 
@@ -150,19 +167,23 @@ impl Walk {
     /// An answer after the present weather.
     fn reply(&mut self, flight: tideover_core::FlightId) -> Reply {
         if self.chance(1) {
-            return Reply::Abandoned;
+            return if self.chance(50) { Reply::Abandoned } else { Reply::Resigned };
         }
         let replies = self.world.replies(flight);
         let bad = match self.world.step(flight) {
             Some(Step::Load { .. }) => self.load_failures,
-            Some(Step::Land { .. } | Step::Sleep { .. }) | None => 0,
+            Some(Step::Land { .. } | Step::Sleep { .. } | Step::Wait) | None => 0,
             Some(_) => self.store_failures,
         };
         let good = |reply: &Reply| matches!(reply, Reply::Well | Reply::AsItBegan | Reply::Applies);
-        // A private or unshared result, a "not found" and a corrupt read come in the best weather.
-        let odd = |reply: &Reply| matches!(reply, Reply::Private | Reply::Share | Reply::NotFound | Reply::Corrupt);
+        // An odd result, a "not found" and a corrupt read come in the best weather.
+        let odd = |reply: &Reply| {
+            use Reply::{Absent, Corrupt, Isolated, NotFound, NotModified, Private, Share};
+            matches!(reply, Private | Share | NotFound | Corrupt | Absent | NotModified | Isolated)
+        };
+        let ends = |reply: &Reply| matches!(reply, Reply::Abandoned | Reply::Resigned);
         let of_kind: Vec<Reply> = if self.chance(bad) {
-            replies.into_iter().filter(|reply| !good(reply) && !odd(reply) && *reply != Reply::Abandoned).collect()
+            replies.into_iter().filter(|reply| !good(reply) && !odd(reply) && !ends(reply)).collect()
         } else if self.chance(15) {
             replies.into_iter().filter(odd).collect()
         } else {
@@ -181,6 +202,15 @@ impl Walk {
 
     fn note(&mut self, what: String) {
         self.trace.push(format!("{:?} {what}", self.world.now()));
+    }
+}
+
+fn tags(key: Key) -> &'static [Tag] {
+    match key {
+        1 => &TAGS[..1],
+        3 => &TAGS[1..],
+        5 => &TAGS,
+        _ => &[],
     }
 }
 
@@ -204,6 +234,10 @@ fn policy(dice: &mut Entropy) -> Policy {
         ("waiters_max", &["2", "1000"]),
         ("journal_max", &["1", "3", "100"]),
         ("private_for", &["1s", "10s"]),
+        ("soft_deadline", &["0", "1s"]),
+        ("negative_ttl", &["0", "2s", "10s"]),
+        ("answer_ttl", &["0", "2s"]),
+        ("unavailable_ttl", &["0", "2s"]),
         ("store_breaker_failures", &["1", "5"]),
         ("store_breaker_probes", &["1", "2"]),
         ("load_breaker_failures", &["1", "5"]),

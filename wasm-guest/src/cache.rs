@@ -10,11 +10,12 @@ mod table;
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use spin::Mutex;
 use tideover_core::{
-    Cache, Call, Class, Command, Entry, Event, FlightId, Instant, Launch, LoadFailure, Loaded, Lookup, Outcome, Policy,
-    Refusal, Step, StoreFailure, Tier, WallTime, envelope,
+    Cache, Call, Class, Command, Entry, Event, FlightId, Instant, LoadFailure, Loaded, Lookup, Outcome, Policy,
+    Refusal, Step, StoreFailure, Tag, Tier, Value as _, WallTime, envelope,
 };
 
 use self::table::{Begun, Table};
@@ -59,22 +60,46 @@ impl wit::Guest for Component {
         Ok(())
     }
 
-    async fn get_or_load(key: String, context: u64, deadline: Option<u64>, within: Vec<u64>) -> wit::Reply {
-        look_up(key, context, deadline, false, &within).await
+    async fn get_or_load(
+        key: String,
+        context: u64,
+        deadline: Option<u64>,
+        max_age: Option<u64>,
+        within: Vec<u64>,
+    ) -> wit::Reply {
+        look_up(key, context, deadline, max_age, Some(&within)).await
     }
 
-    async fn get(key: String, context: u64, deadline: Option<u64>) -> wit::Reply {
-        look_up(key, context, deadline, true, &[]).await
+    async fn get(key: String, context: u64, deadline: Option<u64>, max_age: Option<u64>) -> wit::Reply {
+        look_up(key, context, deadline, max_age, None).await
     }
 
-    async fn put(key: String, context: u64, value: Vec<u8>, windows: Option<types::Windows>) -> wit::Reply {
-        let value: Value = value.into();
+    async fn put(
+        key: String,
+        context: u64,
+        value: Vec<u8>,
+        tags: Vec<u64>,
+        windows: Option<types::Windows>,
+    ) -> wit::Reply {
+        let value = Value::new(value, tags);
         let command = Command::Put { key: key.into(), value, windows: windows.map(Into::into) };
         change(context, command).await
     }
 
     async fn remove(key: String, context: u64) -> wit::Reply {
         change(context, Command::Remove { key: key.into() }).await
+    }
+
+    async fn expire(key: String, context: u64) -> wit::Reply {
+        change(context, Command::Expire { key: key.into() }).await
+    }
+
+    async fn invalidate_tag(tag: u64, how: types::Invalidation, context: u64) -> wit::Reply {
+        change(context, Command::Invalidate { tag: Tag(tag), how: how.into() }).await
+    }
+
+    fn tag_named(name: String) -> Result<u64, types::Refusal> {
+        with(|table| convert::tag_named(table.cache.policy(), &name))
     }
 
     async fn clear(context: u64) -> wit::Reply {
@@ -104,42 +129,61 @@ impl wit::Guest for Component {
     }
 }
 
-/// The value under `key`. What is for another caller alone is not for this one: it asks again, for itself.
-async fn look_up(key: String, context: u64, deadline: Option<u64>, read_only: bool, within: &[u64]) -> wit::Reply {
+/// The value under `key`; without contexts that it is asked for within, there is no loader.
+async fn look_up(
+    key: String,
+    context: u64,
+    deadline: Option<u64>,
+    max_age: Option<u64>,
+    within: Option<&[u64]>,
+) -> wit::Reply {
     let key: Key = key.into();
-    let deadline = deadline.map(instant);
+    let (deadline, max_age) = (deadline.map(instant), max_age.map(Duration::from_nanos));
+    // Over however many rounds the call goes, this is its end.
+    let patience = now() + with(|table| table.cache.policy().call_deadline);
+    let deadline = deadline.map_or(patience, |own| own.min(patience));
     loop {
         let now = now();
-        let reply = ask(context, |table| {
+        let reply = ask(context, deadline, |table| {
             table.cache.policy().check_key(&key)?;
-            let within = table.led_by(within);
-            Ok(table.cache.lookup(&key, Call { deadline, read_only, within: &within }, now))
+            let flights = table.led_by(within.unwrap_or_default());
+            let call = Call { deadline: Some(deadline), read_only: within.is_none(), max_age, within: &flights };
+            Ok(table.cache.lookup(&key, call, now))
         })
         .await;
-        if reply.led || !matches!(reply.answer, Ok(types::Outcome::Private(_))) {
-            return reply;
+        match reply.answer {
+            // What is for another caller alone is not for this one: it asks again, for itself.
+            Ok(types::Outcome::Private(_)) if !reply.led => {}
+            Ok(types::Outcome::Again) => {}
+            _ => return reply,
         }
     }
 }
 
 async fn change(context: u64, command: Command<Key, Value>) -> wit::Reply {
     let now = now();
-    ask(context, |table| {
+    ask(context, Instant::NEVER, |table| {
         let policy = table.cache.policy();
         match &command {
-            Command::Put { key, value, .. } => policy.check_key(key).and_then(|()| policy.check_value(value.len()))?,
-            Command::Remove { key } => policy.check_key(key)?,
-            Command::Clear => {}
+            Command::Put { key, value, .. } => {
+                convert::check(policy, key, value.as_ref().len(), value.tags().len())?;
+            }
+            Command::Remove { key } | Command::Expire { key } => policy.check_key(key)?,
+            Command::Invalidate { .. } | Command::Clear => {}
         }
         Ok(table.cache.command(command, now))
     })
     .await
 }
 
-/// Asks the machine for a caller, who waits for the flight if there is one to wait for.
-async fn ask(context: u64, question: impl FnOnce(&mut Table) -> Result<Lookup<Key, Value>, Refusal>) -> wit::Reply {
+/// Asks the machine for a caller, who waits for the flight if there is one to wait for, but not past `deadline`.
+async fn ask(
+    context: u64,
+    deadline: Instant,
+    question: impl FnOnce(&mut Table) -> Result<Lookup<Key, Value>, Refusal>,
+) -> wit::Reply {
     let (led, begun) = with(|table| match question(table) {
-        Ok(lookup) => (lookup.launch.is_some(), table.begin(context, lookup)),
+        Ok(lookup) => (lookup.launch.is_some(), table.begin(context, deadline, lookup)),
         Err(refusal) => (false, Begun::Answered(Err(refusal))),
     });
     match begun {
@@ -155,9 +199,10 @@ fn reply(answer: Result<Outcome<Value>, Refusal>, leader: Option<u64>, led: bool
     wit::Reply { answer: answer.map(Into::into).map_err(Into::into), leader, led }
 }
 
-/// The task of a flight. When everybody has left it, the flight is over without its task: then the machine knows it no
-/// more, and answers with `Done`.
-async fn fly(Launch { mut flight, mut step }: Launch<Key, Value>) {
+/// The task of a flight, which ends with the flight, or when it is to wait: then the table keeps it until it is named.
+/// When everybody has left it, the flight is over without its task: then the machine knows it no more, and answers with
+/// `Done`.
+async fn fly(mut flight: FlightId, mut step: Step<Key, Value>) {
     loop {
         let event = match step {
             Step::ReadStore { tier, key, deadline } => Event::StoreRead(read(tier, &key, deadline).await),
@@ -168,8 +213,13 @@ async fn fly(Launch { mut flight, mut step }: Launch<Key, Value>) {
                 with(|table| table.sleep(flight, until)).receive().await;
                 Event::Slept
             }
-            Step::Land { outcome } => {
-                with(|table| table.land(flight, &outcome));
+            Step::Wait => return,
+            Step::Land { outcome, next } => {
+                let now = now();
+                with(|table| {
+                    table.land(flight, &outcome);
+                    table.launch_next(next, now);
+                });
                 Event::Landed
             }
             Step::WriteStore { tier, key, entry, deadline } => {
@@ -184,9 +234,9 @@ async fn fly(Launch { mut flight, mut step }: Launch<Key, Value>) {
                 Event::StoreCleared(cleared.map_err(Into::into))
             }
             Step::Done { next } => {
-                with(|table| table.hand_over(flight, next.as_deref()));
-                let Some(next) = next else { return };
-                (flight, step) = (next.flight, next.step);
+                let now = now();
+                let Some(next) = with(|table| table.hand_over(flight, next, now)) else { return };
+                (flight, step) = next;
                 continue;
             }
         };

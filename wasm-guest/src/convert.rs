@@ -8,14 +8,61 @@ use core::time::Duration;
 use tideover_core as core_;
 use tideover_core::breaker::{BreakerStats, State};
 use tideover_core::memory::MemoryStats;
-use tideover_core::{Class, Instant, Policy, PolicyError};
+use tideover_core::value::TAGS_MAX;
+use tideover_core::{Class, Instant, Policy, PolicyError, Refusal, Tag};
 
 use crate::bindings::tideover::cache::types as wit;
 
-/// Values are shared by reference inside the instance; they are copied where they cross its border.
-pub(crate) type Value = Arc<[u8]>;
-/// Keys likewise.
+/// Keys are shared by reference inside the instance; they are copied where they cross its border.
 pub(crate) type Key = Arc<str>;
+
+/// Values likewise, each with the tags that invalidate it.
+#[derive(Clone, Default)]
+pub(crate) struct Value {
+    bytes: Arc<[u8]>,
+    tags: Option<Arc<[Tag]>>,
+}
+
+impl Value {
+    pub(crate) fn new(bytes: Vec<u8>, tags: Vec<u64>) -> Self {
+        let tags = if tags.is_empty() { None } else { Some(tags.into_iter().map(Tag).collect()) };
+        Self { bytes: bytes.into(), tags }
+    }
+}
+
+impl core_::Value for Value {
+    fn weight(&self) -> u32 {
+        u32::try_from(self.bytes.len()).unwrap_or(u32::MAX)
+    }
+
+    fn tags(&self) -> &[Tag] {
+        self.tags.as_deref().unwrap_or_default()
+    }
+}
+
+impl AsRef<[u8]> for Value {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl From<&[u8]> for Value {
+    fn from(bytes: &[u8]) -> Self {
+        Self { bytes: bytes.into(), tags: None }
+    }
+}
+
+/// Whether a change that a caller asks for is within the limits: its key, the bytes of its value, its tags.
+pub(crate) fn check(policy: &Policy, key: &str, bytes: usize, tags: usize) -> Result<(), Refusal> {
+    policy.check_key(key)?;
+    policy.check_value(bytes)?;
+    policy.check_tags(tags)
+}
+
+pub(crate) fn tag_named(policy: &Policy, name: &str) -> Result<u64, wit::Refusal> {
+    policy.check_tag(name.len())?;
+    Ok(Tag::named(name).0)
+}
 
 pub(crate) fn policy(settings: Vec<wit::Setting>) -> Result<Policy, PolicyError> {
     let mut policy = Policy::default();
@@ -59,21 +106,38 @@ impl From<core_::Windows> for wit::Windows {
 
 impl From<core_::Entry<Value>> for wit::Entry {
     fn from(entry: core_::Entry<Value>) -> Self {
-        Self { value: entry.value.to_vec(), age: nanos(entry.age), windows: entry.windows.into() }
+        Self { value: entry.value.bytes.to_vec(), age: nanos(entry.age), windows: entry.windows.into() }
     }
 }
 
 impl From<wit::Loaded> for core_::Loaded<Value> {
     fn from(loaded: wit::Loaded) -> Self {
-        Self {
-            value: loaded.value.into(),
-            age: Duration::from_nanos(loaded.age),
-            windows: loaded.windows.map(Into::into),
-            sharing: match loaded.sharing {
-                wit::Sharing::Store => core_::Sharing::Store,
-                wit::Sharing::Share => core_::Sharing::Share,
-                wit::Sharing::Private => core_::Sharing::Private,
+        match loaded {
+            wit::Loaded::Value(wit::LoadedValue { value, tags, age, windows, sharing }) => Self::Value {
+                sharing: match sharing {
+                    // Without all of its tags it could not be invalidated.
+                    wit::Sharing::Store if tags.len() > TAGS_MAX => core_::Sharing::Share,
+                    wit::Sharing::Store => core_::Sharing::Store,
+                    wit::Sharing::Share => core_::Sharing::Share,
+                    wit::Sharing::Private => core_::Sharing::Private,
+                },
+                value: Value::new(value, tags),
+                age: Duration::from_nanos(age),
+                windows: windows.map(Into::into),
             },
+            wit::Loaded::NotModified(wit::Revalidated { age, windows }) => {
+                Self::NotModified { age: Duration::from_nanos(age), windows: windows.map(Into::into) }
+            }
+            wit::Loaded::Absent(ttl) => Self::Absent { ttl: ttl.map(Duration::from_nanos) },
+        }
+    }
+}
+
+impl From<wit::Invalidation> for core_::Invalidation {
+    fn from(how: wit::Invalidation) -> Self {
+        match how {
+            wit::Invalidation::Remove => Self::Remove,
+            wit::Invalidation::Expire => Self::Expire,
         }
     }
 }
@@ -85,6 +149,7 @@ impl From<wit::LoadFailure> for core_::LoadFailure {
             wit::FailureClass::TimedOut => Class::TimedOut,
             wit::FailureClass::Answer => Class::Answer,
             wit::FailureClass::Panicked => Class::Panicked,
+            wit::FailureClass::Isolated => Class::Isolated,
         };
         Self { class, retry_after: failure.retry_after.map(Duration::from_nanos) }
     }
@@ -113,7 +178,7 @@ impl From<core_::Tier> for wit::Tier {
 impl From<core_::Served<Value>> for wit::Served {
     fn from(served: core_::Served<Value>) -> Self {
         Self {
-            value: served.value.to_vec(),
+            value: served.value.bytes.to_vec(),
             age: nanos(served.age),
             ttl: served.ttl.map(nanos),
             stale: served.stale.map(|stale| match stale {
@@ -130,29 +195,44 @@ impl From<core_::Served<Value>> for wit::Served {
     }
 }
 
+impl From<Class> for wit::FailureClass {
+    fn from(class: Class) -> Self {
+        match class {
+            Class::Unavailable => Self::Unavailable,
+            Class::TimedOut => Self::TimedOut,
+            Class::Answer => Self::Answer,
+            Class::Panicked => Self::Panicked,
+            Class::Isolated => Self::Isolated,
+        }
+    }
+}
+
 impl From<core_::Failure> for wit::Failure {
     fn from(failure: core_::Failure) -> Self {
         match failure {
-            core_::Failure::Load(Class::Unavailable) => Self::Load(wit::FailureClass::Unavailable),
-            core_::Failure::Load(Class::TimedOut) => Self::Load(wit::FailureClass::TimedOut),
-            core_::Failure::Load(Class::Answer) => Self::Load(wit::FailureClass::Answer),
-            core_::Failure::Load(Class::Panicked) => Self::Load(wit::FailureClass::Panicked),
+            core_::Failure::Load(class) => Self::Load(class.into()),
             core_::Failure::Open { until } => Self::Open(until.as_nanos()),
+            core_::Failure::Remembered { class, until } => {
+                Self::Remembered(wit::RememberedFailure { class: class.into(), until: until.as_nanos() })
+            }
+            core_::Failure::Overloaded => Self::Overloaded,
             core_::Failure::DeadlinePassed => Self::DeadlinePassed,
             core_::Failure::Abandoned => Self::Abandoned,
         }
     }
 }
 
-impl From<core_::Refusal> for wit::Refusal {
-    fn from(refusal: core_::Refusal) -> Self {
-        let limit = |bytes, max| wit::Limit { bytes: bytes as u64, max: max as u64 };
+impl From<Refusal> for wit::Refusal {
+    fn from(refusal: Refusal) -> Self {
+        let limit = |brought, max| wit::Limit { brought: brought as u64, max: max as u64 };
         match refusal {
-            core_::Refusal::KeyTooLong { bytes, max } => Self::KeyTooLong(limit(bytes, max)),
-            core_::Refusal::ValueTooLarge { bytes, max } => Self::ValueTooLarge(limit(bytes, max)),
-            core_::Refusal::TooManyWaiters { max } => Self::TooManyWaiters(limit(0, max)),
-            core_::Refusal::TooManyFlights { max } => Self::TooManyFlights(limit(0, max)),
-            core_::Refusal::Reentrant => Self::Reentrant,
+            Refusal::KeyTooLong { bytes, max } => Self::KeyTooLong(limit(bytes, max)),
+            Refusal::ValueTooLarge { bytes, max } => Self::ValueTooLarge(limit(bytes, max)),
+            Refusal::TooManyTags { tags, max } => Self::TooManyTags(limit(tags, max)),
+            Refusal::TagTooLong { bytes, max } => Self::TagTooLong(limit(bytes, max)),
+            Refusal::TooManyWaiters { max } => Self::TooManyWaiters(limit(0, max)),
+            Refusal::TooManyFlights { max } => Self::TooManyFlights(limit(0, max)),
+            Refusal::Reentrant => Self::Reentrant,
         }
     }
 }
@@ -162,13 +242,18 @@ impl From<core_::Outcome<Value>> for wit::Outcome {
         match outcome {
             core_::Outcome::Served(served) => Self::Served(served.into()),
             core_::Outcome::Private(served) => Self::Private(served.into()),
-            core_::Outcome::Absent => Self::Absent,
+            core_::Outcome::Absent(absence) => Self::Absent(match absence {
+                core_::Absence::NotLoaded => wit::Absence::NotLoaded,
+                core_::Absence::Confirmed => wit::Absence::Confirmed,
+                core_::Absence::Remembered { until } => wit::Absence::Remembered(until.as_nanos()),
+            }),
             core_::Outcome::Settled(settled) => Self::Settled(match settled {
                 core_::Settled::Memory => wit::Settled::Memory,
                 core_::Settled::Store => wit::Settled::Store,
                 core_::Settled::Journaled => wit::Settled::Journaled,
             }),
             core_::Outcome::Failed(failure) => Self::Failed(failure.into()),
+            core_::Outcome::Again => Self::Again,
         }
     }
 }

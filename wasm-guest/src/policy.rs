@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use spin::Mutex;
 use tideover_core as core_;
-use tideover_core::{Cache, FlightId, Policy};
+use tideover_core::{Cache, FlightId, Policy, Tag};
 
 use crate::bindings::exports::tideover::cache::machine as wit;
 use crate::bindings::tideover::cache::types;
@@ -37,7 +37,12 @@ impl wit::Guest for Component {
 
     fn lookup(key: String, call: wit::Call, now: u64) -> wit::LookedUp {
         let within: Vec<FlightId> = call.within.into_iter().map(FlightId).collect();
-        let call = core_::Call { deadline: call.deadline.map(instant), read_only: call.read_only, within: &within };
+        let call = core_::Call {
+            deadline: call.deadline.map(instant),
+            read_only: call.read_only,
+            max_age: call.max_age.map(Duration::from_nanos),
+            within: &within,
+        };
         with(|cache| match cache.policy().check_key(&key) {
             Ok(()) => cache.lookup(&key.into(), call, instant(now)).into(),
             Err(refusal) => refusal.into(),
@@ -47,13 +52,12 @@ impl wit::Guest for Component {
 
     fn command(command: wit::Change, now: u64) -> wit::LookedUp {
         with(|cache| {
-            let policy = cache.policy();
-            let (key, bytes) = match &command {
-                wit::Change::Put(put) => (put.key.as_str(), put.value.len()),
-                wit::Change::Remove(key) => (key.as_str(), 0),
-                wit::Change::Clear => ("", 0),
+            let (key, bytes, tags) = match &command {
+                wit::Change::Put(put) => (put.key.as_str(), put.value.len(), put.tags.len()),
+                wit::Change::Remove(key) | wit::Change::Expire(key) => (key.as_str(), 0, 0),
+                wit::Change::Invalidate(_) | wit::Change::Clear => ("", 0, 0),
             };
-            match policy.check_key(key).and_then(|()| policy.check_value(bytes)) {
+            match convert::check(cache.policy(), key, bytes, tags) {
                 Ok(()) => cache.command(command.into(), instant(now)).into(),
                 Err(refusal) => refusal.into(),
             }
@@ -61,9 +65,9 @@ impl wit::Guest for Component {
         .unwrap_or_else(abandoned)
     }
 
-    fn resume(flight: u64, event: wit::Event, now: u64) -> wit::Launch {
+    fn resume(flight: u64, event: wit::Event, now: u64) -> wit::Step {
         let step = with(|cache| cache.resume(FlightId(flight), event.into(), instant(now)));
-        launch(FlightId(flight), step.unwrap_or(core_::Step::Done { next: None }))
+        step.unwrap_or(core_::Step::Done { next: None }).into()
     }
 
     fn leave(flight: u64) -> wit::Left {
@@ -73,13 +77,16 @@ impl wit::Guest for Component {
         }
     }
 
-    fn expire(flight: u64, now: u64) -> types::Outcome {
-        with(|cache| cache.expire(FlightId(flight), instant(now)))
-            .map_or(types::Outcome::Failed(types::Failure::Abandoned), Into::into)
+    fn expire(flight: u64, now: u64) -> wit::Answer {
+        with(|cache| cache.expire(FlightId(flight), instant(now))).map_or_else(|| abandoned().answer, Into::into)
     }
 
     fn maintain(now: u64) -> Option<wit::Launch> {
-        with(|cache| cache.maintain(instant(now))).flatten().map(|next| launch(next.flight, next.step))
+        with(|cache| cache.maintain(instant(now))).flatten().map(Into::into)
+    }
+
+    fn tag_named(name: String) -> Result<u64, types::Refusal> {
+        with(|cache| convert::tag_named(cache.policy(), &name)).unwrap_or_else(|| unreachable!())
     }
 
     fn health() -> types::Report {
@@ -93,11 +100,9 @@ fn abandoned() -> wit::LookedUp {
     wit::LookedUp { answer: wit::Answer::Now(outcome), launch: None }
 }
 
-/// The flight to go on with: the one that takes the place of a flight that is over, if there is one.
-fn launch(flight: FlightId, step: core_::Step<Key, Value>) -> wit::Launch {
-    match step {
-        core_::Step::Done { next: Some(next) } => launch(next.flight, next.step),
-        step => wit::Launch { flight: flight.0, step: step.into() },
+impl From<core_::Launch<Key, Value>> for wit::Launch {
+    fn from(launch: core_::Launch<Key, Value>) -> Self {
+        Self { flight: launch.flight.0, step: launch.step.into() }
     }
 }
 
@@ -109,24 +114,33 @@ impl From<core_::Refusal> for wit::LookedUp {
 
 impl From<core_::Lookup<Key, Value>> for wit::LookedUp {
     fn from(lookup: core_::Lookup<Key, Value>) -> Self {
-        let answer = match lookup.answer {
-            core_::Answer::Now(outcome) => wit::Answer::Now(outcome.into()),
+        Self { answer: lookup.answer.into(), launch: lookup.launch.map(Into::into) }
+    }
+}
+
+impl From<core_::Answer<Value>> for wit::Answer {
+    fn from(answer: core_::Answer<Value>) -> Self {
+        match answer {
+            core_::Answer::Now(outcome) => Self::Now(outcome.into()),
             core_::Answer::Pending { flight, until } => {
-                wit::Answer::Pending(wit::Pending { flight: flight.0, until: until.as_nanos() })
+                Self::Pending(wit::Pending { flight: flight.0, until: until.as_nanos() })
             }
-            core_::Answer::Refused(refusal) => wit::Answer::Refused(refusal.into()),
-        };
-        Self { answer, launch: lookup.launch.map(|next| launch(next.flight, next.step)) }
+            core_::Answer::Refused(refusal) => Self::Refused(refusal.into()),
+        }
     }
 }
 
 impl From<wit::Change> for core_::Command<Key, Value> {
     fn from(command: wit::Change) -> Self {
         match command {
-            wit::Change::Put(put) => {
-                Self::Put { key: put.key.into(), value: put.value.into(), windows: put.windows.map(Into::into) }
+            wit::Change::Put(wit::Put { key, value, tags, windows }) => {
+                Self::Put { key: key.into(), value: Value::new(value, tags), windows: windows.map(Into::into) }
             }
             wit::Change::Remove(key) => Self::Remove { key: key.into() },
+            wit::Change::Expire(key) => Self::Expire { key: key.into() },
+            wit::Change::Invalidate(wit::Invalidate { tag, how }) => {
+                Self::Invalidate { tag: Tag(tag), how: how.into() }
+            }
             wit::Change::Clear => Self::Clear,
         }
     }
@@ -138,16 +152,18 @@ impl From<wit::Event> for core_::Event<Value> {
             wit::Event::StoreRead(result) => Self::StoreRead(match result {
                 Ok(entry) => Ok(entry.map(|entry| core_::Entry {
                     age: Duration::from_nanos(entry.age),
-                    ..core_::Entry::new(entry.value.into(), entry.windows.into())
+                    ..core_::Entry::new(Value::new(entry.value, Vec::new()), entry.windows.into())
                 })),
                 Err(failure) => Err(failure.into()),
             }),
             wit::Event::Loaded(result) => Self::Loaded(result.map(Into::into).map_err(Into::into)),
             wit::Event::Slept => Self::Slept,
+            wit::Event::Launched => Self::Launched,
             wit::Event::Landed => Self::Landed,
             wit::Event::StoreWritten(result) => Self::StoreWritten(result.map_err(Into::into)),
             wit::Event::StoreRemoved(result) => Self::StoreRemoved(result.map_err(Into::into)),
             wit::Event::StoreCleared(result) => Self::StoreCleared(result.map_err(Into::into)),
+            wit::Event::Resigned => Self::Resigned,
             wit::Event::Abandoned => Self::Abandoned,
         }
     }
@@ -170,7 +186,10 @@ impl From<core_::Step<Key, Value>> for wit::Step {
                 previous: previous.map(Into::into),
             }),
             Step::Sleep { until } => Self::Sleep(until.as_nanos()),
-            Step::Land { outcome } => Self::Land(outcome.into()),
+            Step::Wait => Self::Wait,
+            Step::Land { outcome, next } => {
+                Self::Land(wit::Landing { outcome: outcome.into(), next: next.map(|next| next.0) })
+            }
             Step::WriteStore { tier, key, entry, deadline } => Self::WriteStore(wit::Write {
                 tier: tier.into(),
                 key: String::from(&*key),
@@ -181,7 +200,7 @@ impl From<core_::Step<Key, Value>> for wit::Step {
             Step::ClearStore { tier, deadline } => {
                 Self::ClearStore(wit::Clear { tier: tier.into(), deadline: deadline.as_nanos() })
             }
-            Step::Done { .. } => Self::Done,
+            Step::Done { next } => Self::Done(next.map(|next| next.0)),
         }
     }
 }

@@ -119,7 +119,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             Remembered::Absent => Some(Outcome::Absent(Absence::Remembered { until })),
             Remembered::Failed(_) if call.read_only => None,
             Remembered::Failed(class) => {
-                let stale = if class.is_unavailable() { self.stand_in(shards, key, None, now) } else { None };
+                let stale = if class.is_unavailable() { self.stand_in(shards, key, call.max_age, now) } else { None };
                 if let Some(stale) = stale.as_ref().and_then(|served| served.stale) {
                     self.count_stale(stale, 1);
                 }

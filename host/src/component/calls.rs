@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use hashbrown::HashMap;
 use tideover_core::{Outcome, Refusal};
 use tokio::sync::oneshot;
@@ -12,6 +11,7 @@ use tokio::task::AbortHandle;
 
 use super::bindings::cache::exports::tideover::cache::caching as wit;
 use crate::driver::Reply;
+use crate::engine::Payload;
 use crate::error::Error;
 use crate::loader::LoadError;
 use crate::outside::Origin;
@@ -104,7 +104,7 @@ impl Calls {
         // A caller that has gone away meanwhile needs no answer.
         let _sent = answer.send(match reply.answer {
             Ok(outcome) => Ok(Reply {
-                outcome: Outcome::<Bytes>::from(outcome),
+                outcome: Outcome::<Payload>::from(outcome),
                 error,
                 led: reply.leader == Some(context),
                 waited: reply.leader.is_some(),

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use tideover_core as core_;
-use tideover_core::Class;
 use tideover_core::breaker::{BreakerStats, State};
 use tideover_core::time::nanos;
+use tideover_core::{Class, Tag, Value};
 
 use super::bindings::types as wit;
-use crate::engine::{BreakerReport, Report};
+use crate::engine::{BreakerReport, Payload, Report};
 
 pub(super) fn instant(nanos: u64) -> core_::Instant {
     core_::Instant::from_nanos(nanos)
@@ -37,29 +36,51 @@ impl From<core_::Windows> for wit::Windows {
     }
 }
 
-impl From<wit::Entry> for core_::Entry<Bytes> {
+impl From<wit::Entry> for core_::Entry<Payload> {
     fn from(entry: wit::Entry) -> Self {
-        Self { value: entry.value.into(), age: Duration::from_nanos(entry.age), windows: entry.windows.into() }
+        let age = Duration::from_nanos(entry.age);
+        Self { age, ..Self::new(entry.value.into(), entry.windows.into()) }
     }
 }
 
-impl From<core_::Entry<Bytes>> for wit::Entry {
-    fn from(entry: core_::Entry<Bytes>) -> Self {
-        Self { value: entry.value.into(), age: nanos(entry.age), windows: entry.windows.into() }
+impl From<core_::Entry<Payload>> for wit::Entry {
+    fn from(entry: core_::Entry<Payload>) -> Self {
+        Self { value: entry.value.bytes.into(), age: nanos(entry.age), windows: entry.windows.into() }
     }
 }
 
-impl From<core_::Loaded<Bytes>> for wit::Loaded {
-    fn from(loaded: core_::Loaded<Bytes>) -> Self {
-        Self {
-            value: loaded.value.into(),
-            age: nanos(loaded.age),
-            windows: loaded.windows.map(Into::into),
-            sharing: match loaded.sharing {
-                core_::Sharing::Store => wit::Sharing::Store,
-                core_::Sharing::Share => wit::Sharing::Share,
-                core_::Sharing::Private => wit::Sharing::Private,
-            },
+/// The numbers of a value's tags.
+pub(super) fn tags(value: &Payload) -> Vec<u64> {
+    value.tags().iter().map(|Tag(number)| *number).collect()
+}
+
+impl From<core_::Loaded<Payload>> for wit::Loaded {
+    fn from(loaded: core_::Loaded<Payload>) -> Self {
+        match loaded {
+            core_::Loaded::Value { value, age, windows, sharing } => Self::Value(wit::LoadedValue {
+                tags: tags(&value),
+                value: value.bytes.into(),
+                age: nanos(age),
+                windows: windows.map(Into::into),
+                sharing: match sharing {
+                    core_::Sharing::Store => wit::Sharing::Store,
+                    core_::Sharing::Share => wit::Sharing::Share,
+                    core_::Sharing::Private => wit::Sharing::Private,
+                },
+            }),
+            core_::Loaded::NotModified { age, windows } => {
+                Self::NotModified(wit::Revalidated { age: nanos(age), windows: windows.map(Into::into) })
+            }
+            core_::Loaded::Absent { ttl } => Self::Absent(ttl.map(nanos)),
+        }
+    }
+}
+
+impl From<core_::Invalidation> for wit::Invalidation {
+    fn from(how: core_::Invalidation) -> Self {
+        match how {
+            core_::Invalidation::Remove => Self::Remove,
+            core_::Invalidation::Expire => Self::Expire,
         }
     }
 }
@@ -71,6 +92,7 @@ impl From<Class> for wit::FailureClass {
             Class::TimedOut => Self::TimedOut,
             Class::Answer => Self::Answer,
             Class::Panicked => Self::Panicked,
+            Class::Isolated => Self::Isolated,
         }
     }
 }
@@ -82,6 +104,7 @@ impl From<wit::FailureClass> for Class {
             wit::FailureClass::TimedOut => Self::TimedOut,
             wit::FailureClass::Answer => Self::Answer,
             wit::FailureClass::Panicked => Self::Panicked,
+            wit::FailureClass::Isolated => Self::Isolated,
         }
     }
 }
@@ -112,7 +135,7 @@ impl From<wit::Tier> for core_::Tier {
     }
 }
 
-impl From<wit::Served> for core_::Served<Bytes> {
+impl From<wit::Served> for core_::Served<Payload> {
     fn from(served: wit::Served) -> Self {
         Self {
             value: served.value.into(),
@@ -137,24 +160,33 @@ impl From<wit::Failure> for core_::Failure {
         match failure {
             wit::Failure::Load(class) => Self::Load(class.into()),
             wit::Failure::Open(until) => Self::Open { until: instant(until) },
+            wit::Failure::Remembered(wit::RememberedFailure { class, until }) => {
+                Self::Remembered { class: class.into(), until: instant(until) }
+            }
+            wit::Failure::Overloaded => Self::Overloaded,
             wit::Failure::DeadlinePassed => Self::DeadlinePassed,
             wit::Failure::Abandoned => Self::Abandoned,
         }
     }
 }
 
-impl From<wit::Outcome> for core_::Outcome<Bytes> {
+impl From<wit::Outcome> for core_::Outcome<Payload> {
     fn from(outcome: wit::Outcome) -> Self {
         match outcome {
             wit::Outcome::Served(served) => Self::Served(served.into()),
             wit::Outcome::Private(served) => Self::Private(served.into()),
-            wit::Outcome::Absent => Self::Absent,
+            wit::Outcome::Absent(absence) => Self::Absent(match absence {
+                wit::Absence::NotLoaded => core_::Absence::NotLoaded,
+                wit::Absence::Confirmed => core_::Absence::Confirmed,
+                wit::Absence::Remembered(until) => core_::Absence::Remembered { until: instant(until) },
+            }),
             wit::Outcome::Settled(settled) => Self::Settled(match settled {
                 wit::Settled::Memory => core_::Settled::Memory,
                 wit::Settled::Store => core_::Settled::Store,
                 wit::Settled::Journaled => core_::Settled::Journaled,
             }),
             wit::Outcome::Failed(failure) => Self::Failed(failure.into()),
+            wit::Outcome::Again => Self::Again,
         }
     }
 }
@@ -163,14 +195,20 @@ impl From<wit::Refusal> for core_::Refusal {
     fn from(refusal: wit::Refusal) -> Self {
         let size = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
         match refusal {
-            wit::Refusal::KeyTooLong(wit::Limit { bytes, max }) => {
-                Self::KeyTooLong { bytes: size(bytes), max: size(max) }
+            wit::Refusal::KeyTooLong(wit::Limit { brought, max }) => {
+                Self::KeyTooLong { bytes: size(brought), max: size(max) }
             }
-            wit::Refusal::ValueTooLarge(wit::Limit { bytes, max }) => {
-                Self::ValueTooLarge { bytes: size(bytes), max: size(max) }
+            wit::Refusal::ValueTooLarge(wit::Limit { brought, max }) => {
+                Self::ValueTooLarge { bytes: size(brought), max: size(max) }
             }
-            wit::Refusal::TooManyWaiters(wit::Limit { bytes: _, max }) => Self::TooManyWaiters { max: size(max) },
-            wit::Refusal::TooManyFlights(wit::Limit { bytes: _, max }) => Self::TooManyFlights { max: size(max) },
+            wit::Refusal::TooManyTags(wit::Limit { brought, max }) => {
+                Self::TooManyTags { tags: size(brought), max: size(max) }
+            }
+            wit::Refusal::TagTooLong(wit::Limit { brought, max }) => {
+                Self::TagTooLong { bytes: size(brought), max: size(max) }
+            }
+            wit::Refusal::TooManyWaiters(wit::Limit { brought: _, max }) => Self::TooManyWaiters { max: size(max) },
+            wit::Refusal::TooManyFlights(wit::Limit { brought: _, max }) => Self::TooManyFlights { max: size(max) },
             wit::Refusal::Reentrant => Self::Reentrant,
         }
     }

@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use tideover_core::time::nanos;
 use tideover_core::{Command, Instant, Policy};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
@@ -26,14 +26,14 @@ use super::bindings::cache::exports::tideover::cache::caching::{self as wit, Gue
 use super::bindings::cache::{Cache as World, CachePre as WorldPre};
 use super::bindings::types;
 use super::calls::{Answer, CALLS_MAX, Calls};
+use super::convert::tags;
 use super::imports::{Host, Outside};
 use super::{TICKS_MAX, broken, engine, limits, refused, settings};
 use crate::clock::HostClock;
 use crate::driver::Reply;
-use crate::engine::{EngineError, Key, Report};
+use crate::engine::{EngineError, Key, Payload, Report};
 use crate::error::Error;
-use crate::loader::Loader;
-use crate::outside::{CacheId, Chain, Origin, Stores};
+use crate::outside::{Ask, CacheId, Chain, Origin, Stores};
 
 /// Requests on their way to the instance. Beyond that callers wait before it.
 const INBOX_MAX: usize = 1_024;
@@ -57,11 +57,20 @@ pub(crate) struct Embedding {
 }
 
 enum Request {
-    Get { call: Call, key: Key, origin: Option<Origin>, deadline: Option<Instant>, within: Vec<u64> },
-    Change { call: Call, command: Command<Key, Bytes> },
+    Get { call: Call, lookup: Lookup, origin: Option<Origin> },
+    Change { call: Call, command: Command<Key, Payload> },
     Report(oneshot::Sender<Result<Report, Error>>),
     Maintain,
     Shutdown { grace: Duration },
+}
+
+/// What a lookup asks for.
+struct Lookup {
+    key: Key,
+    deadline: Instant,
+    max_age: Option<Duration>,
+    /// The contexts inside whose loaders it is made.
+    within: Vec<u64>,
 }
 
 struct Call {
@@ -100,22 +109,18 @@ impl Embedding {
         &self.outside.clock
     }
 
-    /// The value under `key`; without a loader, only if memory or a store has it. To drop the call is to leave it.
+    /// The value under a key; without a loader, only if memory or a store has it. To drop the call is to leave it.
     ///
     /// # Errors
     ///
     /// [`Error::Refused`] at a limit, [`Error::Engine`] if the instance broke meanwhile, [`Error::Closed`].
-    pub(crate) async fn get(
-        &self,
-        key: Key,
-        loader: Option<Loader>,
-        deadline: Option<tokio::time::Instant>,
-    ) -> Result<Reply, Error> {
+    pub(crate) async fn get(&self, ask: Ask) -> Result<Reply, Error> {
+        let Ask { key, loader, deadline, max_age } = ask;
         let chain = Chain::here();
         let within = chain.of(self.outside.id).collect();
         let origin = loader.map(|loader| Origin::new(loader, chain));
-        let deadline = deadline.map(|deadline| self.outside.clock.reading(deadline));
-        self.call(|call| Request::Get { call, key, origin, deadline, within }).await
+        let lookup = Lookup { key, deadline, max_age, within };
+        self.call(|call| Request::Get { call, lookup, origin }).await
     }
 
     /// Makes a change, and waits until it is in the stores or known not to get there.
@@ -123,7 +128,7 @@ impl Embedding {
     /// # Errors
     ///
     /// As [`Embedding::get`].
-    pub(crate) async fn change(&self, command: Command<Key, Bytes>) -> Result<Reply, Error> {
+    pub(crate) async fn change(&self, command: Command<Key, Payload>) -> Result<Reply, Error> {
         self.call(|call| Request::Change { call, command }).await
     }
 
@@ -299,9 +304,7 @@ impl Instance<'_> {
 
     async fn handle(self, request: Request) -> wasmtime::Result<()> {
         match request {
-            Request::Get { call, key, origin, deadline, within } => {
-                self.get(call, String::from(&*key), origin, deadline, within).await
-            }
+            Request::Get { call, lookup, origin } => self.get(call, lookup, origin).await,
             Request::Change { call, command } => self.change(call, command).await,
             Request::Report(answer) => {
                 let report = self.guest.call_health(self.accessor).await?;
@@ -314,35 +317,37 @@ impl Instance<'_> {
         }
     }
 
-    async fn get(
-        self,
-        call: Call,
-        key: String,
-        origin: Option<Origin>,
-        deadline: Option<Instant>,
-        within: Vec<u64>,
-    ) -> wasmtime::Result<()> {
+    async fn get(self, call: Call, lookup: Lookup, origin: Option<Origin>) -> wasmtime::Result<()> {
         let Self { guest, accessor } = self;
-        let (context, deadline) = (call.context, deadline.map(Instant::as_nanos));
+        let Lookup { key, deadline, max_age, within } = lookup;
+        let (key, context, deadline) = (String::from(&*key), call.context, Some(deadline.as_nanos()));
+        let max_age = max_age.map(nanos);
         match origin {
             Some(_) => {
-                let reply = guest.call_get_or_load(accessor, key, context, deadline, within);
+                let reply = guest.call_get_or_load(accessor, key, context, deadline, max_age, within);
                 self.pass(call, origin, reply).await
             }
-            None => self.pass(call, None, guest.call_get(accessor, key, context, deadline)).await,
+            None => self.pass(call, None, guest.call_get(accessor, key, context, deadline, max_age)).await,
         }
     }
 
-    async fn change(self, call: Call, command: Command<Key, Bytes>) -> wasmtime::Result<()> {
+    async fn change(self, call: Call, command: Command<Key, Payload>) -> wasmtime::Result<()> {
         let Self { guest, accessor } = self;
         let context = call.context;
         match command {
             Command::Put { key, value, windows } => {
-                let (key, value, windows) = (String::from(&*key), value.into(), windows.map(Into::into));
-                self.pass(call, None, guest.call_put(accessor, key, context, value, windows)).await
+                let (key, tags, windows) = (String::from(&*key), tags(&value), windows.map(Into::into));
+                let put = guest.call_put(accessor, key, context, value.bytes.into(), tags, windows);
+                self.pass(call, None, put).await
             }
             Command::Remove { key } => {
                 self.pass(call, None, guest.call_remove(accessor, String::from(&*key), context)).await
+            }
+            Command::Expire { key } => {
+                self.pass(call, None, guest.call_expire(accessor, String::from(&*key), context)).await
+            }
+            Command::Invalidate { tag, how } => {
+                self.pass(call, None, guest.call_invalidate_tag(accessor, tag.0, how.into(), context)).await
             }
             Command::Clear => self.pass(call, None, guest.call_clear(accessor, context)).await,
         }

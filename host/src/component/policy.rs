@@ -2,9 +2,9 @@
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use bytes::Bytes;
 use tideover_core as core_;
-use tideover_core::{Call, Command, Event, FlightId, Instant, Left, Lookup, Outcome, Policy, Served, Step};
+use tideover_core::time::nanos;
+use tideover_core::{Answer, Call, Command, Event, FlightId, Instant, Left, Lookup, Policy, Served, Step};
 use tracing::error;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Store, StoreLimits};
@@ -12,9 +12,9 @@ use wasmtime::{Config, Store, StoreLimits};
 use super::bindings::policy::exports::tideover::cache::machine as wit;
 use super::bindings::policy::{Policy as World, PolicyPre as WorldPre};
 use super::bindings::types;
-use super::convert::instant;
+use super::convert::{instant, tags};
 use super::{TICKS_MAX, broken, engine, limits, refused, settings};
-use crate::engine::{Engine, EngineError, Key, Report};
+use crate::engine::{Engine, EngineError, Key, Payload, Report};
 
 /// How many flights an instance may number. The one that replaces it begins with the number after those.
 const FLIGHTS_OF_AN_INSTANCE: u64 = 1 << 40;
@@ -96,29 +96,28 @@ impl Engine for PolicyEngine {
         "policy"
     }
 
-    fn hit(&self, _key: &str, _now: Instant) -> Option<Served<Bytes>> {
+    fn hit(&self, _key: &str, _now: Instant) -> Option<Served<Payload>> {
         None
     }
 
-    fn lookup(&self, key: &Key, call: Call<'_>, now: Instant) -> Result<Lookup<Key, Bytes>, EngineError> {
+    fn lookup(&self, key: &Key, call: Call<'_>, now: Instant) -> Result<Lookup<Key, Payload>, EngineError> {
         let call = wit::Call {
             deadline: call.deadline.map(Instant::as_nanos),
             read_only: call.read_only,
+            max_age: call.max_age.map(nanos),
             within: call.within.iter().map(|flight| flight.0).collect(),
         };
         self.call(|machine, store| machine.call_lookup(store, key, &call, now.as_nanos())).map(Into::into)
     }
 
-    fn command(&self, command: Command<Key, Bytes>, now: Instant) -> Result<Lookup<Key, Bytes>, EngineError> {
+    fn command(&self, command: Command<Key, Payload>, now: Instant) -> Result<Lookup<Key, Payload>, EngineError> {
         let change = command.into();
         self.call(|machine, store| machine.call_command(store, &change, now.as_nanos())).map(Into::into)
     }
 
-    fn resume(&self, flight: FlightId, event: Event<Bytes>, now: Instant) -> Result<Step<Key, Bytes>, EngineError> {
+    fn resume(&self, flight: FlightId, event: Event<Payload>, now: Instant) -> Result<Step<Key, Payload>, EngineError> {
         let event = event.into();
-        let next = self.call(|machine, store| machine.call_resume(store, flight.0, &event, now.as_nanos()))?;
-        let next = core_::Launch::from(next);
-        Ok(if next.flight == flight { next.step } else { Step::Done { next: Some(Box::new(next)) } })
+        self.call(|machine, store| machine.call_resume(store, flight.0, &event, now.as_nanos())).map(Into::into)
     }
 
     fn leave(&self, flight: FlightId) -> Result<Left, EngineError> {
@@ -129,11 +128,11 @@ impl Engine for PolicyEngine {
         })
     }
 
-    fn expire(&self, flight: FlightId, now: Instant) -> Result<Outcome<Bytes>, EngineError> {
+    fn expire(&self, flight: FlightId, now: Instant) -> Result<Answer<Payload>, EngineError> {
         self.call(|machine, store| machine.call_expire(store, flight.0, now.as_nanos())).map(Into::into)
     }
 
-    fn maintain(&self, now: Instant) -> Result<Option<core_::Launch<Key, Bytes>>, EngineError> {
+    fn maintain(&self, now: Instant) -> Result<Option<core_::Launch<Key, Payload>>, EngineError> {
         let launch = self.call(|machine, store| machine.call_maintain(store, now.as_nanos()))?;
         Ok(launch.map(Into::into))
     }
@@ -143,26 +142,31 @@ impl Engine for PolicyEngine {
     }
 }
 
-impl From<wit::LookedUp> for Lookup<Key, Bytes> {
+impl From<wit::LookedUp> for Lookup<Key, Payload> {
     fn from(lookup: wit::LookedUp) -> Self {
-        let answer = match lookup.answer {
-            wit::Answer::Now(outcome) => core_::Answer::Now(outcome.into()),
-            wit::Answer::Pending(wit::Pending { flight, until }) => {
-                core_::Answer::Pending { flight: FlightId(flight), until: instant(until) }
-            }
-            wit::Answer::Refused(refusal) => core_::Answer::Refused(refusal.into()),
-        };
-        Self { answer, launch: lookup.launch.map(Into::into) }
+        Self { answer: lookup.answer.into(), launch: lookup.launch.map(Into::into) }
     }
 }
 
-impl From<wit::Launch> for core_::Launch<Key, Bytes> {
+impl From<wit::Answer> for Answer<Payload> {
+    fn from(answer: wit::Answer) -> Self {
+        match answer {
+            wit::Answer::Now(outcome) => Self::Now(outcome.into()),
+            wit::Answer::Pending(wit::Pending { flight, until }) => {
+                Self::Pending { flight: FlightId(flight), until: instant(until) }
+            }
+            wit::Answer::Refused(refusal) => Self::Refused(refusal.into()),
+        }
+    }
+}
+
+impl From<wit::Launch> for core_::Launch<Key, Payload> {
     fn from(launch: wit::Launch) -> Self {
         Self { flight: FlightId(launch.flight), step: launch.step.into() }
     }
 }
 
-impl From<wit::Step> for Step<Key, Bytes> {
+impl From<wit::Step> for Step<Key, Payload> {
     fn from(step: wit::Step) -> Self {
         match step {
             wit::Step::ReadStore(wit::Keyed { tier, key, deadline }) => {
@@ -172,7 +176,10 @@ impl From<wit::Step> for Step<Key, Bytes> {
                 Self::Load { key: key.into(), attempt, deadline: instant(deadline), previous: previous.map(Into::into) }
             }
             wit::Step::Sleep(until) => Self::Sleep { until: instant(until) },
-            wit::Step::Land(outcome) => Self::Land { outcome: outcome.into() },
+            wit::Step::Wait => Self::Wait,
+            wit::Step::Land(wit::Landing { outcome, next }) => {
+                Self::Land { outcome: outcome.into(), next: next.map(FlightId) }
+            }
             wit::Step::WriteStore(wit::Write { tier, key, entry, deadline }) => Self::WriteStore {
                 tier: tier.into(),
                 key: key.into(),
@@ -185,33 +192,40 @@ impl From<wit::Step> for Step<Key, Bytes> {
             wit::Step::ClearStore(wit::Clear { tier, deadline }) => {
                 Self::ClearStore { tier: tier.into(), deadline: instant(deadline) }
             }
-            wit::Step::Done => Self::Done { next: None },
+            wit::Step::Done(next) => Self::Done { next: next.map(FlightId) },
         }
     }
 }
 
-impl From<Command<Key, Bytes>> for wit::Change {
-    fn from(command: Command<Key, Bytes>) -> Self {
+impl From<Command<Key, Payload>> for wit::Change {
+    fn from(command: Command<Key, Payload>) -> Self {
         match command {
-            Command::Put { key, value, windows } => {
-                Self::Put(wit::Put { key: String::from(&*key), value: value.into(), windows: windows.map(Into::into) })
-            }
+            Command::Put { key, value, windows } => Self::Put(wit::Put {
+                key: String::from(&*key),
+                tags: tags(&value),
+                value: value.bytes.into(),
+                windows: windows.map(Into::into),
+            }),
             Command::Remove { key } => Self::Remove(String::from(&*key)),
+            Command::Expire { key } => Self::Expire(String::from(&*key)),
+            Command::Invalidate { tag, how } => Self::Invalidate(wit::Invalidate { tag: tag.0, how: how.into() }),
             Command::Clear => Self::Clear,
         }
     }
 }
 
-impl From<Event<Bytes>> for wit::Event {
-    fn from(event: Event<Bytes>) -> Self {
+impl From<Event<Payload>> for wit::Event {
+    fn from(event: Event<Payload>) -> Self {
         match event {
             Event::StoreRead(read) => Self::StoreRead(read.map(|entry| entry.map(Into::into)).map_err(Into::into)),
             Event::Loaded(loaded) => Self::Loaded(loaded.map(Into::into).map_err(Into::into)),
             Event::Slept => Self::Slept,
+            Event::Launched => Self::Launched,
             Event::Landed => Self::Landed,
             Event::StoreWritten(written) => Self::StoreWritten(written.map_err(Into::into)),
             Event::StoreRemoved(removed) => Self::StoreRemoved(removed.map_err(Into::into)),
             Event::StoreCleared(cleared) => Self::StoreCleared(cleared.map_err(Into::into)),
+            Event::Resigned => Self::Resigned,
             Event::Abandoned => Self::Abandoned,
         }
     }

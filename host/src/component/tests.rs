@@ -4,16 +4,15 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tideover_core::{Answer, Call, Command, Event, FlightId, Instant, Launch, Outcome, Policy, Step, Windows};
 use tokio::sync::mpsc;
 
 use super::{Embedding, PolicyEngine};
 use crate::clock::HostClock;
-use crate::engine::{Engine, Key};
+use crate::engine::{Engine, Key, Payload};
 use crate::error::Error;
 use crate::loader::{self, LoadContext, LoadError, Loaded, Loader};
-use crate::outside::Stores;
+use crate::outside::{Ask, Stores};
 use crate::store::MemoryStore;
 
 fn boxed<F, Fut>(load: F) -> Loader
@@ -21,11 +20,11 @@ where
     F: Fn(LoadContext) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Loaded, LoadError>> + Send + 'static,
 {
-    loader::boxed(load, u32::MAX)
+    loader::boxed(load, Arc::default())
 }
 
 /// One megabyte under a key of its own.
-fn megabyte(number: u32) -> Command<Key, Bytes> {
+fn megabyte(number: u32) -> Command<Key, Payload> {
     Command::Put { key: number.to_string().into(), value: vec![0; 1 << 20].into(), windows: None }
 }
 
@@ -34,9 +33,13 @@ fn embedding() -> Arc<Embedding> {
     Embedding::new(&Policy::default(), 1, stores, HostClock::new()).expect("a component")
 }
 
-async fn load(cache: &Embedding, key: &str, value: &'static str) -> Result<Outcome<Bytes>, Error> {
+fn ask(key: &str, loader: Loader) -> Ask {
+    Ask { key: key.into(), loader: Some(loader), deadline: Instant::NEVER, max_age: None }
+}
+
+async fn load(cache: &Embedding, key: &str, value: &'static str) -> Result<Outcome<Payload>, Error> {
     let loader = boxed(move |_| async move { Ok(Loaded::new(value)) });
-    cache.get(key.into(), Some(loader), None).await.map(|reply| reply.outcome)
+    cache.get(ask(key, loader)).await.map(|reply| reply.outcome)
 }
 
 #[tokio::test]
@@ -52,7 +55,7 @@ async fn when_the_cache_breaks_its_callers_hear_of_it_and_the_next_ones_are_serv
     });
     let waiting = tokio::spawn({
         let cache = Arc::clone(&cache);
-        async move { cache.get("hung".into(), Some(hung), None).await.map(|reply| reply.outcome) }
+        async move { cache.get(ask("hung", hung)).await.map(|reply| reply.outcome) }
     });
     for round in 0..2 {
         let mut number = 0;
@@ -88,7 +91,7 @@ async fn a_cache_that_nobody_holds_lets_its_flights_end() {
     let (ttl, stale_while_revalidate) = (Some(Duration::ZERO), Duration::from_secs(60));
     let windows = Some(Windows { ttl, stale_while_revalidate, ..Windows::FOREVER });
     cache.change(Command::Put { key: "k".into(), value: "v".into(), windows }).await.expect("a change");
-    cache.get("k".into(), Some(loader), None).await.expect("stale, and a refresh behind it");
+    cache.get(ask("k", loader)).await.expect("stale, and a refresh behind it");
     drop(cache);
     assert_eq!(load_ended.recv().await, Some(()), "the refresh went on to its end");
 }

@@ -1,14 +1,15 @@
 //! Engines: where the machine runs. The driver does not know which one it drives.
 
 mod native;
+mod payload;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tideover_core::breaker::{BreakerStats, State};
-use tideover_core::{Call, Command, Event, FlightId, Instant, Launch, Left, Lookup, Outcome, Served, Step};
+use tideover_core::{Answer, Call, Command, Event, FlightId, Instant, Launch, Left, Lookup, Served, Step};
 
 pub use self::native::NativeEngine;
+pub use self::payload::Payload;
 #[cfg(feature = "component")]
 pub use crate::component::PolicyEngine;
 
@@ -22,28 +23,28 @@ pub trait Engine: Send + Sync + 'static {
     fn name(&self) -> &'static str;
 
     /// The hit path: a fresh value, if this engine can tell without the rest of the machine.
-    fn hit(&self, key: &str, now: Instant) -> Option<Served<Bytes>>;
+    fn hit(&self, key: &str, now: Instant) -> Option<Served<Payload>>;
 
     /// See [`tideover_core::Machine::lookup`].
     ///
     /// # Errors
     ///
     /// [`EngineError`], as for all calls: the engine broke and was replaced by an empty one.
-    fn lookup(&self, key: &Key, call: Call<'_>, now: Instant) -> Result<Lookup<Key, Bytes>, EngineError>;
+    fn lookup(&self, key: &Key, call: Call<'_>, now: Instant) -> Result<Lookup<Key, Payload>, EngineError>;
 
     /// See [`tideover_core::Machine::command`].
     ///
     /// # Errors
     ///
     /// As [`Engine::lookup`].
-    fn command(&self, command: Command<Key, Bytes>, now: Instant) -> Result<Lookup<Key, Bytes>, EngineError>;
+    fn command(&self, command: Command<Key, Payload>, now: Instant) -> Result<Lookup<Key, Payload>, EngineError>;
 
     /// See [`tideover_core::Machine::resume`].
     ///
     /// # Errors
     ///
     /// As [`Engine::lookup`].
-    fn resume(&self, flight: FlightId, event: Event<Bytes>, now: Instant) -> Result<Step<Key, Bytes>, EngineError>;
+    fn resume(&self, flight: FlightId, event: Event<Payload>, now: Instant) -> Result<Step<Key, Payload>, EngineError>;
 
     /// See [`tideover_core::Machine::leave`].
     ///
@@ -57,14 +58,14 @@ pub trait Engine: Send + Sync + 'static {
     /// # Errors
     ///
     /// As [`Engine::lookup`].
-    fn expire(&self, flight: FlightId, now: Instant) -> Result<Outcome<Bytes>, EngineError>;
+    fn expire(&self, flight: FlightId, now: Instant) -> Result<Answer<Payload>, EngineError>;
 
     /// See [`tideover_core::Machine::maintain`].
     ///
     /// # Errors
     ///
     /// As [`Engine::lookup`].
-    fn maintain(&self, now: Instant) -> Result<Option<Launch<Key, Bytes>>, EngineError>;
+    fn maintain(&self, now: Instant) -> Result<Option<Launch<Key, Payload>>, EngineError>;
 
     /// How the machine is.
     ///

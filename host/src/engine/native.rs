@@ -4,27 +4,26 @@
 use std::hash::BuildHasher;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use hashbrown::DefaultHashBuilder;
 use tideover_core::memory::{Memory, MemoryPolicy, MemoryStats};
 use tideover_core::{
-    Call, Command, Event, FlightId, Instant, Launch, Left, Lookup, Machine, Outcome, Policy, PolicyError, Served,
+    Answer, Call, Command, Event, FlightId, Instant, Launch, Left, Lookup, Machine, Policy, PolicyError, Served,
     Shards, Source, Step,
 };
 
-use super::{BreakerReport, Engine, EngineError, Key, Report};
+use super::{BreakerReport, Engine, EngineError, Key, Payload, Report};
 
 /// With fewer entries than this for each shard, recency would be a matter of luck.
 const ENTRIES_PER_SHARD_MIN: usize = 1_024;
 
 /// The engine that is compiled into the host.
 pub struct NativeEngine {
-    machine: Mutex<Machine<Key, Bytes>>,
+    machine: Mutex<Machine<Key, Payload>>,
     memory: ShardedMemory,
 }
 
 struct ShardedMemory {
-    shards: Box<[Mutex<Memory<Key, Bytes>>]>,
+    shards: Box<[Mutex<Memory<Key, Payload>>]>,
     hasher: DefaultHashBuilder,
 }
 
@@ -50,13 +49,13 @@ impl NativeEngine {
         Ok(Self { machine: Mutex::new(Machine::new(policy, seed)?), memory })
     }
 
-    fn machine(&self) -> MutexGuard<'_, Machine<Key, Bytes>> {
+    fn machine(&self) -> MutexGuard<'_, Machine<Key, Payload>> {
         locked(&self.machine)
     }
 }
 
 impl ShardedMemory {
-    fn shard(&self, key: &str) -> MutexGuard<'_, Memory<Key, Bytes>> {
+    fn shard(&self, key: &str) -> MutexGuard<'_, Memory<Key, Payload>> {
         // The top bits choose the shard; the table inside uses the others.
         let hash = self.hasher.hash_one(key);
         let index = (u128::from(hash) * self.shards.len() as u128) >> 64;
@@ -69,13 +68,13 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Shards<Key, Bytes> for &ShardedMemory {
-    fn with<R>(&mut self, key: &Key, access: impl FnOnce(&mut Memory<Key, Bytes>) -> R) -> R {
+impl Shards<Key, Payload> for &ShardedMemory {
+    fn with<R>(&mut self, key: &Key, access: impl FnOnce(&mut Memory<Key, Payload>) -> R) -> R {
         access(&mut self.shard(key))
     }
 
-    fn clear(&mut self) {
-        self.shards.iter().for_each(|shard| locked(shard).clear());
+    fn each(&mut self, mut access: impl FnMut(&mut Memory<Key, Payload>)) {
+        self.shards.iter().for_each(|shard| access(&mut locked(shard)));
     }
 }
 
@@ -84,20 +83,20 @@ impl Engine for NativeEngine {
         "native"
     }
 
-    fn hit(&self, key: &str, now: Instant) -> Option<Served<Bytes>> {
+    fn hit(&self, key: &str, now: Instant) -> Option<Served<Payload>> {
         let entry = self.memory.shard(key).fresh(key, now)?;
         Some(Served { value: entry.value, age: entry.age, ttl: entry.windows.ttl, stale: None, source: Source::Memory })
     }
 
-    fn lookup(&self, key: &Key, call: Call<'_>, now: Instant) -> Result<Lookup<Key, Bytes>, EngineError> {
+    fn lookup(&self, key: &Key, call: Call<'_>, now: Instant) -> Result<Lookup<Key, Payload>, EngineError> {
         Ok(self.machine().lookup(&mut &self.memory, key, call, now))
     }
 
-    fn command(&self, command: Command<Key, Bytes>, now: Instant) -> Result<Lookup<Key, Bytes>, EngineError> {
+    fn command(&self, command: Command<Key, Payload>, now: Instant) -> Result<Lookup<Key, Payload>, EngineError> {
         Ok(self.machine().command(&mut &self.memory, command, now))
     }
 
-    fn resume(&self, flight: FlightId, event: Event<Bytes>, now: Instant) -> Result<Step<Key, Bytes>, EngineError> {
+    fn resume(&self, flight: FlightId, event: Event<Payload>, now: Instant) -> Result<Step<Key, Payload>, EngineError> {
         Ok(self.machine().resume(&mut &self.memory, flight, event, now))
     }
 
@@ -105,11 +104,11 @@ impl Engine for NativeEngine {
         Ok(self.machine().leave(flight))
     }
 
-    fn expire(&self, flight: FlightId, now: Instant) -> Result<Outcome<Bytes>, EngineError> {
+    fn expire(&self, flight: FlightId, now: Instant) -> Result<Answer<Payload>, EngineError> {
         Ok(self.machine().expire(&mut &self.memory, flight, now))
     }
 
-    fn maintain(&self, now: Instant) -> Result<Option<Launch<Key, Bytes>>, EngineError> {
+    fn maintain(&self, now: Instant) -> Result<Option<Launch<Key, Payload>>, EngineError> {
         Ok(self.machine().maintain(now))
     }
 

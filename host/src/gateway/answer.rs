@@ -253,6 +253,8 @@ fn failed(error: &Error, hand: &Hand) -> Response<Body> {
             }
             _ => plain(StatusCode::BAD_GATEWAY, "the origin cannot be reached\n"),
         },
+        Error::Remembered { retry_after, .. } => unavailable("the origin has just failed\n", *retry_after),
+        Error::Overloaded => unavailable("too many requests at once\n", Duration::from_secs(1)),
         Error::Open { retry_after } => unavailable("the origin is given a rest after failing\n", *retry_after),
         Error::DeadlinePassed => plain(StatusCode::GATEWAY_TIMEOUT, "the origin did not answer in time\n"),
         Error::Refused(_) => unavailable("too many requests at once\n", Duration::from_secs(1)),
@@ -261,8 +263,8 @@ fn failed(error: &Error, hand: &Hand) -> Response<Body> {
     let detail = match error {
         Error::Open { .. } => "circuit-open",
         Error::DeadlinePassed => "deadline",
-        Error::Refused(_) => "limit",
-        Error::Load(_) => "load-failed",
+        Error::Refused(_) | Error::Overloaded => "limit",
+        Error::Load(_) | Error::Remembered { .. } => "load-failed",
         _ => "engine",
     };
     status.detail(detail).append_to(response.headers_mut());

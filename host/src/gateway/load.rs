@@ -174,13 +174,13 @@ impl Ask {
         let loaded = Loaded::new(Record::Response(response.clone()).encode()).windows(windows).age(age);
         self.gateway.carried.put(key, loaded, Instant::now());
         let ttl = Windows { ttl: Some(VARIES_TTL), ..Windows::FOREVER };
-        let marker = Loaded::new(Record::Varies(varies).encode()).windows(ttl);
+        let marker = Record::Varies(varies).encode();
         if self.varies.is_none() {
-            return Ok(marker);
+            return Ok(Loaded::new(marker).windows(ttl));
         }
         // The origin varies by other headers than before: the target learns that, and this key is of the past.
         let (gateway, base) = (Arc::clone(&self.gateway), self.base.clone());
-        tokio::spawn(async move { gateway.cache.put(&base, marker.value, marker.windows).await });
+        tokio::spawn(async move { gateway.cache.put(&base, marker, Some(ttl)).await });
         Ok(self.hand_over(response.into_http(), "vary-changed"))
     }
 
@@ -229,7 +229,8 @@ fn declared_length(headers: &HeaderMap) -> Option<u64> {
 }
 
 /// A 5xx as a failed load that carries the origin's page. The four that RFC 5861 section 4 names mean that no answer
-/// was had; any other is an answer.
+/// was had; of those, 500 says so of this one target, and nothing of the others (nginx does not count it against an
+/// upstream either). Any other is an answer.
 async fn failure(response: Response<Body>) -> LoadError {
     let (parts, content) = response.into_parts();
     let status = parts.status;
@@ -245,7 +246,8 @@ async fn failure(response: Response<Body>) -> LoadError {
     let page = Record::Response(StoredResponse { status, headers, body: content }).encode();
     let message = format!("the origin answered {status}");
     let error = match status.as_u16() {
-        500 | 502..=504 => LoadError::unavailable(message),
+        500 => LoadError::isolated(message),
+        502..=504 => LoadError::unavailable(message),
         _ => LoadError::answer(message),
     };
     let error = error.with_detail(page);

@@ -9,6 +9,7 @@ use tideover_core::memory::Memory;
 use tideover_core::{Entry, Instant, Windows};
 
 use super::{Store, StoreError};
+use crate::engine::Payload;
 
 /// A bounded store in the memory of this process.
 ///
@@ -29,7 +30,7 @@ use super::{Store, StoreError};
 /// ```
 pub struct MemoryStore {
     /// `None` once closed.
-    memory: Mutex<Option<Memory<Box<str>, Bytes>>>,
+    memory: Mutex<Option<Memory<Box<str>, Payload>>>,
     /// The zero of the core's readings.
     started_at: tokio::time::Instant,
 }
@@ -42,12 +43,12 @@ impl MemoryStore {
     }
 
     /// Runs `work` on the memory at this moment.
-    fn with<T>(&self, work: impl FnOnce(&mut Memory<Box<str>, Bytes>, Instant) -> T) -> Result<T, StoreError> {
+    fn with<T>(&self, work: impl FnOnce(&mut Memory<Box<str>, Payload>, Instant) -> T) -> Result<T, StoreError> {
         let now = Instant::ZERO + self.started_at.elapsed();
         self.lock().as_mut().map(|memory| work(memory, now)).ok_or(StoreError::Closed)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Memory<Box<str>, Bytes>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Memory<Box<str>, Payload>>> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -58,13 +59,13 @@ impl Store for MemoryStore {
     }
 
     fn read<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
-        Box::pin(async move { self.with(|memory, now| memory.find(key, now).map(|found| found.entry.value)) })
+        Box::pin(async move { self.with(|memory, now| memory.find(key, now).map(|found| found.entry.value.bytes)) })
     }
 
     fn write<'a>(&'a self, key: &'a str, value: Bytes, ttl: Option<Duration>) -> BoxFuture<'a, Result<(), StoreError>> {
         let windows = Windows { ttl, ..Windows::FOREVER };
-        let entry = Entry::new(value, windows);
-        Box::pin(async move { self.with(|memory, now| memory.insert(key.into(), entry, now)) })
+        let entry = Entry::new(value.into(), windows);
+        Box::pin(async move { self.with(|memory, now| memory.insert(key.into(), entry, 0, now)) })
     }
 
     fn remove<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {

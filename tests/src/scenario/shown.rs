@@ -2,25 +2,37 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use tideover::core::breaker::State;
 use tideover::core::time::Text;
-use tideover::core::{Class, Entry, Failure, Outcome, Refusal, Served, Settled, Source, Stale, Step, Tier};
-use tideover::engine::{Key, Report};
+use tideover::core::{
+    Absence, Answer, Class, Entry, Failure, Outcome, Refusal, Served, Settled, Source, Stale, Step, Tier,
+};
+use tideover::engine::{Key, Payload, Report};
 
-pub(super) fn outcome(outcome: &Outcome<Bytes>) -> String {
+pub(super) fn answer(answer: &Answer<Payload>) -> String {
+    match answer {
+        Answer::Now(now) => outcome(now),
+        Answer::Pending { flight, until } => format!("waits for {} until {until:?}", flight.0),
+        Answer::Refused(why) => format!("refused: {}", refusal(why)),
+    }
+}
+
+pub(super) fn outcome(outcome: &Outcome<Payload>) -> String {
     match outcome {
         Outcome::Served(value) => format!("served {}", served(value)),
         Outcome::Private(value) => format!("private {}", served(value)),
-        Outcome::Absent => "absent".to_owned(),
+        Outcome::Absent(Absence::NotLoaded) => "absent".to_owned(),
+        Outcome::Absent(Absence::Confirmed) => "absent, says the origin".to_owned(),
+        Outcome::Absent(Absence::Remembered { until }) => format!("absent, as remembered until {until:?}"),
         Outcome::Settled(Settled::Memory) => "settled in memory".to_owned(),
         Outcome::Settled(Settled::Store) => "settled in store".to_owned(),
         Outcome::Settled(Settled::Journaled) => "settled in journal".to_owned(),
         Outcome::Failed(reason) => format!("failed: {}", failure(*reason)),
+        Outcome::Again => "look up again".to_owned(),
     }
 }
 
-pub(super) fn step(step: &Step<Key, Bytes>) -> String {
+pub(super) fn step(step: &Step<Key, Payload>) -> String {
     match step {
         Step::ReadStore { tier: place, key, deadline } => format!("read {} {key} by {deadline:?}", tier(*place)),
         Step::Load { key, attempt, deadline, previous } => {
@@ -29,7 +41,8 @@ pub(super) fn step(step: &Step<Key, Bytes>) -> String {
             format!("load {key} by {deadline:?}{again}{}", base.unwrap_or_default())
         }
         Step::Sleep { until } => format!("sleep until {until:?}"),
-        Step::Land { outcome: landed } => format!("land {}", outcome(landed)),
+        Step::Wait => "wait".to_owned(),
+        Step::Land { outcome: landed, .. } => format!("land {}", outcome(landed)),
         Step::WriteStore { tier: place, key, entry: written, deadline } => {
             let kept = written.remaining().map_or_else(|| "for ever".to_owned(), |left| format!("for {}", Text(left)));
             format!("write {} {key} {} {kept} by {deadline:?}", tier(*place), entry(written))
@@ -40,10 +53,12 @@ pub(super) fn step(step: &Step<Key, Bytes>) -> String {
     }
 }
 
-pub(super) fn refusal(refusal: &Refusal) -> String {
+fn refusal(refusal: &Refusal) -> String {
     match refusal {
         Refusal::KeyTooLong { bytes, max } => format!("key of {bytes} bytes, {max} are allowed"),
         Refusal::ValueTooLarge { bytes, max } => format!("value of {bytes} bytes, {max} are allowed"),
+        Refusal::TooManyTags { tags, max } => format!("{tags} tags, {max} are allowed"),
+        Refusal::TagTooLong { bytes, max } => format!("tag of {bytes} bytes, {max} are allowed"),
         Refusal::TooManyWaiters { max } => format!("too many waiters, {max} are allowed"),
         Refusal::TooManyFlights { max } => format!("too many flights, {max} are allowed"),
         Refusal::Reentrant => "reentrant".to_owned(),
@@ -61,7 +76,7 @@ pub(super) fn health(report: &Report) -> String {
     format!("{store}, {loader}, owed {}{clear}", report.count("owed"))
 }
 
-fn served(served: &Served<Bytes>) -> String {
+fn served(served: &Served<Payload>) -> String {
     let source = match served.source {
         Source::Memory => "memory",
         Source::Store => "store",
@@ -76,7 +91,7 @@ fn served(served: &Served<Bytes>) -> String {
     format!("{} ({source}, age {}{stale})", value(&served.value), age(served.age, served.ttl))
 }
 
-fn entry(entry: &Entry<Bytes>) -> String {
+fn entry(entry: &Entry<Payload>) -> String {
     format!("{} (age {})", value(&entry.value), age(entry.age, entry.windows.ttl))
 }
 
@@ -84,19 +99,28 @@ fn age(age: Duration, ttl: Option<Duration>) -> String {
     ttl.map_or_else(|| format!("{}, never expires", Text(age)), |ttl| format!("{} of {}", Text(age), Text(ttl)))
 }
 
-fn value(bytes: &Bytes) -> String {
-    format!("\"{}\"", String::from_utf8_lossy(bytes))
+fn value(value: &Payload) -> String {
+    format!("\"{}\"", String::from_utf8_lossy(&value.bytes))
 }
 
 fn failure(failure: Failure) -> String {
     match failure {
-        Failure::Load(Class::Unavailable) => "origin unavailable".to_owned(),
-        Failure::Load(Class::TimedOut) => "load timed out".to_owned(),
-        Failure::Load(Class::Answer) => "origin answered with an error".to_owned(),
-        Failure::Load(Class::Panicked) => "loader panicked".to_owned(),
+        Failure::Load(class) => load_failure(class).to_owned(),
+        Failure::Remembered { class, until } => format!("{}, as remembered until {until:?}", load_failure(class)),
+        Failure::Overloaded => "too many loads".to_owned(),
         Failure::Open { until } => format!("loader's circuit open until {until:?}"),
         Failure::DeadlinePassed => "deadline passed".to_owned(),
         Failure::Abandoned => "abandoned".to_owned(),
+    }
+}
+
+const fn load_failure(class: Class) -> &'static str {
+    match class {
+        Class::Unavailable => "origin unavailable",
+        Class::TimedOut => "load timed out",
+        Class::Answer => "origin answered with an error",
+        Class::Isolated => "this key unavailable",
+        Class::Panicked => "loader panicked",
     }
 }
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use tideover::core::time::parse_duration;
-use tideover::core::{FlightId, Windows};
+use tideover::core::{FlightId, Tag, Windows};
+use tideover::engine::Payload;
 
 /// The words that are left of a command. Those in quotes may hold spaces.
 pub(super) struct Words(Vec<String>);
@@ -50,6 +51,15 @@ impl Words {
     pub(super) fn flights(&mut self, name: &str) -> Result<Vec<FlightId>, String> {
         let Some(text) = self.text(name)? else { return Ok(Vec::new()) };
         text.split(',').map(number).collect()
+    }
+
+    /// A value, with the tags named here.
+    pub(super) fn tagged_value(&mut self) -> Result<Payload, String> {
+        let value = Payload::from(self.next("a value")?);
+        Ok(match self.text("tags")? {
+            Some(names) => value.tagged(names.split(',').map(Tag::named)),
+            None => value,
+        })
     }
 
     /// The windows named here, the others as in `policy`; `None` if none is named.

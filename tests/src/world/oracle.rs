@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use tideover_core::breaker::{LEASE_GRACE, State};
 use tideover_core::{
-    Answer, Class, Command, Failure, FlightId, Instant, Outcome, Refusal, Served, Sharing, Source, Stale, Step, Tier,
-    Zone,
+    Absence, Answer, Class, Command, Failure, FlightId, Instant, Outcome, Refusal, Served, Sharing, Source, Stale,
+    Step, Tier, Windows, Zone,
 };
 
-use super::{Broken, Caller, Flying, Key, Origin, Reply, Value, World};
+use super::{Asked, Birth, Broken, Brought, Caller, Flying, Key, Origin, Reply, Value, World};
 
 /// No flight of these policies takes more steps than this.
 const STEPS_MAX: u32 = 40;
@@ -43,37 +43,98 @@ impl World {
     pub(super) fn check_answer(&mut self, caller: &Caller, outcome: &Outcome<Value>) -> Result<(), Broken> {
         self.answered += 1;
         let (Outcome::Served(served) | Outcome::Private(served)) = outcome else {
-            return law(caller.key.is_some() || matches!(outcome, Outcome::Settled(_) | Outcome::Failed(_)), || {
-                format!("a change was answered with {outcome:?}")
-            });
+            return self.check_no_value(caller, outcome);
         };
-        let value = self.values[served.value as usize];
+        let value = self.origin_of(served.value);
         law(caller.key == Some(value.key), || format!("{:?} got the value of {}", caller.key, value.key))?;
         law(value.version >= caller.floor, || {
             format!("laws 4 and 9: version {} was served, {} was put or removed", value.version, caller.floor - 1)
         })?;
-        law(served.age == self.now - value.born_at, || {
-            format!("B1: an age of {:?} is said to be {:?}", self.now - value.born_at, served.age)
+        law(served.stale.is_some() || value.version >= caller.fresh_floor, || {
+            format!("law 4: version {} was served as fresh, {} was expired", value.version, caller.fresh_floor - 1)
+        })?;
+        let gone = caller.fences == self.floor(value.key).1
+            && self.retracted.get(&value.key).copied() > Some(served.value.number);
+        law(!gone || !value.births().all(|birth| birth.at < self.now), || {
+            format!("law 7: {served:?} was served after the origin had said that there is no such thing")
         })?;
         let alone = matches!(outcome, Outcome::Private(_));
+        let overtaken = self.expiries.iter().any(|expiry| expiry.key == value.key);
         let allowed = match value.sharing {
-            Sharing::Store => !alone,
+            // Overtaken by the invalidation of a tag, it is still good for who asked before that.
+            Sharing::Store => !alone || caller.led && overtaken && served.source == Source::Load,
             Sharing::Share => !alone && served.source == Source::Load,
             Sharing::Private => alone && caller.led && served.source == Source::Load,
         };
         law(allowed, || format!("C8: a value to {:?} was served as {outcome:?}", value.sharing))?;
-        self.check_windows(&value, served)
+        self.check_windows(caller, value, served)
     }
 
-    fn check_windows(&self, value: &Origin, served: &Served<Value>) -> Result<(), Broken> {
-        let zone = value.windows.zone(served.age);
-        let honest = match served.stale {
-            // What was just loaded goes to those who wait for it, whatever its windows.
-            None => zone == Zone::Fresh || served.source == Source::Load,
-            Some(Stale::WhileRevalidate) => zone == Zone::StaleWhileRevalidate,
-            Some(Stale::IfError) => matches!(zone, Zone::StaleWhileRevalidate | Zone::StaleIfError),
+    /// There is a reason for no value.
+    fn check_no_value(&self, caller: &Caller, outcome: &Outcome<Value>) -> Result<(), Broken> {
+        let Some(key) = caller.key else {
+            return law(matches!(outcome, Outcome::Settled(_) | Outcome::Failed(_)), || {
+                format!("a change was answered with {outcome:?}")
+            });
         };
-        law(honest, || format!("law 7: {zone:?} was served as {:?}", served.stale))
+        let held = |class: Option<Class>, until: Instant| {
+            let known = self.remembered.iter().filter(|held| held.key == key && held.fences == caller.fences);
+            self.now < until && known.filter(|held| held.until == until).any(|held| held.class == class)
+        };
+        let founded = match outcome {
+            Outcome::Absent(Absence::NotLoaded) => caller.call.read_only,
+            Outcome::Absent(Absence::Remembered { until }) => held(None, *until),
+            Outcome::Failed(Failure::Remembered { class, until }) => {
+                !caller.call.read_only && held(Some(*class), *until)
+            }
+            Outcome::Settled(_) | Outcome::Again => false,
+            _ => true,
+        };
+        law(founded, || format!("law 7: {outcome:?} was answered without reason"))
+    }
+
+    /// The age of a value is that of one of its births, and its zone is as marked: for a caller with a largest age,
+    /// freshness ends there, and it ends where it was ended.
+    fn check_windows(&self, caller: &Caller, value: &Origin, served: &Served<Value>) -> Result<(), Broken> {
+        let mut zones = Vec::new();
+        for birth in value.births() {
+            let age = self.now - birth.at;
+            let ended = self.ended(value.key, birth);
+            // What was expired may count as aged to the end of its freshness.
+            if served.age == age || ended.is_some() && served.age > age {
+                let past = ended.map_or(Duration::ZERO, |at| self.now - at);
+                let cut = ended.map(|at| at - birth.at).filter(|cut| value.windows.ttl.is_none_or(|ttl| *cut < ttl));
+                zones.push(cut.map_or(value.windows.zone(age), |cut| {
+                    Windows { ttl: Some(cut), ..value.windows }.zone(cut.saturating_add(past))
+                }));
+            }
+        }
+        law(!zones.is_empty(), || {
+            format!("B1: the age of what was born at {:?} is said to be {:?}", value.birth, served.age)
+        })?;
+        let max_age = caller.call.max_age.filter(|max| served.age > *max);
+        let demanding = max_age.is_some() || self.demanding.contains(&caller.flight);
+        let honest = |zone: &Zone| match served.stale {
+            // What was just loaded goes to those who wait for it, whatever its windows.
+            None => served.source == Source::Load || *zone == Zone::Fresh && max_age.is_none(),
+            Some(Stale::WhileRevalidate) => *zone == Zone::StaleWhileRevalidate && max_age.is_none(),
+            Some(Stale::IfError) => {
+                let own = max_age.map_or(*zone, |max| {
+                    let ttl = value.windows.ttl.map_or(max, |ttl| ttl.min(max));
+                    Windows { ttl: Some(ttl), ..value.windows }.zone(served.age)
+                });
+                matches!(own, Zone::StaleWhileRevalidate | Zone::StaleIfError) || demanding && *zone == Zone::Fresh
+            }
+        };
+        law(zones.iter().any(honest), || {
+            format!("law 7: {zones:?} was served as {:?} to {:?}", served.stale, caller.call)
+        })
+    }
+
+    /// When the freshness of what was born then was ended, if it was.
+    fn ended(&self, key: Key, birth: Birth) -> Option<Instant> {
+        let ended = self.expiries.iter().find(|expiry| expiry.key == key && expiry.number > birth.after);
+        ended.map(|expiry| expiry.at)
     }
 
     /// While it is fresh and nothing can have pushed it out, what was put is there.
@@ -93,10 +154,13 @@ impl World {
             Some(Err(Class::Answer)) => law(matches!(outcome, Outcome::Failed(Failure::Load(Class::Answer))), || {
                 format!("law 7: an answer is masked by {outcome:?}")
             }),
-            Some(Ok(value)) => {
+            Some(Ok(Brought::Value(value))) => {
                 let served = matches!(outcome, Outcome::Served(s) | Outcome::Private(s) if s.value == value);
                 law(served, || format!("law 8: a loaded value is answered with {outcome:?}"))
             }
+            Some(Ok(Brought::Nothing)) => law(*outcome == Outcome::Absent(Absence::Confirmed), || {
+                format!("law 7: the word that there is no such thing is masked by {outcome:?}")
+            }),
             _ => Ok(()),
         }
     }
@@ -163,6 +227,10 @@ impl World {
     /// The limits hold, and every failure was counted although something may have stood in for it.
     pub(super) fn check_machine(&self) -> Result<(), Broken> {
         let (stats, policy) = (self.cache.health().stats, self.cache.policy());
+        let counted = self.cache.health().load_breaker_stats.failures;
+        law(counted <= self.origin_failures, || {
+            format!("law 6: {counted} failures count against the origin, {} do", self.origin_failures)
+        })?;
         law(stats.flights <= u64::from(policy.flights_max), || format!("law 10: {} flights", stats.flights))?;
         law(stats.owed <= u64::from(policy.journal_max), || format!("law 10: {} owed", stats.owed))?;
         let entries = self.cache.memory_stats().entries;
@@ -178,7 +246,11 @@ impl World {
         let due = match refusal {
             Refusal::TooManyFlights { .. } => self.cache.health().stats.flights >= u64::from(policy.flights_max),
             Refusal::TooManyWaiters { max } => max == policy.waiters_max as usize,
-            Refusal::KeyTooLong { .. } | Refusal::ValueTooLarge { .. } | Refusal::Reentrant => false,
+            Refusal::KeyTooLong { .. }
+            | Refusal::ValueTooLarge { .. }
+            | Refusal::TooManyTags { .. }
+            | Refusal::TagTooLong { .. }
+            | Refusal::Reentrant => false,
         };
         law(due, || format!("law 10: {refusal:?} without reason"))
     }
@@ -192,6 +264,7 @@ impl World {
         let flights = self.cache.health().stats.flights;
         law(flights == 0 && self.flying.is_empty(), || format!("law 2: {flights} flights are left"))?;
         law(self.callers.is_empty(), || format!("law 2: {} callers are left", self.callers.len()))?;
+        self.check_ends()?;
         let mut later = self.clone();
         later.heal()?;
         let health = later.cache.health();
@@ -199,6 +272,13 @@ impl World {
         let closed = health.store_breaker == State::Closed;
         law(!later.cache.policy().store || closed, || format!("law 5: {:?}", health.store_breaker))?;
         later.check_trust()
+    }
+
+    /// Each load ended once.
+    fn check_ends(&self) -> Result<(), Broken> {
+        let stats = self.cache.health().stats;
+        let ends: u64 = stats.counts().filter(|(name, _)| name.starts_with("ended_")).map(|(_, count)| count).sum();
+        law(ends == self.loads, || format!("law 6: {} loads began, {ends} ends are counted", self.loads))
     }
 
     /// Everything works again: time passes and debts are paid.
@@ -209,7 +289,7 @@ impl World {
             self.maintain()?;
             self.drain()?;
             let loads = self.cache.health().stats.loads;
-            self.lookup(NEW + probe, false)?;
+            self.lookup(NEW + probe, Asked::default())?;
             let asked = self.flying.values().any(|flying| touches_primary(&flying.step));
             self.drain()?;
             law(probe == 0 || asked || !self.cache.policy().store, || "law 5: the store is not asked".to_owned())?;
@@ -229,7 +309,7 @@ impl World {
                 let mut probe = self.clone();
                 probe.forget();
                 let before = probe.flying.clone();
-                probe.lookup(*key, true)?;
+                probe.lookup(*key, Asked { read_only: true, max_age: None })?;
                 let new: Vec<FlightId> = probe.flying().into_iter().filter(|id| !before.contains_key(id)).collect();
                 for flight in new {
                     probe.read_through(flight, with_store)?;

@@ -5,24 +5,32 @@
 
 use std::time::Duration;
 
-use tideover_core::{FlightId, Policy, Step, Tier};
-use tideover_tests::world::{Broken, Key, Reply, World};
+use tideover_core::{FlightId, Invalidation, Policy, Step, Tag, Tier};
+use tideover_tests::world::{Asked, Broken, INVALIDATES, Key, Reply, World};
 
 /// The key that these histories are about; where there is another one, it is 2.
 const KEY: Key = 1;
+
+/// What its values bear where tags matter.
+const TAG: Tag = Tag::named("tag");
 
 /// What callers do, in this order, at every possible moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Act {
     Lookup,
+    /// A lookup that nothing older than a second does for.
+    LookupNew,
     /// A lookup without a loader.
     Get,
     Put(Key),
     Remove(Key),
+    Expire,
+    /// Of the tag of the key.
+    Invalidate(Invalidation),
     Clear,
 }
 
-use Act::{Clear, Get, Lookup, Put, Remove};
+use Act::{Clear, Expire, Get, Invalidate, Lookup, LookupNew, Put, Remove};
 
 /// How often what nobody wishes for may happen in one history.
 #[derive(Debug, Clone, Copy, Default)]
@@ -31,6 +39,8 @@ struct Budget {
     failures: u8,
     /// Flights given up.
     abandoned: u8,
+    /// Leaders that go with their loader.
+    resigned: u8,
     /// Times that two seconds pass.
     waits: u8,
     /// Regular visits of the driver.
@@ -121,6 +131,7 @@ impl Exploration {
     fn afford(&self, reply: Reply, budget: Budget) -> Option<Budget> {
         match reply {
             Reply::Well | Reply::AsItBegan | Reply::Applies => Some(budget),
+            Reply::Resigned => budget.resigned.checked_sub(1).map(|resigned| Budget { resigned, ..budget }),
             Reply::Abandoned => budget.abandoned.checked_sub(1).map(|abandoned| Budget { abandoned, ..budget }),
             reply if self.failures.contains(&reply) => {
                 budget.failures.checked_sub(1).map(|failures| Budget { failures, ..budget })
@@ -167,10 +178,13 @@ fn answers_at_once(world: &World, flight: FlightId) -> bool {
 
 fn perform(world: &mut World, act: Act) -> Result<(), Broken> {
     match act {
-        Lookup => world.lookup(KEY, false),
-        Get => world.lookup(KEY, true),
+        Lookup => world.lookup(KEY, Asked::default()),
+        LookupNew => world.lookup(KEY, Asked { max_age: Some(Duration::from_secs(1)), ..Asked::default() }),
+        Get => world.lookup(KEY, Asked { read_only: true, ..Asked::default() }),
         Put(key) => world.put(key),
         Remove(key) => world.remove(key),
+        Expire => world.expire_key(KEY),
+        Invalidate(how) => world.invalidate(TAG, how),
         Clear => world.clear(),
     }
 }
@@ -209,7 +223,8 @@ const FAILS: &[Reply] = &[Reply::Fails];
 const REFUSES: &[Reply] = &[Reply::Fails, Reply::Rejects];
 const ANY_FAILURE: &[Reply] =
     &[Reply::Fails, Reply::Rejects, Reply::Corrupt, Reply::NotFound, Reply::Panics, Reply::Private, Reply::Share];
-const NONE: Budget = Budget { failures: 0, abandoned: 0, waits: 0, visits: 0, leaves: 0, restarts: 0 };
+const ODD: &[Reply] = &[Reply::Absent, Reply::NotModified, Reply::Isolated, Reply::NotFound, Reply::Fails];
+const NONE: Budget = Budget { failures: 0, abandoned: 0, resigned: 0, waits: 0, visits: 0, leaves: 0, restarts: 0 };
 const WITHOUT_FALLBACK: &[(&str, &str)] = &[("fallback", "false")];
 
 /// Two callers and a change between them: every order of every step, one failure, one caller that goes away.
@@ -288,5 +303,53 @@ fn a_clear_of_the_fallback_wins_too() {
         ([Lookup, Clear], abandoned, 10_000),
     ] {
         Exploration::new(FAILS).run(&stocked(&[]), &script, budget, histories);
+    }
+}
+
+/// Absence, confirmation, failures of one key and callers that want something newer, with all of it remembered.
+#[test]
+fn what_is_remembered_in_place_of_a_value_answers_nobody_after_a_change() {
+    let options = [
+        ("store", "false"),
+        ("ttl", "2s"),
+        ("keep", "1h"),
+        ("negative_ttl", "5s"),
+        ("answer_ttl", "5s"),
+        ("unavailable_ttl", "1s"),
+        ("entries_max", "50"),
+    ];
+    let budget = Budget { failures: 2, resigned: 1, waits: 1, ..NONE };
+    let scripts: [(&[Act], u64); 4] = [
+        (&[Lookup, LookupNew, Lookup], 5_000),
+        (&[Put(KEY), LookupNew, Lookup], 70),
+        (&[Lookup, Put(KEY), Lookup], 1_000),
+        (&[Lookup, Remove(KEY), Lookup], 1_000),
+    ];
+    for (script, histories) in scripts {
+        Exploration::new(ODD).run(&world(&options), script, budget, histories);
+    }
+    let with_a_store = [("ttl", "2s"), ("keep", "1h"), ("negative_ttl", "5s"), ("soft_deadline", "1s")];
+    for (script, histories) in [([Lookup, LookupNew], 1_000), ([Lookup, Put(KEY)], 1_000)] {
+        Exploration::new(ODD).quick().run(&stocked(&with_a_store), &script, budget, histories);
+    }
+}
+
+/// Whoever asks after an invalidation gets nothing that was asked for before it, or gets it marked as stale.
+#[test]
+fn what_was_loaded_before_an_invalidation_is_not_served_after_it() {
+    if !INVALIDATES {
+        return;
+    }
+    let options =
+        [("store", "false"), ("stale_while_revalidate", "3s"), ("stale_if_error", "5s"), ("entries_max", "50")];
+    let budget = Budget { failures: 1, waits: 2, ..NONE };
+    for how in [Invalidate(Invalidation::Remove), Invalidate(Invalidation::Expire), Expire] {
+        for script in [[Lookup, how, Lookup], [Put(KEY), how, Lookup], [how, Put(KEY), Lookup]] {
+            let tagged = world(&options).tagged(|_| &[TAG]);
+            Exploration::new(ODD).run(&tagged, &script, budget, 50);
+        }
+        for script in [[Lookup, how, Lookup], [Put(KEY), how, Get]] {
+            Exploration::new(FAILS).quick().run(&stocked(&[]), &script, budget, 50);
+        }
     }
 }

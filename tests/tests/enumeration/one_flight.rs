@@ -118,8 +118,9 @@ impl History {
         }
         if let Step::Done { next } = &launch.step {
             assert_ne!(self.awaited, Some(flight), "law 2: a caller waits for a flight that is over");
-            if let Some(next) = next {
-                return self.follow((**next).clone());
+            if let Some(flight) = *next {
+                let step = self.cache.resume(flight, Event::Launched, self.now);
+                return self.follow(Launch { flight, step });
             }
         }
         self.flight = launch;
@@ -160,13 +161,18 @@ fn answers(step: &Step<Key, u32>) -> Vec<Event<u32>> {
             [Ok(None)].into_iter().chain(found).chain(failures.map(Err)).map(Event::StoreRead).collect()
         }
         Step::Load { .. } => {
-            let loaded = |age, sharing| Loaded { value: 2, age: Duration::from_secs(age), windows: None, sharing };
+            let loaded =
+                |age, sharing| Loaded::Value { value: 2, age: Duration::from_secs(age), windows: None, sharing };
+            let (age, windows) = (Duration::ZERO, None);
             let failure = |class, retry_after| LoadFailure { class, retry_after };
             let results = [
                 Ok(loaded(0, Sharing::Store)),
                 Ok(loaded(60, Sharing::Store)),
                 Ok(loaded(0, Sharing::Share)),
                 Ok(loaded(0, Sharing::Private)),
+                Ok(Loaded::NotModified { age, windows }),
+                Ok(Loaded::Absent { ttl: None }),
+                Err(failure(Class::Isolated, None)),
                 Err(failure(Class::Unavailable, None)),
                 Err(failure(Class::TimedOut, Some(Duration::from_secs(3)))),
                 Err(failure(Class::Answer, None)),
@@ -175,6 +181,7 @@ fn answers(step: &Step<Key, u32>) -> Vec<Event<u32>> {
             results.map(Event::Loaded).to_vec()
         }
         Step::Sleep { .. } => vec![Event::Slept],
+        Step::Wait => vec![Event::Launched],
         Step::Land { .. } => vec![Event::Landed],
         Step::WriteStore { .. } => changed.map(Event::StoreWritten).to_vec(),
         Step::RemoveStore { .. } => changed.map(Event::StoreRemoved).to_vec(),
@@ -183,17 +190,19 @@ fn answers(step: &Step<Key, u32>) -> Vec<Event<u32>> {
     }
 }
 
-/// One event of each kind that does not answer `step`, among them `Abandoned`.
+/// One event of each kind that does not answer `step`, among them `Resigned` and `Abandoned`.
 fn wrong(step: &Step<Key, u32>) -> Vec<Event<u32>> {
-    let loaded = Loaded { value: 3, age: Duration::ZERO, windows: None, sharing: Sharing::Store };
+    let loaded = Loaded::new(3);
     let one_of_each = [
         Event::StoreRead(Ok(None)),
         Event::Loaded(Ok(loaded)),
         Event::Slept,
+        Event::Launched,
         Event::Landed,
         Event::StoreWritten(Ok(())),
         Event::StoreRemoved(Ok(())),
         Event::StoreCleared(Ok(())),
+        Event::Resigned,
         Event::Abandoned,
     ];
     let fitting = discriminant(&well(step));

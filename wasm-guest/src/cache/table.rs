@@ -16,7 +16,7 @@ use crate::convert::{Key, Value};
 
 pub(super) struct Table {
     pub(super) cache: Cache<Key, Value>,
-    /// The flights under way, and those that queue behind another one of their key.
+    /// The flights under way, those that are to wait, and those that queue behind another one of their key.
     flights: BTreeMap<FlightId, Flight>,
     /// Which flight each context leads. A context is released when it leaves this map.
     leading: BTreeMap<u64, FlightId>,
@@ -41,13 +41,16 @@ struct Flight {
 
 struct Waiting {
     flight: FlightId,
+    /// When the machine is to be asked what there is instead.
     until: Instant,
+    /// The end of the caller's patience.
+    deadline: Instant,
     answer: Arc<OneShot<Landed>>,
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Due {
-    /// The patience of the call with this context ends.
+    /// The call with this context has waited as long as it was told.
     Waiter(u64),
     /// This flight has slept enough.
     Sleeper(FlightId),
@@ -127,25 +130,25 @@ impl Table {
     }
 
     /// Flies what the machine launches for a call, and makes the call wait if it has to.
-    pub(super) fn begin(&mut self, context: u64, lookup: Lookup<Key, Value>) -> Begun {
+    pub(super) fn begin(&mut self, context: u64, deadline: Instant, lookup: Lookup<Key, Value>) -> Begun {
         if let Some(launch) = lookup.launch {
             self.flights.entry(launch.flight).or_default().leader = Some(context);
             self.leading.insert(context, launch.flight);
-            wit_bindgen::spawn_local(fly(launch));
+            wit_bindgen::spawn_local(fly(launch.flight, launch.step));
         }
         match lookup.answer {
             Answer::Now(outcome) => Begun::Answered(Ok(outcome)),
             Answer::Refused(refusal) => Begun::Answered(Err(refusal)),
-            Answer::Pending { flight, until } => Begun::Waits(self.wait(context, flight, until)),
+            Answer::Pending { flight, until } => Begun::Waits(self.wait(context, flight, until, deadline)),
         }
     }
 
-    fn wait(&mut self, context: u64, flight: FlightId, until: Instant) -> Arc<OneShot<Landed>> {
+    fn wait(&mut self, context: u64, flight: FlightId, until: Instant, deadline: Instant) -> Arc<OneShot<Landed>> {
         // A host that gives a number twice loses the first of the two calls, and nothing else.
-        self.dismiss(context);
+        self.dismiss(context, Failure::Abandoned);
         let answer = Arc::<OneShot<Landed>>::default();
         self.flights.entry(flight).or_default().waiters.insert(context);
-        self.waiting.insert(context, Waiting { flight, until, answer: Arc::clone(&answer) });
+        self.waiting.insert(context, Waiting { flight, until, deadline, answer: Arc::clone(&answer) });
         self.remind(until, Due::Waiter(context));
         answer
     }
@@ -153,7 +156,14 @@ impl Table {
     /// Flies what belongs to no call.
     pub(super) fn launch(&mut self, launch: Launch<Key, Value>) {
         self.flights.entry(launch.flight).or_default();
-        wit_bindgen::spawn_local(fly(launch));
+        wit_bindgen::spawn_local(fly(launch.flight, launch.step));
+    }
+
+    /// Launches a flight that a step of another one named.
+    pub(super) fn launch_next(&mut self, next: Option<FlightId>, now: Instant) {
+        let Some(flight) = next else { return };
+        let step = self.cache.resume(flight, Event::Launched, now);
+        self.launch(Launch { flight, step });
     }
 
     /// Hands the outcome to everybody who waits for the flight.
@@ -168,22 +178,31 @@ impl Table {
         }
     }
 
-    /// The flight is over, and `next` flies in its place. A refresh that follows a load uses the same loader.
-    pub(super) fn hand_over(&mut self, flight: FlightId, next: Option<&Launch<Key, Value>>) {
+    /// The flight is over. Gives the one that flies in its place, with its step. A refresh that follows a load uses the
+    /// same loader.
+    pub(super) fn hand_over(
+        &mut self,
+        flight: FlightId,
+        next: Option<FlightId>,
+        now: Instant,
+    ) -> Option<(FlightId, Step<Key, Value>)> {
         self.land(flight, &Outcome::Failed(Failure::Abandoned));
-        let Some(row) = self.flights.remove(&flight) else { return };
-        if let Some((until, sleeper)) = row.asleep {
+        let over = self.flights.remove(&flight);
+        if let Some((until, sleeper)) = over.as_ref().and_then(|row| row.asleep.clone()) {
             self.due.remove(&(until, Due::Sleeper(flight)));
             self.outbox.rung.push(sleeper);
         }
-        let mut leader = row.leader.filter(|context| self.leading.get(context) == Some(&flight));
-        if let Some(Launch { flight: next, step }) = next {
-            let row = self.flights.entry(*next).or_default();
-            if let (Step::Load { .. }, Some(context)) = (step, leader) {
+        let leader = over.and_then(|row| row.leader);
+        let mut leader = leader.filter(|context| self.leading.get(context) == Some(&flight));
+        let next = next.map(|next| {
+            let step = self.cache.resume(next, Event::Launched, now);
+            let row = self.flights.entry(next).or_default();
+            if let (Step::Load { .. } | Step::Wait, None, Some(context)) = (&step, row.leader, leader) {
                 row.leader = leader.take();
-                self.leading.insert(context, *next);
+                self.leading.insert(context, next);
             }
-        }
+            (next, step)
+        });
         if let Some(context) = leader {
             self.leading.remove(&context);
             self.outbox.released.push(context);
@@ -191,34 +210,39 @@ impl Table {
         if self.flights.is_empty() {
             self.outbox.rung.append(&mut self.resting);
         }
+        next
     }
 
     /// The caller goes away. A flight that nobody is interested in any more is over at once; its task finds out when
     /// the step that it is at comes back.
     pub(super) fn leave(&mut self, context: u64, now: Instant) {
-        let Some(flight) = self.dismiss(context) else { return };
+        let Some(flight) = self.dismiss(context, Failure::Abandoned) else { return };
+        self.let_go(flight, now);
+    }
+
+    /// One waits for the flight no more.
+    fn let_go(&mut self, flight: FlightId, now: Instant) {
         if self.cache.leave(flight) == Left::Stays {
             return;
         }
         // With nobody to answer there is nothing to land.
         let next = match self.cache.resume(flight, Event::Abandoned, now) {
-            Step::Done { next } => next.map(|next| *next),
+            Step::Done { next } => next,
             _ => None,
         };
-        self.hand_over(flight, next.as_ref());
-        if let Some(next) = next {
-            self.launch(next);
+        if let Some((flight, step)) = self.hand_over(flight, next, now) {
+            self.launch(Launch { flight, step });
         }
     }
 
-    /// Answers the call of that context with `Abandoned`, and says what it waited for.
-    fn dismiss(&mut self, context: u64) -> Option<FlightId> {
-        let Waiting { flight, until, answer } = self.waiting.remove(&context)?;
+    /// Answers the call of that context with a failure, and says what it waited for.
+    fn dismiss(&mut self, context: u64, failure: Failure) -> Option<FlightId> {
+        let Waiting { flight, until, answer, .. } = self.waiting.remove(&context)?;
         self.due.remove(&(until, Due::Waiter(context)));
         if let Some(row) = self.flights.get_mut(&flight) {
             row.waiters.remove(&context);
         }
-        let outcome = Outcome::Failed(Failure::Abandoned);
+        let outcome = Outcome::Failed(failure);
         self.outbox.answers.push((answer, Landed { outcome, leader: None }));
         Some(flight)
     }
@@ -284,14 +308,29 @@ impl Table {
         self.due.pop_first().map(|(_, due)| due)
     }
 
-    /// The call has waited as long as it may.
+    /// The call has waited as long as it was told: it gets what there is instead, or waits on.
     fn expire(&mut self, context: u64, now: Instant) {
-        let Some(waiting) = self.waiting.remove(&context) else { return };
-        let leader = self.flights.get_mut(&waiting.flight).and_then(|row| {
+        let Some(waiting) = self.waiting.get_mut(&context) else { return };
+        let flight = waiting.flight;
+        let outcome = match self.cache.expire(flight, now) {
+            Answer::Now(outcome) => outcome,
+            Answer::Pending { until, .. } if now < until.min(waiting.deadline) => {
+                waiting.until = until.min(waiting.deadline);
+                let until = waiting.until;
+                return self.remind(until, Due::Waiter(context));
+            }
+            // The machine would wait on; the caller does not.
+            Answer::Pending { .. } | Answer::Refused(_) => {
+                self.dismiss(context, Failure::DeadlinePassed);
+                return self.let_go(flight, now);
+            }
+        };
+        let leader = self.flights.get_mut(&flight).and_then(|row| {
             row.waiters.remove(&context);
             row.leader
         });
-        let outcome = self.cache.expire(waiting.flight, now);
-        self.outbox.answers.push((waiting.answer, Landed { outcome, leader }));
+        if let Some(waiting) = self.waiting.remove(&context) {
+            self.outbox.answers.push((waiting.answer, Landed { outcome, leader }));
+        }
     }
 }
