@@ -105,7 +105,7 @@ mod tests {
             for _ in 0..200 {
                 let passed = entropy.bits() % 5_000;
                 now += passed;
-                if entropy.bits() % 10 == 0 {
+                if entropy.bits().is_multiple_of(10) {
                     offset = entropy.bits() % 100_000_000;
                 }
                 let told = civil.read(at(now), wall(now + offset));

@@ -147,7 +147,8 @@ async fn look_up(
         let reply = ask(context, deadline, |table| {
             table.cache.policy().check_key(&key)?;
             let flights = table.led_by(within.unwrap_or_default());
-            let call = Call { deadline: Some(deadline), read_only: within.is_none(), max_age, within: &flights };
+            let read_only = within.is_none();
+            let call = Call { deadline: Some(deadline), read_only, max_age, within: &flights, ..Call::default() };
             Ok(table.cache.lookup(&key, call, now))
         })
         .await;

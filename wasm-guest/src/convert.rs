@@ -78,7 +78,7 @@ pub(crate) fn nanos(duration: Duration) -> u64 {
 
 impl From<PolicyError> for wit::PolicyError {
     fn from(error: PolicyError) -> Self {
-        Self { name: error.option, reason: error.reason.to_string() }
+        Self { name: error.option().to_string(), reason: error.reason.to_string() }
     }
 }
 

@@ -42,6 +42,7 @@ impl wit::Guest for Component {
             read_only: call.read_only,
             max_age: call.max_age.map(Duration::from_nanos),
             within: &within,
+            ..core_::Call::default()
         };
         with(|cache| match cache.policy().check_key(&key) {
             Ok(()) => cache.lookup(&key.into(), call, instant(now)).into(),

@@ -170,7 +170,7 @@ pub struct Diverged {
     /// At which moment.
     pub moment: usize,
     /// What the replay did instead.
-    pub instead: Option<Then>,
+    pub instead: Option<Box<Then>>,
 }
 
 impl fmt::Display for Diverged {
@@ -203,7 +203,7 @@ pub fn replay(policy: &Policy, story: &Story) -> Result<Replayed, Diverged> {
             Input::Event(event) => Then::of_step(&machine.resume(&mut memory, flight, event.clone(), moment.at)),
         };
         if then != moment.then {
-            return Err(Diverged { moment: number, instead: Some(then) });
+            return Err(Diverged { moment: number, instead: Some(Box::new(then)) });
         }
         if let Some(Step::Land { outcome, .. }) = then.step {
             replayed.landed = Some(outcome);
@@ -539,11 +539,11 @@ impl<V: Value> Event<V> {
 impl<V: Value> Loaded<V> {
     fn erased(&self) -> Loaded<Erased> {
         match self {
-            &Self::Value { ref value, age, windows, sharing } => {
-                Loaded::Value { value: Erased::of(value), age, windows, sharing }
+            Self::Value { value, age, windows, sharing } => {
+                Loaded::Value { value: Erased::of(value), age: *age, windows: *windows, sharing: *sharing }
             }
-            &Self::NotModified { age, windows } => Loaded::NotModified { age, windows },
-            &Self::Absent { ttl } => Loaded::Absent { ttl },
+            Self::NotModified { age, windows } => Loaded::NotModified { age: *age, windows: *windows },
+            Self::Absent { ttl } => Loaded::Absent { ttl: *ttl },
         }
     }
 }
