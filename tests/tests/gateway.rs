@@ -165,6 +165,29 @@ async fn a_failing_origin_replaces_nothing_good() {
     }
 }
 
+/// The default circuit opens after five failures in a row.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_broken_page_closes_no_other_off() {
+    let origin = Origin::start(|got, _| {
+        let status = if got.target.starts_with("/broken") { 500 } else { 200 };
+        (Duration::ZERO, response(status, &[("cache-control", "max-age=60")], "page"))
+    })
+    .await;
+    let gateway = Gateway::before(&origin, EngineKind::Native).await;
+    for number in 0..20 {
+        let broken = gateway.get(&format!("/broken?{number}")).await;
+        assert_eq!((broken.status, broken.body.as_str()), (500, "page"));
+    }
+    assert_eq!(gateway.get("/sound").await.status, 200);
+    origin.does(|_, _| (Duration::ZERO, response(503, &[], "out of order")));
+    for number in 0..5 {
+        assert_eq!(gateway.get(&format!("/away?{number}")).await.body, "out of order");
+    }
+    let refused = gateway.get("/another").await;
+    assert_eq!(refused.status, 503);
+    assert!(refused.cache_status().contains("circuit-open"), "{}", refused.cache_status());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn must_revalidate_is_never_served_stale() {
     for &engine in EngineKind::ALL {
