@@ -300,7 +300,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
     /// a driver may do it when it has nothing better to do.
     pub fn sweep(&mut self, rows: usize, now: Instant) {
         for _ in 0..rows.min(self.rows.numbers() as usize) {
-            self.hand = (self.hand + 1) % self.rows.numbers();
+            self.hand = if self.hand + 1 < self.rows.numbers() { self.hand + 1 } else { 0 };
             self.dismiss(self.hand, now);
         }
     }
