@@ -24,7 +24,14 @@ impl<S: Storage> Lru<S> {
     }
 
     /// Makes the moves that were noted.
+    #[inline]
     fn settle(&mut self) {
+        if self.noted > 0 {
+            self.settle_noted();
+        }
+    }
+
+    fn settle_noted(&mut self) {
         let noted = core::mem::take(&mut self.noted);
         for &row in self.notes.iter().take(noted) {
             self.links.renew(&mut self.queue, row);
@@ -55,6 +62,7 @@ impl<S: Storage> Evict for Lru<S> {
         self.links.remove(&mut self.queue, row);
     }
 
+    #[inline]
     fn victim(&mut self, _hash_of: impl Fn(u32) -> u64) -> Option<u32> {
         self.settle();
         let row = self.queue.oldest()?;
