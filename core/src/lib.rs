@@ -62,10 +62,8 @@
 //!
 //! # The machines
 //!
-//! Each can be used by itself: [`memory`] (what is kept, and how fresh it is), [`eviction`] (whom a full memory gives
-//! up), [`tags`] (invalidation of many entries at once), [`storage`] (with an allocator or without), [`breaker`],
-//! [`backoff`], [`entry`] (the zones of freshness), [`envelope`] (how an entry lies in a shared store). [`cache`]
-//! composes them; [`policy`] holds every choice.
+//! Each can be used by itself: [`memory`] (LRU with freshness), [`breaker`], [`backoff`], [`entry`] (the zones of
+//! freshness), [`envelope`] (how an entry lies in a shared store). [`cache`] composes them; [`policy`] holds every choice.
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;
