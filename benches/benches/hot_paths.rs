@@ -40,7 +40,7 @@ fn entry(value: Bytes) -> Entry<Payload> {
 }
 
 fn hot_get_number(calls: u64) {
-    let mut memory = Memory::new(MemoryPolicy { entries_max: 2_000, ..MemoryPolicy::default() });
+    let mut memory: Memory<u64, Bytes> = Memory::new(MemoryPolicy { entries_max: 2_000, ..MemoryPolicy::default() });
     let quick = quick_cache::sync::Cache::new(2_000);
     let moka = moka::sync::Cache::new(2_000);
     for key in 0..ENTRIES {
@@ -93,7 +93,7 @@ fn hot_get_text(calls: u64) {
 }
 
 fn insert_and_evict(calls: u64) {
-    let mut memory = Memory::new(MemoryPolicy { entries_max: ENTRIES as u32, ..MemoryPolicy::default() });
+    let mut memory: Memory<u64, Bytes> = Memory::new(MemoryPolicy { entries_max: ENTRIES as u32, ..MemoryPolicy::default() });
     let quick = quick_cache::sync::Cache::new(ENTRIES as usize);
     let shared = value();
     compare(

@@ -5,7 +5,7 @@
 //! behind a `std` mutex, as a driver with threads has it for each shard. It is given the time; "reads the clock" asks
 //! the operating system for it at each call. Keys of 24 bytes or `u64`, values of 100 bytes shared by reference count.
 
-#![expect(clippy::disallowed_methods, reason = "this measures, the machine does not")]
+#![expect(clippy::disallowed_methods, reason = "measuring is what this program is for")]
 
 use std::hint::black_box;
 use std::sync::{Arc, Mutex};

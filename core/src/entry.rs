@@ -64,6 +64,7 @@ impl Windows {
 
     /// The zone of `age`.
     #[must_use]
+    #[inline]
     pub fn zone(&self, age: Duration) -> Zone {
         let Some(past) = self.ttl.map(|ttl| age.checked_sub(ttl)) else { return Zone::Fresh };
         match past {

@@ -310,8 +310,10 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
     /// a driver may do it when it has nothing better to do.
     pub fn sweep(&mut self, rows: usize, now: Instant) {
         for _ in 0..rows.min(self.rows.numbers() as usize) {
-            self.hand = (self.hand + 1) % self.rows.numbers();
-            self.dismiss(self.hand, now);
+            self.hand = if self.hand + 1 < self.rows.numbers() { self.hand + 1 } else { 0 };
+            if !self.is_of_use(self.hand, now) {
+                self.dismiss(self.hand, now);
+            }
         }
     }
 
@@ -410,8 +412,15 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
         self.invalidations.verdict(tags, self.base + u64::from(row.born))
     }
 
-    fn is_over(&self, index: u32, now: Instant) -> bool {
-        let Some(row) = self.rows.get(index) else { return true };
+    /// Whether the row, if there is one, needs no second look.
+    #[inline]
+    fn is_of_use(&self, index: u32, now: Instant) -> bool {
+        let row = self.rows.get(index);
+        row.is_none_or(|row| row.born >= self.limit(row.kind) && !self.is_over(index, row, now))
+    }
+
+    #[inline]
+    fn is_over(&self, index: u32, row: &Row<K, V>, now: Instant) -> bool {
         let lifetime = self.shapes.get(row.kind.shape()).map_or(0, |shape| shape.lifetime);
         let idle = self.policy.time_to_idle.is_some() && now >= self.idle_until.get(index);
         idle || lifetime != u64::MAX && row.origin.age(now) >= lifetime
@@ -479,6 +488,9 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
 
     /// Lets the row take note of invalidations. The reason to remove it if it is of no use any more.
     fn settle(&mut self, index: u32, now: Instant) -> Option<Reason> {
+        if self.is_of_use(index, now) {
+            return None;
+        }
         let row = self.rows.get(index)?;
         if row.born < self.limit(row.kind) {
             match self.verdict(row) {
@@ -489,7 +501,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
             let newest = self.number(self.invalidations.newest());
             self.rows.get_mut(index)?.born = newest;
         }
-        self.is_over(index, now).then_some(Reason::Expired)
+        self.is_over(index, self.rows.get(index)?, now).then_some(Reason::Expired)
     }
 
     /// The row's freshness ended at `at`, if not before.

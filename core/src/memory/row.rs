@@ -27,6 +27,7 @@ pub(super) struct Origin(i64);
 
 impl Origin {
     /// Of a value that has the age of so many nanoseconds now.
+    #[inline]
     pub(super) fn of(age: u64, now: Instant) -> Self {
         let origin = i128::from(now.as_nanos()) - i128::from(age);
         Self(i64::try_from(origin).unwrap_or(if origin < 0 { i64::MIN } else { i64::MAX }))
@@ -45,6 +46,7 @@ impl Origin {
 pub(super) struct Kind(NonZeroU32);
 
 impl Kind {
+    #[inline]
     pub(super) fn new(shape: u32, tagged: bool) -> Self {
         let marks = if tagged { TAGGED } else { 0 };
         Self(NonZeroU32::MIN.saturating_add(shape) | marks)
@@ -55,6 +57,7 @@ impl Kind {
         (self.0.get() & !(TAGGED | PAUSED)) - 1
     }
 
+    #[inline]
     pub(super) fn with_shape(self, shape: u32) -> Self {
         Self(Self::new(shape, self.is_tagged()).0 | (self.0.get() & PAUSED))
     }
@@ -66,10 +69,12 @@ impl Kind {
     }
 
     /// Whether failed refreshes are remembered beside the row.
+    #[inline]
     pub(super) const fn is_paused(self) -> bool {
         self.0.get() & PAUSED != 0
     }
 
+    #[inline]
     pub(super) fn paused(self, paused: bool) -> Self {
         let kind = Self::new(self.shape(), self.is_tagged());
         if paused { Self(kind.0 | PAUSED) } else { kind }

@@ -45,11 +45,19 @@ impl<S: Storage> Shapes<S> {
     }
 
     /// The shape for one more row with these windows. There is room for as many shapes as for rows.
+    #[inline]
     pub(super) fn take(&mut self, windows: &Windows) -> Option<u32> {
-        if let Some(shape) = self.shapes.get_mut(self.recent).filter(|shape| shape.windows == *windows) {
-            shape.rows += 1;
-            return Some(self.recent);
+        match self.shapes.get_mut(self.recent) {
+            Some(shape) if shape.windows == *windows => {
+                shape.rows += 1;
+                Some(self.recent)
+            }
+            _ => self.take_another(windows),
         }
+    }
+
+    #[cold]
+    fn take_another(&mut self, windows: &Windows) -> Option<u32> {
         let hash = self.hasher.hash_one(windows);
         let shapes = &self.shapes;
         let is_it = |shape| shapes.get(shape).is_some_and(|shape| shape.windows == *windows);
@@ -78,13 +86,18 @@ impl<S: Storage> Shapes<S> {
     }
 
     /// One row less has that shape.
+    #[inline]
     pub(super) fn release(&mut self, number: u32) {
-        let Some(shape) = self.shapes.get_mut(number) else { return };
-        shape.rows = shape.rows.saturating_sub(1);
-        if shape.rows == 0 {
-            let hash = self.hasher.hash_one(shape.windows);
-            self.index.remove(hash, number);
-            self.shapes.remove(number);
+        match self.shapes.get_mut(number) {
+            Some(shape) if shape.rows > 1 => shape.rows -= 1,
+            _ => self.forget(number),
+        }
+    }
+
+    #[cold]
+    fn forget(&mut self, number: u32) {
+        if let Some(shape) = self.shapes.remove(number) {
+            self.index.remove(self.hasher.hash_one(shape.windows), number);
         }
     }
 

@@ -35,12 +35,14 @@ impl Default for Queue {
 impl Queue {
     /// The row that entered last.
     #[must_use]
+    #[inline]
     pub fn newest(&self) -> Option<u32> {
         Some(self.newest).filter(|&row| row != NIL)
     }
 
     /// The row that entered first.
     #[must_use]
+    #[inline]
     pub fn oldest(&self) -> Option<u32> {
         Some(self.oldest).filter(|&row| row != NIL)
     }
@@ -67,12 +69,14 @@ impl<S: Storage> Links<S> {
 
     /// The row that entered the queue next after `row`.
     #[must_use]
+    #[inline]
     pub fn newer(&self, row: u32) -> Option<u32> {
         Some(self.0.get(row).newer).filter(|&row| row != NIL)
     }
 
     /// The row that entered the queue just before `row`.
     #[must_use]
+    #[inline]
     pub fn older(&self, row: u32) -> Option<u32> {
         Some(self.0.get(row).older).filter(|&row| row != NIL)
     }

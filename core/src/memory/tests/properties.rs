@@ -188,6 +188,8 @@ impl<P: Profile> World<P> {
         let rows = self.memory.rows.iter();
         let weight: u64 = rows.map(|(_, row)| u64::from(row.value.weight)).sum();
         assert_eq!(stats.weight, weight);
+        let paused = self.memory.rows.iter().filter(|(_, row)| row.kind.is_paused()).count();
+        assert_eq!(self.memory.pauses.len(), paused, "no pause outlives its row");
     }
 
     /// Every removal is reported once.
