@@ -38,6 +38,10 @@ use crate::value::{Tag, Value};
 /// Rows that each insertion looks at for ones of no use.
 pub const SWEEP: usize = 2;
 
+/// What hashes the keys of a memory: foldhash, from the seed of its policy. For who chooses among several memories by
+/// the same hash as they find rows with; see [`Memory::fresh_hashed`].
+pub type KeyHasher = FixedState;
+
 /// A bounded map of entries; see the [module](self).
 ///
 /// ```
@@ -127,7 +131,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
     #[must_use]
     pub fn new(policy: MemoryPolicy) -> Self {
         let capacity = P::Entries::room_for((policy.entries_max as usize).clamp(1, ROWS_MAX));
-        let hasher = FixedState::with_seed(policy.seed);
+        let hasher = policy.hasher();
         Self {
             index: Default::default(),
             hasher: hasher.clone(),

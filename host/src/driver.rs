@@ -138,7 +138,8 @@ impl Driver {
         let chain = Chain::here();
         let within: Vec<_> = chain.of(self.id).map(FlightId).collect();
         let origin = loader.map(|loader| Origin::new(loader, chain));
-        let call = Call { deadline: Some(deadline), read_only: origin.is_none(), max_age, within: &within };
+        let read_only = origin.is_none();
+        let call = Call { deadline: Some(deadline), read_only, max_age, within: &within, ..Call::default() };
         loop {
             let reply = self.call(origin.clone(), deadline, |engine, now| engine.lookup(&key, call, now)).await?;
             match reply.outcome {

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use super::{After, Again, End, First, Kind, Machine, Remembered, Shards, Stage};
 use crate::breaker::{NotUntil, Verdict};
-use crate::entropy::scale;
+use crate::entropy::{Entropy, scale};
 use crate::entry::{Entry, Windows, Zone};
 use crate::failure::{Class, Failure, LoadFailure, StoreFailure};
 use crate::flight::Purpose;
@@ -14,8 +14,11 @@ use crate::limit::Slot;
 use crate::step::{Absence, FlightId, Loaded, Outcome, Sharing, Source, Stale, Step, Tier};
 use crate::storage::{Map, Profile};
 use crate::tags;
-use crate::time::Instant;
+use crate::time::{Instant, nanos};
 use crate::value::Value;
+
+/// A ttl is moved by its jitter in steps of one part in so many.
+const JITTER_STEPS: u32 = 1_000;
 
 impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     pub(super) fn first_step(&mut self, shards: &mut impl Shards<K, V, P>, id: FlightId, now: Instant) -> Step<K, V> {
@@ -471,6 +474,15 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         if percent == 0 {
             return windows;
         }
-        Windows { ttl: windows.ttl.map(|ttl| self.entropy.around(ttl, percent)), ..windows }
+        let moved = |ttl: Duration, entropy: &mut Entropy| {
+            // In steps, so that few entries differ in their windows: memory keeps each kind once.
+            let step = nanos(scale(ttl, 1, JITTER_STEPS)).max(1);
+            let swing = scale(ttl, u32::from(percent), 100);
+            let lowest = nanos(ttl.saturating_sub(swing)).div_ceil(step);
+            let highest = nanos(ttl.saturating_add(swing)) / step;
+            let drawn = entropy.between(Duration::from_nanos(lowest), Duration::from_nanos(highest));
+            Duration::from_nanos(nanos(drawn).saturating_mul(step))
+        };
+        Windows { ttl: windows.ttl.map(|ttl| moved(ttl, &mut self.entropy)), ..windows }
     }
 }

@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use super::KeyHasher;
 use crate::eviction::Eviction;
 
 /// The choices of a [`Memory`](super::Memory).
@@ -36,6 +37,14 @@ pub struct MemoryPolicy {
     pub tags_max: u32,
     /// From which the hashes of keys follow. Where others choose the keys, let it be unknown to them. Default 0.
     pub seed: u64,
+}
+
+impl MemoryPolicy {
+    /// What hashes the keys of a memory with this policy.
+    #[must_use]
+    pub fn hasher(&self) -> KeyHasher {
+        KeyHasher::with_seed(self.seed)
+    }
 }
 
 impl Default for MemoryPolicy {

@@ -4,8 +4,7 @@
 use std::hash::BuildHasher;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use hashbrown::DefaultHashBuilder;
-use tideover_core::memory::{Memory, MemoryPolicy, MemoryStats};
+use tideover_core::memory::{KeyHasher, Memory, MemoryPolicy, MemoryStats};
 use tideover_core::{
     Answer, Call, Command, Event, FlightId, Instant, Launch, Left, Lookup, Machine, Policy, PolicyError, Served,
     Shards, Source, Step,
@@ -24,7 +23,8 @@ pub struct NativeEngine {
 
 struct ShardedMemory {
     shards: Box<[Mutex<Memory<Key, Payload>>]>,
-    hasher: DefaultHashBuilder,
+    /// That of every shard.
+    hasher: KeyHasher,
 }
 
 impl NativeEngine {
@@ -45,7 +45,7 @@ impl NativeEngine {
             ..whole
         };
         let shard = |_| Mutex::new(Memory::new(share));
-        let memory = ShardedMemory { shards: (0..count).map(shard).collect(), hasher: DefaultHashBuilder::default() };
+        let memory = ShardedMemory { shards: (0..count).map(shard).collect(), hasher: share.hasher() };
         Ok(Self { machine: Mutex::new(Machine::new(policy, seed)?), memory })
     }
 
@@ -55,10 +55,10 @@ impl NativeEngine {
 }
 
 impl ShardedMemory {
-    fn shard(&self, key: &str) -> MutexGuard<'_, Memory<Key, Payload>> {
-        // The top bits choose the shard; the table inside uses the others.
-        let hash = self.hasher.hash_one(key);
-        let index = (u128::from(hash) * self.shards.len() as u128) >> 64;
+    fn shard(&self, hash: u64) -> MutexGuard<'_, Memory<Key, Payload>> {
+        // The tables inside look at the highest bits and at the lowest.
+        let middle = (hash >> 24) as u32;
+        let index = (u64::from(middle) * self.shards.len() as u64) >> 32;
         locked(&self.shards[index as usize])
     }
 }
@@ -70,7 +70,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Shards<Key, Payload> for &ShardedMemory {
     fn with<R>(&mut self, key: &Key, access: impl FnOnce(&mut Memory<Key, Payload>) -> R) -> R {
-        access(&mut self.shard(key))
+        access(&mut self.shard(self.hasher.hash_one(key)))
     }
 
     fn each(&mut self, mut access: impl FnMut(&mut Memory<Key, Payload>)) {
@@ -84,7 +84,8 @@ impl Engine for NativeEngine {
     }
 
     fn hit(&self, key: &str, now: Instant) -> Option<Served<Payload>> {
-        let entry = self.memory.shard(key).fresh(key, now)?;
+        let hash = self.memory.hasher.hash_one(key);
+        let entry = self.memory.shard(hash).fresh_hashed(hash, key, now)?;
         Some(Served { value: entry.value, age: entry.age, ttl: entry.windows.ttl, stale: None, source: Source::Memory })
     }
 
@@ -109,7 +110,7 @@ impl Engine for NativeEngine {
     }
 
     fn maintain(&self, now: Instant) -> Result<Option<Launch<Key, Payload>>, EngineError> {
-        Ok(self.machine().maintain(now))
+        Ok(self.machine().maintain(&mut &self.memory, now))
     }
 
     fn report(&self) -> Result<Report, EngineError> {

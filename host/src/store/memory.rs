@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use tideover_core::memory::Memory;
+use tideover_core::memory::{Memory, MemoryPolicy};
 use tideover_core::{Entry, Instant, Windows};
 
 use super::{Store, StoreError};
@@ -39,7 +39,9 @@ impl MemoryStore {
     /// An empty store for `entries_max` entries (at least one). When it is full, the least recently used one leaves.
     #[must_use]
     pub fn new(entries_max: usize) -> Self {
-        Self { memory: Mutex::new(Some(Memory::new(entries_max, None))), started_at: tokio::time::Instant::now() }
+        let entries_max = u32::try_from(entries_max).unwrap_or(u32::MAX);
+        let memory = Memory::new(MemoryPolicy { entries_max, ..MemoryPolicy::default() });
+        Self { memory: Mutex::new(Some(memory)), started_at: tokio::time::Instant::now() }
     }
 
     /// Runs `work` on the memory at this moment.
@@ -65,7 +67,7 @@ impl Store for MemoryStore {
     fn write<'a>(&'a self, key: &'a str, value: Bytes, ttl: Option<Duration>) -> BoxFuture<'a, Result<(), StoreError>> {
         let windows = Windows { ttl, ..Windows::FOREVER };
         let entry = Entry::new(value.into(), windows);
-        Box::pin(async move { self.with(|memory, now| memory.insert(key.into(), entry, 0, now)) })
+        Box::pin(async move { self.with(|memory, now| memory.insert(key.into(), entry, 0, now)).map(drop) })
     }
 
     fn remove<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
