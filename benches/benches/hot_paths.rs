@@ -93,7 +93,8 @@ fn hot_get_text(calls: u64) {
 }
 
 fn insert_and_evict(calls: u64) {
-    let mut memory: Memory<u64, Bytes> = Memory::new(MemoryPolicy { entries_max: ENTRIES as u32, ..MemoryPolicy::default() });
+    let mut memory: Memory<u64, Bytes> =
+        Memory::new(MemoryPolicy { entries_max: ENTRIES as u32, ..MemoryPolicy::default() });
     let quick = quick_cache::sync::Cache::new(ENTRIES as usize);
     let shared = value();
     compare(
