@@ -164,7 +164,7 @@ impl Stage {
         if let Some(served) = engine.hit(&key, self.now).filter(|_| max_age.is_none()) {
             return Ok(vec![shown::outcome(&Outcome::Served(served))]);
         }
-        let call = Call { deadline, read_only, max_age, within: &within };
+        let call = Call { deadline, read_only, max_age, within: &within, ..Call::default() };
         let lookup = engine.lookup(&key, call, self.now).map_err(|broken| broken.to_string())?;
         self.on_lookup(lookup)
     }
