@@ -20,9 +20,11 @@ mod clear;
 pub mod explain;
 mod load;
 mod lookup;
+mod settle;
 #[cfg(feature = "alloc")]
 pub mod snapshot;
 mod whole;
+mod work;
 
 #[cfg(feature = "alloc")]
 use alloc::boxed::Box;
@@ -32,24 +34,23 @@ use core::time::Duration;
 #[cfg(feature = "alloc")]
 use self::explain::Story;
 pub use self::whole::Cache;
+pub use self::work::Remembered;
+use self::work::{Again, First, Kind, Stage, Work};
 pub use crate::flight::Fence;
 
 use self::change::Slot;
-use crate::backoff::Schedule;
-use crate::breaker::{Breaker, BreakerStats, Mode, Permit, State, Verdict};
+use crate::breaker::{Breaker, BreakerStats, Mode, State};
 use crate::budget::Budget;
 use crate::entropy::Entropy;
-use crate::entry::{Entry, Windows, Zone};
-use crate::failure::{Class, Failure, Refusal};
+use crate::entry::Entry;
+use crate::failure::{Failure, Refusal};
 use crate::flight::{Flight, Flights, Limits};
 use crate::journal::{Change, Doubts, Journal};
 use crate::latency::Latency;
-use crate::limit::{self, Limit};
+use crate::limit::Limit;
 use crate::memory::{Kept, Memory, MemoryPolicy};
 use crate::policy::{Policy, PolicyError};
-use crate::step::{
-    Answer, Command, Event, FlightId, Launch, Left, Lookup, Outcome, Served, Settled, Source, Stale, Step, Tier,
-};
+use crate::step::{Answer, Command, Event, FlightId, Launch, Left, Lookup, Outcome, Served, Settled, Step};
 use crate::storage::{Linked, Profile, Storage, Usual};
 use crate::tags::Invalidations;
 use crate::time::Instant;
@@ -106,157 +107,6 @@ pub struct Machine<K: Clone + Hash + Eq, V: Value, P: Profile = Usual> {
     #[cfg(feature = "alloc")]
     told: Option<Box<Story>>,
     stats: Stats,
-}
-
-/// What is known of a key that has no value: for each caller alone, nothing, or a failure not to be provoked again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum Remembered {
-    /// Its value is for each caller alone.
-    Private,
-    /// There is no such thing.
-    Absent,
-    /// The last load failed.
-    Failed(Class),
-}
-
-impl Value for Remembered {}
-
-/// What a flight is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Load,
-    /// A load for one caller alone.
-    PrivateLoad,
-    Read,
-    Change,
-    /// Pays a debt of the journal.
-    Replay,
-    /// Settles the doubts in either store that had been raised when it began.
-    Clear {
-        primary: u64,
-        fallback: u64,
-    },
-}
-
-/// The step that a flight waits for.
-#[derive(Debug, Clone)]
-enum Stage<V> {
-    Reading(Tier),
-    Loading,
-    /// Asleep before another attempt.
-    Pausing(Again),
-    Landing(After<V>),
-    Writing(Tier),
-    Removing(Tier),
-    Clearing(Tier),
-    /// Put aside until fewer loads are under way.
-    Waiting,
-    /// No step is outstanding: another flight holds the key's slot and will name this one.
-    Queued,
-    /// Named as the next one to be launched.
-    Ready(First),
-}
-
-impl End {
-    const fn of(failure: Failure) -> Self {
-        match failure {
-            Failure::Load(Class::Panicked) => Self::Panicked,
-            Failure::Open { .. } | Failure::Overloaded | Failure::Remembered { .. } => Self::GaveUp,
-            Failure::Load(_) | Failure::DeadlinePassed => Self::Failed,
-            Failure::Abandoned => Self::Cancelled,
-        }
-    }
-}
-
-/// What a flight does when it is launched.
-#[derive(Debug, Clone, Copy)]
-enum First {
-    Load,
-    Change,
-    Debt,
-    Clear,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Again {
-    Read,
-    Load,
-    Change,
-}
-
-/// What follows a landing.
-#[derive(Debug, Clone)]
-enum After<V> {
-    Finish,
-    Change(Change<V>),
-    /// Copy to the fallback what came from the primary.
-    Mirror(Change<V>),
-    Refresh,
-}
-
-#[derive(Clone)]
-struct Work<V> {
-    kind: Kind,
-    stage: Stage<V>,
-    /// Attempts made at the present operation, its waits, and until when it may last.
-    attempt: u32,
-    waits: Option<Schedule>,
-    deadline: Instant,
-    permit: Option<Permit>,
-    /// The right to be one of the loads under way, and what the load took and said.
-    slot: Option<limit::Slot>,
-    measured: (Duration, Verdict),
-    /// The place among those who wait for that right.
-    place: Option<u32>,
-    /// When the present operation was asked for.
-    asked_at: Instant,
-    /// A stale value found on the way, and when its age was taken.
-    previous: Option<(Entry<V>, Instant)>,
-    /// What the loader was told that there is.
-    offered: Option<Entry<V>>,
-    /// What is older does not do for somebody who waits.
-    max_age: Option<Duration>,
-    /// The newest invalidation when the load was asked for, and when the last caller joined.
-    born: u64,
-    joined: u64,
-    change: Option<Change<V>>,
-    settled: Settled,
-    /// Whether its end has been counted.
-    ended: bool,
-    #[cfg(feature = "alloc")]
-    story: Option<Box<Story>>,
-}
-
-impl<V> Work<V> {
-    fn new(kind: Kind) -> Self {
-        Self {
-            kind,
-            stage: Stage::Queued,
-            attempt: 0,
-            waits: None,
-            deadline: Instant::ZERO,
-            permit: None,
-            slot: None,
-            measured: (Duration::ZERO, Verdict::None),
-            place: None,
-            asked_at: Instant::ZERO,
-            previous: None,
-            offered: None,
-            max_age: None,
-            born: 0,
-            joined: 0,
-            change: None,
-            settled: Settled::Memory,
-            ended: false,
-            #[cfg(feature = "alloc")]
-            story: None,
-        }
-    }
-
-    /// Starts the counts for an operation that may last until `deadline`.
-    fn begin(&mut self, deadline: Instant) {
-        (self.attempt, self.waits, self.deadline) = (0, None, deadline);
-    }
 }
 
 counts! {
@@ -346,19 +196,6 @@ pub enum Dependency {
     Store,
     /// The origin.
     Loader,
-}
-
-/// How a load ended. Each is an outcome of its own, and counted as one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    Done,
-    Failed,
-    GaveUp,
-    Panicked,
-    Cancelled,
-    TooOld,
-    Late,
-    Overtaken,
 }
 
 /// A look at the whole machine, for health reports.
@@ -633,208 +470,15 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         self.stats.too_heavy += u64::from(kept == Kept::TooHeavy);
     }
 
-    /// Whatever flies for `key` has lost, and what was remembered of it in place of a value is void.
-    fn overtake(&mut self, key: &K) {
-        self.flights.fence(key);
-        if self.remembered.peek(key, Instant::ZERO).is_some_and(|held| held.value != Remembered::Private) {
-            self.remembered.remove(key);
-        }
-    }
-
-    /// What memory can give instead of an answer: something fresh that came meanwhile, or stale inside its windows.
-    fn stand_in(
-        &mut self,
-        shards: &mut impl Shards<K, V, P>,
-        key: &K,
-        max_age: Option<Duration>,
-        now: Instant,
-    ) -> Option<Served<V>> {
-        shards.with(key, |memory| memory.find(key, now))?.entry.serve_on_error(Source::Memory, max_age)
-    }
-
-    fn count_stale(&mut self, stale: Stale, callers: u64) {
-        match stale {
-            Stale::WhileRevalidate => self.stats.stale_while_revalidate += callers,
-            Stale::IfError => self.stats.stale_if_error += callers,
-        }
-    }
-
-    /// Settles everything that the flight holds: permits go back without a verdict, waiters get stale, an error, or the
-    /// advice to look up again, a change whose fate is unknown is owed to the store, and whoever queued behind it is
-    /// launched.
-    fn abandon(
-        &mut self,
-        shards: &mut impl Shards<K, V, P>,
-        id: FlightId,
-        event: &Event<V>,
-        now: Instant,
-    ) -> Step<K, V> {
-        self.give_back(id, Verdict::None, now);
-        self.owe_unsettled(id);
-        self.note_end(id, End::Cancelled);
-        if self.flights.waiters(id) == 0 {
-            return self.finish(id, now);
-        }
-        let Some(flight) = self.flights.get(id) else { return Step::Done { next: None } };
-        let (kind, settled, max_age) = (flight.work.kind, flight.work.settled, flight.work.max_age);
-        let key = flight.key.clone().filter(|_| kind.is_read());
-        let outcome = match key {
-            None if settled == Settled::Store => Outcome::Settled(settled),
-            None => Outcome::Settled(Settled::Journaled),
-            Some(_) if matches!(event, Event::Resigned) => Outcome::Again,
-            Some(key) => {
-                let stale = self.stand_in(shards, &key, max_age, now);
-                stale.map_or(Outcome::Failed(Failure::Abandoned), Outcome::Served)
-            }
-        };
-        self.land(id, outcome, After::Finish, now)
-    }
-
-    fn land(&mut self, id: FlightId, outcome: Outcome<V>, after: After<V>, now: Instant) -> Step<K, V> {
-        if let Outcome::Served(Served { stale: Some(stale), .. }) = &outcome {
-            self.count_stale(*stale, self.flights.waiters(id) as u64);
-        }
-        self.note_end(id, End::Done);
-        self.flights.land(id);
-        self.stage(id, Stage::Landing(after));
-        Step::Land { outcome, next: self.release_slot(id, now) }
-    }
-
-    /// The flight's load is over: whoever waits for its slot is next.
-    fn release_slot(&mut self, id: FlightId, now: Instant) -> Option<FlightId> {
-        let work = &mut self.flights.get_mut(id)?.work;
-        if let Some(place) = work.place.take() {
-            self.waiting.remove(place);
-            self.limit.leave_queue();
-        }
-        let slot = work.slot.take()?;
-        let (took, verdict) = work.measured;
-        self.limit.release(slot, took, verdict, now);
-        self.admit_waiting(now)
-    }
-
-    /// The oldest of the flights that were put aside, if one may load now.
-    fn admit_waiting(&mut self, now: Instant) -> Option<FlightId> {
-        let slot = self.limit.try_dequeue(now).ok()?;
-        let Some(id) = self.waiting.pop_front() else {
-            self.limit.release(slot, Duration::ZERO, Verdict::None, now);
-            return None;
-        };
-        self.stage(id, Stage::Ready(First::Load));
-        let work = &mut self.flights.get_mut(id)?.work;
-        (work.slot, work.place) = (Some(slot), None);
-        Some(id)
-    }
-
-    /// Counts how a load ended; what is said first holds.
-    fn note_end(&mut self, id: FlightId, end: End) {
-        let Some(flight) = self.flights.get_mut(id).filter(|flight| flight.work.kind.is_load()) else { return };
-        if core::mem::replace(&mut flight.work.ended, true) {
-            return;
-        }
-        let end = match (flight.fence, end) {
-            (Some(Fence::Age), End::Done | End::Overtaken) => End::Late,
-            (Some(Fence::Age), _) => End::TooOld,
-            (Some(Fence::Change), End::Done) => End::Overtaken,
-            (_, end) => end,
-        };
-        let count = match end {
-            End::Done => &mut self.stats.ended_done,
-            End::Failed => &mut self.stats.ended_failed,
-            End::GaveUp => &mut self.stats.ended_gave_up,
-            End::Panicked => &mut self.stats.ended_panicked,
-            End::Cancelled => &mut self.stats.ended_cancelled,
-            End::TooOld => &mut self.stats.ended_too_old,
-            End::Late => &mut self.stats.ended_late,
-            End::Overtaken => &mut self.stats.ended_overtaken,
-        };
-        *count += 1;
-    }
-
-    fn stage(&mut self, id: FlightId, stage: Stage<V>) {
-        if let Some(flight) = self.flights.get_mut(id) {
-            flight.work.stage = stage;
-        }
-    }
-
-    /// Returns the permit that the flight's present step holds, if it holds one.
-    fn give_back(&mut self, id: FlightId, verdict: Verdict, now: Instant) {
-        let Some(flight) = self.flights.get_mut(id) else { return };
-        let Some(permit) = flight.work.permit.take() else { return };
-        let loading = matches!(flight.work.stage, Stage::Loading);
-        let breaker = if loading { &mut self.load_breaker } else { &mut self.store_breaker };
-        breaker.report(permit, verdict, now - flight.work.asked_at, now);
-    }
-
-    /// Puts the flight to sleep before another attempt, if one is left, time for it, and the budget allows it.
-    fn pause(
-        &mut self,
-        id: FlightId,
-        again: Again,
-        attempts: u32,
-        hint: Option<Duration>,
-        now: Instant,
-    ) -> Option<Step<K, V>> {
-        let (retry, seed) = (self.policy.retry(), &mut self.entropy);
-        let work = &mut self.flights.get_mut(id)?.work;
-        if work.attempt >= attempts {
-            return None;
-        }
-        let waits = work.waits.get_or_insert_with(|| retry.schedule(seed.bits()));
-        let until = waits.next_before(now, hint, work.deadline)?;
-        let budget = if matches!(again, Again::Load) { &mut self.load_budget } else { &mut self.store_budget };
-        budget.try_withdraw(now).ok()?;
-        work.stage = Stage::Pausing(again);
-        Some(Step::Sleep { until })
-    }
-
     /// A memory as the policy wants it.
     #[must_use]
     pub fn new_memory(&self) -> Memory<K, V, P> {
         Memory::new(self.policy.memory(self.seed))
     }
 
-    fn key(&self, id: FlightId) -> Option<K> {
-        self.flights.get(id)?.key.clone()
-    }
-
     fn refuse(&mut self, refusal: Refusal) -> Lookup<K, V> {
         self.stats.refused += 1;
         Lookup { answer: Answer::Refused(refusal), launch: None }
-    }
-}
-
-impl Kind {
-    /// Whether a value is what its waiters wait for.
-    const fn is_read(self) -> bool {
-        matches!(self, Self::Load | Self::PrivateLoad | Self::Read)
-    }
-
-    /// Whether it may ask the origin.
-    const fn is_load(self) -> bool {
-        matches!(self, Self::Load | Self::PrivateLoad)
-    }
-}
-
-impl<V> Entry<V> {
-    fn serve(self, source: Source, stale: Option<Stale>) -> Served<V> {
-        Served { value: self.value, age: self.age, ttl: self.windows.ttl, stale, source }
-    }
-
-    /// What stands in for an answer that could not be had. For somebody whom nothing older than `max_age` does,
-    /// freshness ends there.
-    fn serve_on_error(self, source: Source, max_age: Option<Duration>) -> Option<Served<V>> {
-        let windows = match max_age {
-            Some(max) if self.age > max => {
-                Windows { ttl: Some(self.windows.ttl.map_or(max, |ttl| ttl.min(max))), ..self.windows }
-            }
-            _ => self.windows,
-        };
-        match windows.zone(self.age) {
-            Zone::Fresh => Some(self.serve(source, None)),
-            Zone::StaleWhileRevalidate | Zone::StaleIfError => Some(self.serve(source, Some(Stale::IfError))),
-            Zone::Keep | Zone::Gone => None,
-        }
     }
 }
 

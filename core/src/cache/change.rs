@@ -3,7 +3,8 @@
 
 use core::hash::Hash;
 
-use super::{After, Again, End, First, Kind, Machine, Stage, Work};
+use super::Machine;
+use super::work::{After, Again, End, First, Kind, Stage, Work};
 use crate::breaker::Verdict;
 use crate::entry::Zone;
 use crate::failure::{Refusal, StoreFailure};

@@ -3,7 +3,8 @@
 
 use core::hash::Hash;
 
-use super::{After, Kind, Machine, Stage};
+use super::Machine;
+use super::work::{After, Kind, Stage};
 use crate::breaker::Verdict;
 use crate::failure::{Refusal, StoreFailure};
 use crate::journal::Change;

@@ -3,7 +3,8 @@
 use core::hash::Hash;
 use core::time::Duration;
 
-use super::{After, Again, End, First, Kind, Machine, Remembered, Shards, Stage};
+use super::work::{After, Again, End, First, Kind, Remembered, Stage};
+use super::{Machine, Shards};
 use crate::breaker::{NotUntil, Verdict};
 use crate::entropy::{Entropy, scale};
 use crate::entry::{Entry, Windows, Zone};

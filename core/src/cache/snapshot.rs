@@ -21,7 +21,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::change::is_asked_for;
-use super::{After, Machine, Remembered, Shards, Stage};
+use super::work::{After, Remembered, Stage};
+use super::{Machine, Shards};
 use crate::breaker::{self, Breaker};
 use crate::budget::{self, Budget};
 use crate::entry::Entry;

@@ -1,0 +1,193 @@
+//! What a flight carries: what it is about, the step that it waits for, and everything that it holds meanwhile.
+
+#[cfg(feature = "alloc")]
+use alloc::boxed::Box;
+use core::time::Duration;
+
+#[cfg(feature = "alloc")]
+use super::explain::Story;
+use crate::backoff::Schedule;
+use crate::breaker::{Permit, Verdict};
+use crate::entry::Entry;
+use crate::failure::{Class, Failure};
+use crate::journal::Change;
+use crate::limit;
+use crate::step::{Settled, Tier};
+use crate::time::Instant;
+use crate::value::Value;
+
+/// What is known of a key that has no value: for each caller alone, nothing, or a failure not to be provoked again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Remembered {
+    /// Its value is for each caller alone.
+    Private,
+    /// There is no such thing.
+    Absent,
+    /// The last load failed.
+    Failed(Class),
+}
+
+impl Value for Remembered {}
+
+/// What a flight is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Load,
+    /// A load for one caller alone.
+    PrivateLoad,
+    Read,
+    Change,
+    /// Pays a debt of the journal.
+    Replay,
+    /// Settles the doubts in either store that had been raised when it began.
+    Clear {
+        primary: u64,
+        fallback: u64,
+    },
+}
+
+/// The step that a flight waits for.
+#[derive(Debug, Clone)]
+pub(super) enum Stage<V> {
+    Reading(Tier),
+    Loading,
+    /// Asleep before another attempt.
+    Pausing(Again),
+    Landing(After<V>),
+    Writing(Tier),
+    Removing(Tier),
+    Clearing(Tier),
+    /// Put aside until fewer loads are under way.
+    Waiting,
+    /// No step is outstanding: another flight holds the key's slot and will name this one.
+    Queued,
+    /// Named as the next one to be launched.
+    Ready(First),
+}
+
+impl End {
+    pub(super) const fn of(failure: Failure) -> Self {
+        match failure {
+            Failure::Load(Class::Panicked) => Self::Panicked,
+            Failure::Open { .. } | Failure::Overloaded | Failure::Remembered { .. } => Self::GaveUp,
+            Failure::Load(_) | Failure::DeadlinePassed => Self::Failed,
+            Failure::Abandoned => Self::Cancelled,
+        }
+    }
+}
+
+/// What a flight does when it is launched.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum First {
+    Load,
+    Change,
+    Debt,
+    Clear,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Again {
+    Read,
+    Load,
+    Change,
+}
+
+/// What follows a landing.
+#[derive(Debug, Clone)]
+pub(super) enum After<V> {
+    Finish,
+    Change(Change<V>),
+    /// Copy to the fallback what came from the primary.
+    Mirror(Change<V>),
+    Refresh,
+}
+
+#[derive(Clone)]
+pub(super) struct Work<V> {
+    pub(super) kind: Kind,
+    pub(super) stage: Stage<V>,
+    /// Attempts made at the present operation, its waits, and until when it may last.
+    pub(super) attempt: u32,
+    pub(super) waits: Option<Schedule>,
+    pub(super) deadline: Instant,
+    pub(super) permit: Option<Permit>,
+    /// The right to be one of the loads under way, and what the load took and said.
+    pub(super) slot: Option<limit::Slot>,
+    pub(super) measured: (Duration, Verdict),
+    /// The place among those who wait for that right.
+    pub(super) place: Option<u32>,
+    /// When the present operation was asked for.
+    pub(super) asked_at: Instant,
+    /// A stale value found on the way, and when its age was taken.
+    pub(super) previous: Option<(Entry<V>, Instant)>,
+    /// What the loader was told that there is.
+    pub(super) offered: Option<Entry<V>>,
+    /// What is older does not do for somebody who waits.
+    pub(super) max_age: Option<Duration>,
+    /// The newest invalidation when the load was asked for, and when the last caller joined.
+    pub(super) born: u64,
+    pub(super) joined: u64,
+    pub(super) change: Option<Change<V>>,
+    pub(super) settled: Settled,
+    /// Whether its end has been counted.
+    pub(super) ended: bool,
+    #[cfg(feature = "alloc")]
+    pub(super) story: Option<Box<Story>>,
+}
+
+impl<V> Work<V> {
+    pub(super) fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            stage: Stage::Queued,
+            attempt: 0,
+            waits: None,
+            deadline: Instant::ZERO,
+            permit: None,
+            slot: None,
+            measured: (Duration::ZERO, Verdict::None),
+            place: None,
+            asked_at: Instant::ZERO,
+            previous: None,
+            offered: None,
+            max_age: None,
+            born: 0,
+            joined: 0,
+            change: None,
+            settled: Settled::Memory,
+            ended: false,
+            #[cfg(feature = "alloc")]
+            story: None,
+        }
+    }
+
+    /// Starts the counts for an operation that may last until `deadline`.
+    pub(super) fn begin(&mut self, deadline: Instant) {
+        (self.attempt, self.waits, self.deadline) = (0, None, deadline);
+    }
+}
+
+/// How a load ended. Each is an outcome of its own, and counted as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    Done,
+    Failed,
+    GaveUp,
+    Panicked,
+    Cancelled,
+    TooOld,
+    Late,
+    Overtaken,
+}
+
+impl Kind {
+    /// Whether a value is what its waiters wait for.
+    pub(super) const fn is_read(self) -> bool {
+        matches!(self, Self::Load | Self::PrivateLoad | Self::Read)
+    }
+
+    /// Whether it may ask the origin.
+    pub(super) const fn is_load(self) -> bool {
+        matches!(self, Self::Load | Self::PrivateLoad)
+    }
+}
