@@ -12,6 +12,7 @@
 //!
 //! It knows nothing of flights, breakers or stores, and it never refreshes anything: it says when that is due.
 
+mod change;
 mod policy;
 mod reports;
 mod row;
@@ -23,12 +24,13 @@ use core::time::Duration;
 
 use foldhash::fast::FixedState;
 
+use self::change::cut;
 pub use self::policy::{MemoryPolicy, MemoryStats};
 pub use self::reports::Reason;
 use self::reports::Reports;
-use self::row::{Kind, Origin, ROWS_MAX, Row};
+use self::row::{Kind, ROWS_MAX, Row};
 use self::shapes::Shapes;
-use crate::entry::{Entry, Windows, Zone};
+use crate::entry::{Entry, Zone};
 use crate::eviction::{Evict, Order};
 use crate::storage::{Column, Index, Map, Profile, Slab, Storage, Usual};
 use crate::tags::{Invalidation, Invalidations, Verdict};
@@ -378,7 +380,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
 /// Reading rows.
 impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
     #[inline]
-    fn locate<Q>(&self, hash: u64, key: &Q) -> Option<u32>
+    pub(super) fn locate<Q>(&self, hash: u64, key: &Q) -> Option<u32>
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
@@ -388,7 +390,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
 
     /// The hit path where invalidations, idle times or load times have a say.
     #[cold]
-    fn fresh_on_second_thought(&mut self, index: u32, hash: u64, now: Instant) -> Option<Entry<V>> {
+    pub(super) fn fresh_on_second_thought(&mut self, index: u32, hash: u64, now: Instant) -> Option<Entry<V>> {
         if self.dismiss(index, now) {
             return None;
         }
@@ -407,31 +409,31 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
 
     /// The number that a row must have to need no look at the invalidations.
     #[inline]
-    fn limit(&self, kind: Kind) -> u32 {
+    pub(super) fn limit(&self, kind: Kind) -> u32 {
         if kind.is_tagged() { self.tagged_limit } else { self.plain_limit }
     }
 
-    fn verdict(&self, row: &Row<K, V>) -> Verdict {
+    pub(super) fn verdict(&self, row: &Row<K, V>) -> Verdict {
         let tags = if row.kind.is_tagged() { row.value.tags() } else { &[] };
         self.invalidations.verdict(tags, self.base + u64::from(row.born))
     }
 
     /// Whether the row, if there is one, needs no second look.
     #[inline]
-    fn is_of_use(&self, index: u32, now: Instant) -> bool {
+    pub(super) fn is_of_use(&self, index: u32, now: Instant) -> bool {
         let row = self.rows.get(index);
         row.is_none_or(|row| row.born >= self.limit(row.kind) && !self.is_over(index, row, now))
     }
 
     #[inline]
-    fn is_over(&self, index: u32, row: &Row<K, V>, now: Instant) -> bool {
+    pub(super) fn is_over(&self, index: u32, row: &Row<K, V>, now: Instant) -> bool {
         let lifetime = self.shapes.get(row.kind.shape()).map_or(0, |shape| shape.lifetime);
         let idle = self.policy.time_to_idle.is_some() && now >= self.idle_until.get(index);
         idle || lifetime != u64::MAX && row.origin.age(now) >= lifetime
     }
 
     #[inline]
-    fn entry(&self, index: u32, now: Instant) -> Option<Entry<V>> {
+    pub(super) fn entry(&self, index: u32, now: Instant) -> Option<Entry<V>> {
         let row = self.rows.get(index)?;
         Some(Entry {
             value: row.value.clone(),
@@ -442,7 +444,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
     }
 
     /// The entry of a row with the invalidations that it does not know of yet.
-    fn seen(&self, index: u32, now: Instant) -> Option<Entry<V>> {
+    pub(super) fn seen(&self, index: u32, now: Instant) -> Option<Entry<V>> {
         let row = self.rows.get(index)?;
         let entry = self.entry(index, now)?;
         let windows = match self.verdict(row) {
@@ -454,7 +456,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
         Some(Entry { windows, ..entry }).filter(|entry| !idle && entry.zone() != Zone::Gone)
     }
 
-    fn early(&self, entry: &Entry<V>) -> Early {
+    pub(super) fn early(&self, entry: &Entry<V>) -> Early {
         let ttl = entry.windows.ttl;
         let share = u64::from(self.policy.refresh_ahead);
         let start = ttl.filter(|_| (1..100).contains(&share)).map(|ttl| shapes::share(nanos(ttl), share));
@@ -465,243 +467,10 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
         }
     }
 
-    fn pause(&self, index: u32) -> Pause {
+    pub(super) fn pause(&self, index: u32) -> Pause {
         let paused = self.rows.get(index).is_some_and(|row| row.kind.is_paused());
         if paused { self.pauses.get(&index).copied().unwrap_or_default() } else { Pause::default() }
     }
-}
-
-/// Changing rows.
-impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
-    #[inline]
-    fn touch(&mut self, index: u32, hash: u64, now: Instant) {
-        self.order.hit(index, hash);
-        if let Some(idle) = self.policy.time_to_idle {
-            self.idle_until.set(index, now + idle);
-        }
-    }
-
-    /// Removes the row if it is of no use any more; whether it was removed.
-    fn dismiss(&mut self, index: u32, now: Instant) -> bool {
-        let reason = self.settle(index, now);
-        if let Some(reason) = reason {
-            self.take_out(index, reason);
-        }
-        reason.is_some()
-    }
-
-    /// Lets the row take note of invalidations. The reason to remove it if it is of no use any more.
-    fn settle(&mut self, index: u32, now: Instant) -> Option<Reason> {
-        if self.is_of_use(index, now) {
-            return None;
-        }
-        let row = self.rows.get(index)?;
-        if row.born < self.limit(row.kind) {
-            match self.verdict(row) {
-                Verdict::Invalid => return Some(Reason::Invalidated),
-                Verdict::Expired(at) => self.end_freshness(index, at),
-                Verdict::Valid => {}
-            }
-            let newest = self.number(self.invalidations.newest());
-            self.rows.get_mut(index)?.born = newest;
-        }
-        self.is_over(index, self.rows.get(index)?, now).then_some(Reason::Expired)
-    }
-
-    /// The row's freshness ended at `at`, if not before.
-    fn end_freshness(&mut self, index: u32, at: Instant) {
-        let Some(row) = self.rows.get_mut(index) else { return };
-        let Some(shape) = self.shapes.get(row.kind.shape()) else { return };
-        let windows = cut(&shape.windows, row.origin.age(at));
-        self.shapes.release(row.kind.shape());
-        if let Some(shape) = self.shapes.take(&windows) {
-            row.kind = row.kind.with_shape(shape);
-        }
-    }
-
-    fn place(&mut self, key: K, entry: Entry<V>, born: u64, keeps_pause: bool, now: Instant) -> Kept {
-        self.sweep(SWEEP, now);
-        let hash = self.hash(&key);
-        let origin = Origin::of(nanos(entry.age), now);
-        let windows = match self.invalidations.verdict(entry.value.tags(), born) {
-            Verdict::Invalid => return Kept::Useless,
-            Verdict::Expired(at) => cut(&entry.windows, origin.age(at)),
-            Verdict::Valid => entry.windows,
-        };
-        let newest = born.max(self.invalidations.newest());
-        self.reach(newest);
-        let held = self.locate(hash, &key).filter(|&index| !self.dismiss(index, now));
-        let (weight, max) = (u64::from(entry.value.weight()), self.policy.weight_max);
-        let kept = match windows.zone(entry.age) {
-            Zone::Gone => Kept::Useless,
-            _ if max > 0 && weight > max => Kept::TooHeavy,
-            _ => Kept::Yes,
-        };
-        if kept != Kept::Yes {
-            self.stats.too_heavy += u64::from(kept == Kept::TooHeavy);
-            held.into_iter().for_each(|index| self.take_out(index, Reason::Replaced));
-            return kept;
-        }
-        let arrival = Arrival { value: entry.value, origin, windows, born: self.number(newest), weight };
-        let placed = match held {
-            Some(index) => self.overwrite(index, hash, key, arrival, keeps_pause, now),
-            None => self.add(hash, key, arrival, now),
-        };
-        let Some(index) = placed else { return Kept::Useless };
-        self.stats.insertions += 1;
-        self.note_beside(index, entry.load_time, now);
-        kept
-    }
-
-    /// What lies beside the row.
-    #[inline]
-    fn note_beside(&mut self, index: u32, load_time: Duration, now: Instant) {
-        if let Some(idle) = self.policy.time_to_idle {
-            self.idle_until.set(index, now + idle);
-        }
-        if self.policy.early_refresh > 0 {
-            self.load_times.set(index, u32::try_from(load_time.as_micros()).unwrap_or(u32::MAX));
-        }
-    }
-
-    fn add(&mut self, hash: u64, key: K, arrival: Arrival<V>, now: Instant) -> Option<u32> {
-        self.make_room(1, arrival.weight, now);
-        let Arrival { value, origin, windows, born, weight } = arrival;
-        let kind = Kind::new(self.shapes.take(&windows)?, !value.tags().is_empty());
-        let index = self.rows.insert(Row { key, value, origin, born, kind }).ok()?;
-        let (rows, hasher) = (&self.rows, &self.hasher);
-        let rehash = |index| rows.get(index).map_or(0, |row: &Row<K, V>| hasher.hash_one(&row.key));
-        // Rows and index have the same room.
-        let _ = self.index.insert(hash, index, rehash);
-        self.order.inserted(index, hash);
-        self.weight += weight;
-        Some(index)
-    }
-
-    /// Puts an arrival in the place of the row that has its key, which counts as a use of it.
-    fn overwrite(
-        &mut self,
-        index: u32,
-        hash: u64,
-        key: K,
-        arrival: Arrival<V>,
-        keeps_pause: bool,
-        now: Instant,
-    ) -> Option<u32> {
-        let row = self.rows.get_mut(index)?;
-        self.shapes.release(row.kind.shape());
-        let paused = row.kind.is_paused();
-        row.kind = Kind::new(self.shapes.take(&arrival.windows)?, !arrival.value.tags().is_empty());
-        row.kind = row.kind.paused(paused && keeps_pause);
-        (row.origin, row.born) = (arrival.origin, arrival.born);
-        let old = core::mem::replace(&mut row.value, arrival.value);
-        if paused && !keeps_pause {
-            self.pauses.remove(&index);
-        }
-        self.weight = self.weight.saturating_sub(u64::from(old.weight())) + arrival.weight;
-        if self.policy.weight_max > 0 && self.weight > self.policy.weight_max {
-            // Others leave for it, so it steps aside meanwhile.
-            self.order.removed(index);
-            self.make_room(0, 0, now);
-            self.order.inserted(index, hash);
-        } else {
-            self.order.hit(index, hash);
-        }
-        self.count(key, Reason::Replaced);
-        Some(index)
-    }
-
-    /// Gives rows up until there is room for so many more of that weight.
-    fn make_room(&mut self, rows: usize, weight: u64, now: Instant) {
-        let max = if self.policy.weight_max == 0 { u64::MAX } else { self.policy.weight_max };
-        while self.rows.len() + rows > self.rows.capacity() || self.weight.saturating_add(weight) > max {
-            let (rows, hasher) = (&self.rows, &self.hasher);
-            let hash_of = |index| rows.get(index).map_or(0, |row: &Row<K, V>| hasher.hash_one(&row.key));
-            let Some(victim) = self.order.victim(hash_of) else { return };
-            let reason = self.settle(victim, now).unwrap_or(Reason::Evicted);
-            self.drop_row(victim, reason);
-        }
-    }
-
-    fn take_out(&mut self, index: u32, reason: Reason) {
-        if self.rows.get(index).is_some() {
-            self.order.removed(index);
-            self.drop_row(index, reason);
-        }
-    }
-
-    /// Removes a row that has left the order of eviction.
-    fn drop_row(&mut self, index: u32, reason: Reason) {
-        let Some(Row { key, value, kind, .. }) = self.rows.remove(index) else { return };
-        self.index.remove(self.hash(&key), index);
-        self.shapes.release(kind.shape());
-        if kind.is_paused() {
-            self.pauses.remove(&index);
-        }
-        self.weight = if self.rows.is_empty() { 0 } else { self.weight.saturating_sub(u64::from(value.weight())) };
-        self.count(key, reason);
-    }
-
-    fn count(&mut self, key: K, reason: Reason) {
-        match reason {
-            Reason::Expired => self.stats.expirations += 1,
-            Reason::Evicted => self.stats.evictions += 1,
-            Reason::Replaced => self.stats.replacements += 1,
-            Reason::Removed => self.stats.removals += 1,
-            Reason::Invalidated => self.stats.invalidations += 1,
-            Reason::Cleared => {}
-        }
-        if self.reports.are_wanted() {
-            self.reports.add(key, reason);
-        }
-    }
-
-    fn drop_rows(&mut self) {
-        self.index.clear();
-        self.rows.clear();
-        self.shapes.clear();
-        self.order.clear();
-        self.idle_until.clear();
-        self.load_times.clear();
-        self.pauses.clear();
-        (self.weight, self.hand) = (0, 0);
-    }
-
-    /// A number of the logical clock as rows keep it.
-    fn number(&self, number: u64) -> u32 {
-        u32::try_from(number.saturating_sub(self.base)).unwrap_or(u32::MAX)
-    }
-
-    /// Sees to it that rows can keep `newest`. Each 2^32 numbers everything starts anew.
-    fn reach(&mut self, newest: u64) {
-        if newest.saturating_sub(self.base) >= u64::from(u32::MAX) {
-            for index in 0..self.rows.numbers() {
-                self.take_out(index, Reason::Invalidated);
-            }
-            self.base = newest;
-            self.draw_limits();
-        }
-    }
-
-    fn draw_limits(&mut self) {
-        self.tagged_limit = self.number(self.invalidations.newest());
-        self.plain_limit = self.number(self.invalidations.everything());
-    }
-}
-
-/// What a row is to become.
-struct Arrival<V> {
-    value: V,
-    origin: Origin,
-    windows: Windows,
-    born: u32,
-    weight: u64,
-}
-
-/// The windows of what was expired at that age.
-fn cut(windows: &Windows, age: u64) -> Windows {
-    let age = Duration::from_nanos(age);
-    Windows { ttl: Some(windows.ttl.map_or(age, |ttl| ttl.min(age))), ..*windows }
 }
 
 #[cfg(test)]

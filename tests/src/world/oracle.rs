@@ -60,11 +60,14 @@ impl World {
         })?;
         let alone = matches!(outcome, Outcome::Private(_));
         let overtaken = self.expiries.iter().any(|expiry| expiry.key == value.key);
+        let loaded = served.source == Source::Load;
+        // Overtaken by the invalidation of a tag, a value for more than one is still good for who asked before that.
+        let alone_is_right = caller.led && loaded && (overtaken || value.sharing == Sharing::Private);
         let allowed = match value.sharing {
-            // Overtaken by the invalidation of a tag, it is still good for who asked before that.
-            Sharing::Store => !alone || caller.led && overtaken && served.source == Source::Load,
-            Sharing::Share => !alone && served.source == Source::Load,
-            Sharing::Private => alone && caller.led && served.source == Source::Load,
+            _ if alone => alone_is_right,
+            Sharing::Store => true,
+            Sharing::Share => loaded,
+            Sharing::Private => false,
         };
         law(allowed, || format!("C8: a value to {:?} was served as {outcome:?}", value.sharing))?;
         self.check_windows(caller, value, served)
@@ -131,10 +134,10 @@ impl World {
         })
     }
 
-    /// When the freshness of what was born then was ended, if it was.
+    /// When the freshness of what was born then was ended, if it was: at its birth, if its load was asked for before.
     fn ended(&self, key: Key, birth: Birth) -> Option<Instant> {
         let ended = self.expiries.iter().find(|expiry| expiry.key == key && expiry.number > birth.after);
-        ended.map(|expiry| expiry.at)
+        ended.map(|expiry| expiry.at.max(birth.at))
     }
 
     /// While it is fresh and nothing can have pushed it out, what was put is there.

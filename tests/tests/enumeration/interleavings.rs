@@ -346,10 +346,10 @@ fn what_was_loaded_before_an_invalidation_is_not_served_after_it() {
     for how in [Invalidate(Invalidation::Remove), Invalidate(Invalidation::Expire), Expire] {
         for script in [[Lookup, how, Lookup], [Put(KEY), how, Lookup], [how, Put(KEY), Lookup]] {
             let tagged = world(&options).tagged(|_| &[TAG]);
-            Exploration::new(ODD).run(&tagged, &script, budget, 50);
+            Exploration::new(ODD).run(&tagged, &script, budget, 10);
         }
         for script in [[Lookup, how, Lookup], [Put(KEY), how, Get]] {
-            Exploration::new(FAILS).quick().run(&stocked(&[]), &script, budget, 50);
+            Exploration::new(FAILS).quick().run(&stocked(&[]), &script, budget, 10);
         }
     }
 }
