@@ -380,7 +380,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
 /// Reading rows.
 impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
     #[inline]
-    pub(super) fn locate<Q>(&self, hash: u64, key: &Q) -> Option<u32>
+    fn locate<Q>(&self, hash: u64, key: &Q) -> Option<u32>
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
@@ -390,7 +390,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
 
     /// The hit path where invalidations, idle times or load times have a say.
     #[cold]
-    pub(super) fn fresh_on_second_thought(&mut self, index: u32, hash: u64, now: Instant) -> Option<Entry<V>> {
+    fn fresh_on_second_thought(&mut self, index: u32, hash: u64, now: Instant) -> Option<Entry<V>> {
         if self.dismiss(index, now) {
             return None;
         }
@@ -409,31 +409,31 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
 
     /// The number that a row must have to need no look at the invalidations.
     #[inline]
-    pub(super) fn limit(&self, kind: Kind) -> u32 {
+    fn limit(&self, kind: Kind) -> u32 {
         if kind.is_tagged() { self.tagged_limit } else { self.plain_limit }
     }
 
-    pub(super) fn verdict(&self, row: &Row<K, V>) -> Verdict {
+    fn verdict(&self, row: &Row<K, V>) -> Verdict {
         let tags = if row.kind.is_tagged() { row.value.tags() } else { &[] };
         self.invalidations.verdict(tags, self.base + u64::from(row.born))
     }
 
     /// Whether the row, if there is one, needs no second look.
     #[inline]
-    pub(super) fn is_of_use(&self, index: u32, now: Instant) -> bool {
+    fn is_of_use(&self, index: u32, now: Instant) -> bool {
         let row = self.rows.get(index);
         row.is_none_or(|row| row.born >= self.limit(row.kind) && !self.is_over(index, row, now))
     }
 
     #[inline]
-    pub(super) fn is_over(&self, index: u32, row: &Row<K, V>, now: Instant) -> bool {
+    fn is_over(&self, index: u32, row: &Row<K, V>, now: Instant) -> bool {
         let lifetime = self.shapes.get(row.kind.shape()).map_or(0, |shape| shape.lifetime);
         let idle = self.policy.time_to_idle.is_some() && now >= self.idle_until.get(index);
         idle || lifetime != u64::MAX && row.origin.age(now) >= lifetime
     }
 
     #[inline]
-    pub(super) fn entry(&self, index: u32, now: Instant) -> Option<Entry<V>> {
+    fn entry(&self, index: u32, now: Instant) -> Option<Entry<V>> {
         let row = self.rows.get(index)?;
         Some(Entry {
             value: row.value.clone(),
@@ -444,7 +444,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
     }
 
     /// The entry of a row with the invalidations that it does not know of yet.
-    pub(super) fn seen(&self, index: u32, now: Instant) -> Option<Entry<V>> {
+    fn seen(&self, index: u32, now: Instant) -> Option<Entry<V>> {
         let row = self.rows.get(index)?;
         let entry = self.entry(index, now)?;
         let windows = match self.verdict(row) {
@@ -456,7 +456,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
         Some(Entry { windows, ..entry }).filter(|entry| !idle && entry.zone() != Zone::Gone)
     }
 
-    pub(super) fn early(&self, entry: &Entry<V>) -> Early {
+    fn early(&self, entry: &Entry<V>) -> Early {
         let ttl = entry.windows.ttl;
         let share = u64::from(self.policy.refresh_ahead);
         let start = ttl.filter(|_| (1..100).contains(&share)).map(|ttl| shapes::share(nanos(ttl), share));
@@ -467,7 +467,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
         }
     }
 
-    pub(super) fn pause(&self, index: u32) -> Pause {
+    fn pause(&self, index: u32) -> Pause {
         let paused = self.rows.get(index).is_some_and(|row| row.kind.is_paused());
         if paused { self.pauses.get(&index).copied().unwrap_or_default() } else { Pause::default() }
     }

@@ -20,9 +20,6 @@ use tideover_core::{
     PolicyError, Sharing, Step, Tag, Tier, Windows,
 };
 
-/// Whether walks and histories expire keys and invalidate tags.
-pub const INVALIDATES: bool = false;
-
 /// Keys are small numbers.
 pub type Key = u8;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tideover_core::entropy::Entropy;
 use tideover_core::{Invalidation, Policy, Step, Tag};
-use tideover_tests::world::{Asked, Broken, INVALIDATES, Key, Reply, World};
+use tideover_tests::world::{Asked, Broken, Key, Reply, World};
 
 const KEYS: u64 = 6;
 /// The tags that values bear. What bears one is not kept in stores, so half of the keys bear none.
@@ -54,7 +54,7 @@ impl Walk {
         let mut dice = Entropy::from_seed(seed);
         let policy = policy(&mut dice);
         let world = World::new(policy.clone(), seed).expect("a policy that can be");
-        let world = if INVALIDATES { world.tagged(tags) } else { world };
+        let world = world.tagged(tags);
         Self { world, policy, dice, store_failures: 0, load_failures: 0, taken: 0, trace: Vec::new() }
     }
 
@@ -90,7 +90,7 @@ impl Walk {
             }
             560..630 => self.act(format!("put {key}"), |world| world.put(key)),
             630..680 => self.act(format!("remove {key}"), |world| world.remove(key)),
-            680..700 if INVALIDATES => self.invalidate(key),
+            680..700 => self.invalidate(key),
             700..704 => self.act("clear".to_owned(), World::clear),
             704..730 => self.act("visit".to_owned(), World::maintain),
             730..760 => {

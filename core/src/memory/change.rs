@@ -104,7 +104,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
         }
     }
 
-    pub(super) fn add(&mut self, hash: u64, key: K, arrival: Arrival<V>, now: Instant) -> Option<u32> {
+    fn add(&mut self, hash: u64, key: K, arrival: Arrival<V>, now: Instant) -> Option<u32> {
         self.make_room(1, arrival.weight, now);
         let Arrival { value, origin, windows, born, weight } = arrival;
         let kind = Kind::new(self.shapes.take(&windows)?, !value.tags().is_empty());
@@ -119,7 +119,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
     }
 
     /// Puts an arrival in the place of the row that has its key, which counts as a use of it.
-    pub(super) fn overwrite(
+    fn overwrite(
         &mut self,
         index: u32,
         hash: u64,

@@ -1,6 +1,7 @@
 //! What memory promises, as stories.
 
 use super::*;
+use crate::entry::Windows;
 use crate::eviction::Eviction;
 use crate::storage::Fixed;
 use alloc::format;

@@ -1,7 +1,6 @@
 //! What loaders may say beside a value, and callers beside a key.
 
 use tideover::{CallOptions, Class, EngineKind, Error, LoadContext, LoadError, Loaded, Refusal, Source, Stale};
-use tideover_tests::world::INVALIDATES;
 use tokio::time::{Instant, sleep};
 
 use super::{Origin, builder, built, known, ms, settle, until_known, value};
@@ -133,9 +132,6 @@ pub(super) async fn however_often_a_call_asks_again_it_waits_no_longer(engine: E
 }
 
 pub(super) async fn what_was_invalidated_is_loaded_anew(engine: EngineKind) {
-    if !INVALIDATES {
-        return;
-    }
     let swr = builder(engine).ttl(ms(60_000)).stale_while_revalidate(ms(60_000));
     let (cache, origin) = (built(swr), Origin::open());
     let user = |name: &'static str| Ok(Loaded::new(name).tags(["user", "user:7"]));

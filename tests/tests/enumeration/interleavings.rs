@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use tideover_core::{FlightId, Invalidation, Policy, Step, Tag, Tier};
-use tideover_tests::world::{Asked, Broken, INVALIDATES, Key, Reply, World};
+use tideover_tests::world::{Asked, Broken, Key, Reply, World};
 
 /// The key that these histories are about; where there is another one, it is 2.
 const KEY: Key = 1;
@@ -337,9 +337,6 @@ fn what_is_remembered_in_place_of_a_value_answers_nobody_after_a_change() {
 /// Whoever asks after an invalidation gets nothing that was asked for before it, or gets it marked as stale.
 #[test]
 fn what_was_loaded_before_an_invalidation_is_not_served_after_it() {
-    if !INVALIDATES {
-        return;
-    }
     let options =
         [("store", "false"), ("stale_while_revalidate", "3s"), ("stale_if_error", "5s"), ("entries_max", "50")];
     let budget = Budget { failures: 1, waits: 2, ..NONE };

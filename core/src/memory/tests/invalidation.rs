@@ -3,6 +3,7 @@
 use core::cell::Cell;
 
 use super::*;
+use crate::entry::Windows;
 
 /// Says how often it was asked for its tags.
 #[derive(Clone)]
