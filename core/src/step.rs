@@ -100,7 +100,8 @@ pub enum Loaded<V> {
     /// policy.
     Value { value: V, age: Duration, windows: Option<Windows>, sharing: Sharing },
     /// What was handed to the loader as `previous` is still true: its age starts anew (RFC 9111 section 4.3.4).
-    /// `windows: None` keeps those that it had. Without a `previous` the loader broke its contract, and the load
+    /// `windows: None` takes those of the policy, as a value does (a 304 repeats
+    /// its `Cache-Control`: RFC 9110 section 15.4.5). Without a `previous` the loader broke its contract, and the load
     /// counts as [`Class::Panicked`](crate::Class::Panicked).
     NotModified { age: Duration, windows: Option<Windows> },
     /// There is no such thing. Remembered for `ttl`, by default the policy's `negative_ttl`; zero forgets it at once.

@@ -29,7 +29,7 @@ pub type Broken = String;
 /// When so many answers in a row were good ones, everything has ended.
 const ANSWERS_MAX: u32 = 100_000;
 
-/// A value, as its number in [`World::values`], with the tags that it bears.
+/// A value, as its number in the list of all values, with the tags that it bears.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Value {
     number: u32,

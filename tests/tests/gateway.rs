@@ -368,6 +368,10 @@ async fn health_and_metrics_tell_how_it_is() {
         assert!(metrics.contains("\ntideover_hits_total 1\n"), "{metrics}");
         assert!(metrics.contains("tideover_circuit_state{circuit=\"loader\"} 0"), "{metrics}");
         origin.kill();
+        // Its task is dropped a moment later.
+        while TcpStream::connect(origin.address).await.is_ok() {
+            tokio::time::sleep(millis(1)).await;
+        }
         let health: serde_json::Value = serde_json::from_str(&gateway.get("/-/health").await.body).expect("JSON");
         assert_eq!((&health["status"], &health["origin"]["reachable"]), (&"degraded".into(), &false.into()));
     }

@@ -265,8 +265,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             (Ok(Loaded::NotModified { age, windows }), Some(previous)) => {
                 self.load_succeeded(id, now);
                 self.stats.not_modified += 1;
-                let windows = windows.map_or(previous.windows, |windows| self.jittered(Some(windows)));
-                let entry = Entry { age, ..Entry::new(previous.value, windows) };
+                let entry = Entry { age, ..Entry::new(previous.value, self.jittered(windows)) };
                 self.land_value(shards, id, entry, Sharing::Store, now)
             }
             (Ok(Loaded::NotModified { .. }), None) => self.on_load_failed(shards, id, Class::Panicked.into(), now),
