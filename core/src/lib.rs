@@ -56,9 +56,24 @@
 //!
 //! # The machines
 //!
-//! Each can be used by itself: [`memory`] (LRU with freshness), [`breaker`], [`backoff`], [`budget`] (how much may be
-//! tried again), [`limit`] (how much at once), [`latency`] (how long it takes), [`entry`] (the zones of freshness),
-//! [`envelope`] (how an entry lies in a shared store). [`cache`] composes them; [`policy`] holds every choice.
+//! Each can be used by itself; its page has its states, defaults and sources.
+//!
+//! | machine | what it decides |
+//! |---|---|
+//! | [`entry`] | what may be done with a value of a certain age: the zones of RFC 5861 |
+//! | [`memory`], [`eviction`], [`tags`] | what is kept, whom a full memory gives up, what an invalidation reaches |
+//! | [`breaker`] | whether a dependency may be asked now |
+//! | [`backoff`], [`budget`] | when to try again, and whether anybody may |
+//! | [`limit`], [`latency`] | how many loads may be under way, fixed or learnt from what they take |
+//! | [`envelope`], [`civil`] | how an entry lies in a shared store, and dates that do not jump |
+//! | [`cache`] | all of them together: [`Machine`] and [`Cache`]; [`policy`] holds every choice |
+//!
+//! # Two profiles
+//!
+//! With the feature `alloc` (on by default) everything grows on the heap, bounded by the policy. Without it a [`Fixed`]
+//! profile gives each part a room of its own, and nothing allocates; both take the same steps. The feature `spin` adds
+//! a cache that threads share without a standard library. Snapshots, explanations and options written as text need
+//! `alloc`.
 #![no_std]
 #![forbid(unsafe_code)]
 #[cfg(feature = "alloc")]
