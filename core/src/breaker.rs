@@ -169,6 +169,24 @@ impl BreakerStats {
     }
 }
 
+/// A look at a breaker, for health reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BreakerReport {
+    /// Where it stands, as callers find it; see [`Breaker::state`].
+    pub state: State,
+    /// Who decides.
+    pub mode: Mode,
+    /// Since when; see [`Breaker::state_since`].
+    pub since: Instant,
+    /// When the next probe may pass, at once if that is over; `None` if the rules have not opened the circuit. Under
+    /// metrics-only it says what would be.
+    pub next_probe: Option<Instant>,
+    /// Until when a growing share of the calls is let through, if it has come back from an outage.
+    pub recovers_until: Option<Instant>,
+    /// What it has counted.
+    pub stats: BreakerStats,
+}
+
 /// One dependency's breaker; see the [module](self).
 ///
 /// ```
@@ -508,6 +526,19 @@ impl Breaker {
             Phase::Open { until, .. } => Some(now.max(*until)),
             Phase::HalfOpen { probes, .. } => Some(probes.free_at(self.policy.probes, now).unwrap_or(now)),
         }
+    }
+
+    /// A look at all of it.
+    #[must_use]
+    pub fn look(&self) -> BreakerReport {
+        let recovers_until = match &self.phase {
+            Phase::Closed { recovery } => recovery.as_ref().map(|recovery| recovery.ends),
+            _ => None,
+        };
+        // Seen from the beginning of time every lease is still held, so that this names the first one to run out.
+        let next_probe = self.next_probe(Instant::ZERO);
+        let (state, mode, since, stats) = (self.state(), self.mode, self.since, self.stats);
+        BreakerReport { state, mode, since, next_probe, recovers_until, stats }
     }
 
     /// Who decides.

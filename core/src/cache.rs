@@ -39,7 +39,7 @@ use self::work::{Again, First, Kind, Stage, Work};
 pub use crate::flight::Fence;
 
 use self::change::Slot;
-use crate::breaker::{Breaker, BreakerStats, Mode, State};
+use crate::breaker::{Breaker, BreakerReport, Mode};
 use crate::budget::Budget;
 use crate::entropy::Entropy;
 use crate::entry::Entry;
@@ -201,14 +201,10 @@ pub enum Dependency {
 /// A look at the whole machine, for health reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Health {
-    /// Where the store's breaker stands.
-    pub store_breaker: State,
-    /// What it has counted.
-    pub store_breaker_stats: BreakerStats,
-    /// Where the loader's breaker stands.
-    pub load_breaker: State,
-    /// What it has counted.
-    pub load_breaker_stats: BreakerStats,
+    /// The store's breaker.
+    pub store_breaker: BreakerReport,
+    /// The loader's breaker.
+    pub load_breaker: BreakerReport,
     /// Loads that may be under way at once; `u32::MAX` if there is no limit.
     pub loads_allowed: u32,
     /// What a load takes, smoothed.
@@ -438,10 +434,8 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     #[must_use]
     pub fn health(&self) -> Health {
         Health {
-            store_breaker: self.store_breaker.state(),
-            store_breaker_stats: self.store_breaker.stats(),
-            load_breaker: self.load_breaker.state(),
-            load_breaker_stats: self.load_breaker.stats(),
+            store_breaker: self.store_breaker.look(),
+            load_breaker: self.load_breaker.look(),
             loads_allowed: self.limit.limit(),
             load_time: self.latency.mean(),
             owes_clear: self.journal.owes_clear(),

@@ -9,14 +9,18 @@ use core::hash::Hash;
 
 use spin::Mutex;
 
-use crate::cache::{Health, Machine, Shards};
+use crate::breaker::Mode;
+use crate::cache::{Dependency, Health, Machine, Shards};
 use crate::entry::Entry;
-use crate::memory::{Memory, MemoryStats};
+use crate::memory::{Memory, MemoryStats, Reason};
 use crate::policy::{Policy, PolicyError};
 use crate::step::{Answer, Call, Command, Event, FlightId, Launch, Left, Lookup, Step};
 use crate::storage::{Profile, Usual};
 use crate::time::Instant;
 use crate::value::Value;
+
+#[cfg(feature = "alloc")]
+mod saving;
 
 /// A [`Cache`](crate::Cache) for many threads; see the [module](self).
 ///
@@ -97,6 +101,21 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Shared<K, V, P> {
     /// See [`Machine::maintain`].
     pub fn maintain(&self, now: Instant) -> Option<Launch<K, V>> {
         self.machine.lock().maintain(&mut Locked(&self.memory), now)
+    }
+
+    /// See [`Machine::set_breaker_mode`].
+    pub fn set_breaker_mode(&self, of: Dependency, mode: Mode, now: Instant) {
+        self.machine.lock().set_breaker_mode(of, mode, now);
+    }
+
+    /// See [`Machine::reset_breaker`].
+    pub fn reset_breaker(&self, of: Dependency, now: Instant) {
+        self.machine.lock().reset_breaker(of, now);
+    }
+
+    /// See [`Memory::take_removals`].
+    pub fn take_removals(&self) -> impl Iterator<Item = (K, Reason)> + use<K, V, P> {
+        self.memory.lock().take_removals()
     }
 
     /// See [`Machine::health`].

@@ -1,6 +1,9 @@
 //! What the machines know of a value: what it weighs and which tags it bears. Everything else is the driver's affair.
 
 #[cfg(feature = "alloc")]
+pub mod saved;
+
+#[cfg(feature = "alloc")]
 use alloc::{string::String, sync::Arc, vec::Vec};
 
 /// Tags that one value may bear.

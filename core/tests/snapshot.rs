@@ -82,7 +82,7 @@ fn entries_absences_and_breakers_go_on_where_they_were() {
     let brought = restored.restore(&bytes, Taken::Last, now, wall).expect("a snapshot");
     assert_eq!(brought, Restored { entries: 1, debts: 0, age: Duration::from_secs(5) });
 
-    assert_eq!(restored.health().load_breaker, State::Open { until: START + Duration::from_secs(20) });
+    assert_eq!(restored.health().load_breaker.state, State::Open { until: START + Duration::from_secs(20) });
     let Outcome::Served(hit) = at_once(&mut restored, "ada", now) else { panic!("a hit") };
     assert_eq!((hit.value.as_str(), hit.age, hit.source), ("Lovelace", Duration::from_secs(5), Source::Memory));
     let until = START + Duration::from_secs(10);
@@ -142,7 +142,7 @@ fn an_earlier_snapshot_restores_what_is_safe_and_turns_debts_into_removals() {
     let mut new = cache(&[("store", "true")]);
     let brought = new.restore(&bytes, Taken::Earlier, START, NOON).expect("a snapshot");
     assert_eq!(brought, Restored { entries: 0, debts: 1, age: Duration::ZERO });
-    let State::Open { until } = new.health().store_breaker else { panic!("the breaker is restored") };
+    let State::Open { until } = new.health().store_breaker.state else { panic!("the breaker is restored") };
     let clear = new.maintain(until).expect("the fallback is in doubt");
     assert!(matches!(clear.step, Step::ClearStore { tier: Tier::Fallback, .. }));
     let Step::Done { next: Some(debt) } = new.resume(clear.flight, Event::StoreCleared(Ok(())), until) else {

@@ -1,11 +1,14 @@
 //! The cache as users hold it.
 
+mod operate;
+
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tideover_core::cache::explain::Story;
 use tideover_core::{
     Absence, Clock, Command, Failure, Instant, Invalidation, Outcome, Policy, Served, Settled, Source, Stale, Tag,
     Windows,
@@ -14,7 +17,7 @@ use tideover_core::{
 use crate::clock::HostClock;
 #[cfg(feature = "component")]
 use crate::component::{Embedding, PolicyEngine};
-use crate::driver::Driver;
+use crate::driver::{Driver, Reply};
 use crate::engine::{Key, NativeEngine, Payload, Report};
 use crate::error::Error;
 use crate::loader::{LoadContext, LoadError, Loaded, Loader, Tags, boxed};
@@ -99,13 +102,14 @@ impl EngineKind {
 pub struct CallOptions {
     max_age: Option<Duration>,
     timeout: Option<Duration>,
+    explain: bool,
 }
 
 impl CallOptions {
     /// Nothing beside the key.
     #[must_use]
     pub const fn new() -> Self {
-        Self { max_age: None, timeout: None }
+        Self { max_age: None, timeout: None, explain: false }
     }
 
     /// What is older does not do, fresh or not: the call waits for a refresh (RFC 9111 section 5.2.1.1). Zero always
@@ -119,6 +123,33 @@ impl CallOptions {
     #[must_use]
     pub const fn timeout(self, timeout: Duration) -> Self {
         Self { timeout: Some(timeout), ..self }
+    }
+
+    /// The answer comes with its story ([`Fetched::story`]): what it was decided under, step by step. It costs a few
+    /// kilobytes and a look at the whole machine for each step.
+    ///
+    /// A call that waits for a flight which another call led has a story only if that call asked for it, too. The
+    /// option `explain` of [`Policy`] asks for all.
+    ///
+    /// ```
+    /// use tideover::core::cache::explain::replay;
+    /// use tideover::{Cache, CallOptions, Loaded};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tideover::Error> {
+    /// let cache = Cache::builder().build()?;
+    /// let why = CallOptions::new().explain();
+    /// let price = cache.get_or_load_with("price:7", why, |_| async { Ok(Loaded::new("9.99")) }).await?;
+    /// let story = price.story.expect("it was asked for");
+    /// assert!(story.to_string().contains("Load"));
+    /// // The same policy takes the same steps again, wherever the story is carried.
+    /// assert!(replay(cache.policy(), &story).expect("it holds").landed.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub const fn explain(self) -> Self {
+        Self { explain: true, ..self }
     }
 }
 
@@ -140,6 +171,8 @@ pub struct Fetched {
     pub collapsed: bool,
     /// Whether nobody else has got it: its loader said so.
     pub private: bool,
+    /// Why it was answered so, if that was asked for; see [`CallOptions::explain`].
+    pub story: Option<Arc<Story>>,
 }
 
 impl Cache {
@@ -165,9 +198,10 @@ impl Cache {
         Fut: Future<Output = Result<Loaded, LoadError>> + Send + 'static,
     {
         if let Backend::Driver(driver) = &self.backend
+            && !self.policy.explain
             && let Some(served) = driver.hit(key)
         {
-            return Ok(Fetched::new(served, false));
+            return Ok(Fetched::new(served, None));
         }
         self.get_or_load_with(key, CallOptions::new(), load).await
     }
@@ -182,11 +216,30 @@ impl Cache {
         F: Fn(LoadContext) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Loaded, LoadError>> + Send + 'static,
     {
-        match self.fetch(key, Some(boxed(load, Arc::clone(&self.policy))), options).await? {
-            Ok(found) => Ok(found),
-            Err(Absence::Remembered { until }) => Err(Error::Absent { retry_after: Some(self.time_to(until)) }),
-            Err(Absence::Confirmed | Absence::NotLoaded) => Err(Error::Absent { retry_after: None }),
-        }
+        self.get_or_load_explained(key, options, load).await.0
+    }
+
+    /// As [`Cache::get_or_load_with`]; beside the answer, which may be an error, is its story if `options` ask for it.
+    pub async fn get_or_load_explained<F, Fut>(
+        &self,
+        key: &str,
+        options: CallOptions,
+        load: F,
+    ) -> (Result<Fetched, Error>, Option<Arc<Story>>)
+    where
+        F: Fn(LoadContext) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Loaded, LoadError>> + Send + 'static,
+    {
+        let (answer, story) = self.fetch(key, Some(boxed(load, Arc::clone(&self.policy))), options).await;
+        let answer = answer.and_then(|found| {
+            found.map_err(|absence| Error::Absent {
+                retry_after: match absence {
+                    Absence::Remembered { until } => Some(self.time_to(until)),
+                    Absence::Confirmed | Absence::NotLoaded => None,
+                },
+            })
+        });
+        (answer, story)
     }
 
     /// The value under `key` if memory or store has it, fresh or inside its stale-while-revalidate window. `None` if
@@ -205,7 +258,7 @@ impl Cache {
     ///
     /// As [`Cache::get`].
     pub async fn get_with(&self, key: &str, options: CallOptions) -> Result<Option<Fetched>, Error> {
-        self.fetch(key, None, options).await.map(Result::ok)
+        self.fetch(key, None, options).await.0.map(Result::ok)
     }
 
     async fn fetch(
@@ -213,23 +266,33 @@ impl Cache {
         key: &str,
         loader: Option<Loader>,
         options: CallOptions,
-    ) -> Result<Result<Fetched, Absence>, Error> {
+    ) -> (Result<Result<Fetched, Absence>, Error>, Option<Arc<Story>>) {
+        let reply = match self.ask(key, loader, options).await {
+            Ok(reply) => reply,
+            Err(error) => return (Err(error), None),
+        };
+        let (story, collapsed) = (reply.story, reply.waited && !reply.led);
+        let found = match reply.outcome {
+            Outcome::Served(served) => Ok(Ok(Fetched { collapsed, ..Fetched::new(served, story.clone()) })),
+            Outcome::Private(served) => Ok(Ok(Fetched { private: true, ..Fetched::new(served, story.clone()) })),
+            Outcome::Absent(absence) => Ok(Err(absence)),
+            Outcome::Settled(_) | Outcome::Again => Err(Error::Abandoned),
+            Outcome::Failed(failure) => Err(self.error(failure, reply.error)),
+        };
+        (found, story)
+    }
+
+    async fn ask(&self, key: &str, loader: Option<Loader>, options: CallOptions) -> Result<Reply, Error> {
         self.policy.check_key(key).map_err(Error::Refused)?;
         // Over however many rounds the call goes, this is its end.
         let patience = options.timeout.map_or(self.policy.call_deadline, |own| own.min(self.policy.call_deadline));
         let deadline = self.clock().now() + patience;
-        let ask = Ask { key: key.into(), loader, deadline, max_age: options.max_age };
-        let reply = match &self.backend {
-            Backend::Driver(driver) => driver.get(ask).await?,
+        let explain = options.explain || self.policy.explain;
+        let ask = Ask { key: key.into(), loader, deadline, max_age: options.max_age, explain };
+        match &self.backend {
+            Backend::Driver(driver) => driver.get(ask).await,
             #[cfg(feature = "component")]
-            Backend::Component(embedding) => embedding.get(ask).await?,
-        };
-        match reply.outcome {
-            Outcome::Served(served) => Ok(Ok(Fetched::new(served, reply.waited && !reply.led))),
-            Outcome::Private(served) => Ok(Ok(Fetched { private: true, ..Fetched::new(served, false) })),
-            Outcome::Absent(absence) => Ok(Err(absence)),
-            Outcome::Settled(_) | Outcome::Again => Err(Error::Abandoned),
-            Outcome::Failed(failure) => Err(self.error(failure, reply.error)),
+            Backend::Component(embedding) => embedding.get(ask).await,
         }
     }
 
@@ -461,9 +524,9 @@ impl fmt::Debug for Cache {
 }
 
 impl Fetched {
-    fn new(served: Served<Payload>, collapsed: bool) -> Self {
+    fn new(served: Served<Payload>, story: Option<Arc<Story>>) -> Self {
         let Served { value, age, ttl, stale, source } = served;
-        Self { value: value.bytes, age, ttl, stale, source, collapsed, private: false }
+        Self { value: value.bytes, age, ttl, stale, source, collapsed: false, private: false, story }
     }
 
     /// Whether the value is past its freshness lifetime.
@@ -476,7 +539,7 @@ impl Fetched {
 /// The value itself is never shown.
 impl fmt::Debug for Fetched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { value: _, age, ttl, stale, source, collapsed, private } = self;
+        let Self { value: _, age, ttl, stale, source, collapsed, private, story: _ } = self;
         let mut shown = f.debug_struct("Fetched");
         shown.field("age", age).field("ttl", ttl).field("stale", stale).field("source", source);
         shown.field("collapsed", collapsed).field("private", private).finish_non_exhaustive()

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tideover_core::cache::explain::Story;
 use tideover_core::{
     Answer, Call, Class, Clock, Command, Entry, Event, Failure, FlightId, Instant, Launch, Left, LoadFailure, Lookup,
     Outcome, Served, Step, StoreFailure, Tier, envelope,
@@ -70,6 +71,8 @@ struct Luggage {
     origin: Option<Origin>,
     /// The error of the last load, for those who wait.
     error: Option<Arc<LoadError>>,
+    /// Whoever led it asked for its story.
+    explain: bool,
 }
 
 /// Flights to be abandoned. Whoever finds nobody at work on them works them off, so that flights that name each other
@@ -85,6 +88,7 @@ struct GivenUp {
 struct Landed {
     outcome: Outcome<Payload>,
     error: Option<Arc<LoadError>>,
+    story: Option<Arc<Story>>,
 }
 
 /// The answer to a call.
@@ -93,11 +97,13 @@ pub(crate) struct Reply {
     pub(crate) error: Option<Arc<LoadError>>,
     pub(crate) led: bool,
     pub(crate) waited: bool,
+    /// Why, if the call asked for it and somebody told it.
+    pub(crate) story: Option<Arc<Story>>,
 }
 
 impl Reply {
-    fn at_once(outcome: Outcome<Payload>) -> Self {
-        Self { outcome, error: None, led: false, waited: false }
+    fn at_once(outcome: Outcome<Payload>, story: Option<Story>) -> Self {
+        Self { outcome, error: None, led: false, waited: false, story: story.map(Arc::new) }
     }
 }
 
@@ -120,6 +126,15 @@ impl Driver {
         &*self.engine
     }
 
+    /// The engine, until the shutdown.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`].
+    pub(crate) fn open_engine(&self) -> Result<&dyn Engine, Error> {
+        if self.closing.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(&*self.engine) }
+    }
+
     pub(crate) fn clock(&self) -> &HostClock {
         &self.clock
     }
@@ -134,14 +149,15 @@ impl Driver {
 
     /// The value under a key; without a loader, only if memory or a store has it.
     pub(crate) async fn get(self: &Arc<Self>, ask: Ask) -> Result<Reply, Error> {
-        let Ask { key, loader, deadline, max_age } = ask;
+        let Ask { key, loader, deadline, max_age, explain } = ask;
         let chain = Chain::here();
         let within: Vec<_> = chain.of(self.id).map(FlightId).collect();
         let origin = loader.map(|loader| Origin::new(loader, chain));
         let read_only = origin.is_none();
-        let call = Call { deadline: Some(deadline), read_only, max_age, within: &within, ..Call::default() };
+        let call = Call { deadline: Some(deadline), read_only, max_age, explain, within: &within };
         loop {
-            let reply = self.call(origin.clone(), deadline, |engine, now| engine.lookup(&key, call, now)).await?;
+            let luggage = Luggage { origin: origin.clone(), error: None, explain };
+            let reply = self.call(luggage, deadline, |engine, now| engine.lookup(&key, call, now)).await?;
             match reply.outcome {
                 // What is for another caller alone is not for this one: it asks again, for itself.
                 Outcome::Private(_) if !reply.led => {}
@@ -153,18 +169,19 @@ impl Driver {
 
     /// Makes a change, and waits until it is in the stores or known not to get there.
     pub(crate) async fn change(self: &Arc<Self>, command: Command<Key, Payload>) -> Result<Reply, Error> {
-        self.call(None, Instant::NEVER, |engine, now| engine.command(command, now)).await
+        self.call(Luggage::default(), Instant::NEVER, |engine, now| engine.command(command, now)).await
     }
 
     async fn call(
         self: &Arc<Self>,
-        origin: Option<Origin>,
+        luggage: Luggage,
         deadline: Instant,
         ask: impl FnOnce(&dyn Engine, Instant) -> Result<Lookup<Key, Payload>, EngineError>,
     ) -> Result<Reply, Error> {
         if self.closing.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
+        let explain = luggage.explain;
         let asked = {
             // Held while the engine is asked, so that a flight cannot land between naming it and waiting for it.
             let mut landings = self.landings();
@@ -173,23 +190,32 @@ impl Driver {
                     Answer::Pending { flight, until } => Ok(self.wait_for(&mut landings, flight, until, deadline)),
                     answer => Err(answer),
                 };
-                (waiter, launch)
+                // For the same reason: the next lookup's story takes the place of this one's.
+                let told = explain && matches!(waiter, Err(Answer::Now(_)));
+                (waiter, launch, told.then(|| self.story(None)).flatten())
             })
         };
-        let (waiter, launch) = self.unbroken(asked)?;
+        let (waiter, launch, story) = self.unbroken(asked)?;
         let led = launch.as_ref().map(|launch| launch.flight);
         if let Some(launch) = launch {
-            self.launch(launch, origin);
+            self.launch(launch, luggage);
         }
         match waiter {
-            Ok(waiter) => {
+            Ok(mut waiter) => {
                 let led = led == Some(waiter.flight);
-                waiter.landed().await.map(|Landed { outcome, error }| Reply { outcome, error, led, waited: true })
+                waiter.explain = explain;
+                let Landed { outcome, error, story } = waiter.landed().await?;
+                Ok(Reply { outcome, error, led, waited: true, story: story.filter(|_| explain) })
             }
             Err(Answer::Refused(refusal)) => Err(Error::Refused(refusal)),
-            Err(Answer::Now(outcome)) => Ok(Reply::at_once(outcome)),
+            Err(Answer::Now(outcome)) => Ok(Reply::at_once(outcome, story)),
             Err(Answer::Pending { .. }) => Err(Error::Abandoned),
         }
+    }
+
+    /// See [`Engine::story`]. An engine that broke tells none; whoever flies in it finds out by its next step.
+    fn story(&self, flight: Option<FlightId>) -> Option<Story> {
+        self.engine.story(flight).ok().flatten()
     }
 
     fn wait_for(
@@ -201,7 +227,7 @@ impl Driver {
     ) -> Waiter {
         let landing = landings.0.entry(flight).or_insert_with(Landing::new);
         let landing = Some(landing.outcome.subscribe());
-        Waiter { driver: Arc::clone(self), flight, until, deadline, landing }
+        Waiter { driver: Arc::clone(self), flight, until, deadline, explain: false, landing }
     }
 
     /// What flew in an engine that broke is over. Tasks find out by themselves, parked flights would not.
@@ -212,10 +238,10 @@ impl Driver {
         result
     }
 
-    fn launch(self: &Arc<Self>, launch: Launch<Key, Payload>, origin: Option<Origin>) {
+    fn launch(self: &Arc<Self>, launch: Launch<Key, Payload>, luggage: Luggage) {
         let Launch { flight, step } = launch;
         self.landings().0.entry(flight).or_insert_with(Landing::new).stand = Stand::Flying;
-        self.spawn(flight, Some(step), Luggage { origin, error: None });
+        self.spawn(flight, Some(step), luggage);
     }
 
     /// Launches a flight that a step of another one named, with its own luggage if it was parked.
@@ -245,9 +271,9 @@ impl Driver {
     }
 
     /// Hands the outcome to everybody who waits for the flight.
-    fn publish(&self, flight: FlightId, outcome: Outcome<Payload>, error: Option<Arc<LoadError>>) {
+    fn publish(&self, flight: FlightId, landed: Landed) {
         if let Some(landing) = self.landings().0.get_mut(&flight) {
-            landing.outcome.send_replace(Some(Landed { outcome, error }));
+            landing.outcome.send_replace(Some(landed));
         }
     }
 
@@ -303,7 +329,7 @@ impl Driver {
         let mut beside = None;
         if let Ok(Step::Land { outcome, next }) = step {
             beside = next;
-            self.publish(flight, outcome, None);
+            self.publish(flight, Landed { outcome, error: None, story: None });
             step = self.engine.resume(flight, Event::Landed, now);
         }
         // Dropped outside of the table: a loader may hold anything.
@@ -327,7 +353,7 @@ impl Driver {
             return;
         }
         match self.unbroken(self.engine.maintain(self.clock.now())) {
-            Ok(Some(launch)) => self.launch(launch, None),
+            Ok(Some(launch)) => self.launch(launch, Luggage::default()),
             Ok(None) => {}
             Err(broken) => error!(error = %broken, "maintenance"),
         }
@@ -444,7 +470,8 @@ impl Flying {
                     Event::Launched
                 }
                 Step::Land { outcome, next } => {
-                    driver.publish(flight, outcome, luggage.error.take());
+                    let story = luggage.explain.then(|| driver.story(Some(flight))).flatten().map(Arc::new);
+                    driver.publish(flight, Landed { outcome, error: luggage.error.take(), story });
                     if let Some(next) = next {
                         driver.launch_next(next);
                     }
@@ -486,7 +513,7 @@ impl Driver {
         match stand {
             Stand::Parked(own) => Some((next, own)),
             // A refresh that follows a load uses the same loader.
-            _ => Some((next, Luggage { error: None, ..luggage })),
+            _ => Some((next, Luggage { error: None, explain: false, ..luggage })),
         }
     }
 
@@ -522,6 +549,8 @@ struct Waiter {
     until: Instant,
     /// The end of the caller's patience.
     deadline: Instant,
+    /// The caller asked for the story.
+    explain: bool,
     landing: Option<watch::Receiver<Option<Landed>>>,
 }
 
@@ -537,13 +566,13 @@ impl Waiter {
             }
             let now = self.driver.clock.now();
             match self.driver.unbroken(self.driver.engine.expire(self.flight, now)) {
-                Ok(Answer::Now(outcome)) => break Ok(Landed { outcome, error: None }),
+                Ok(Answer::Now(outcome)) => break Ok(self.gave_up(outcome)),
                 Ok(Answer::Pending { until, .. }) if now < until.min(self.deadline) => {
                     self.until = until.min(self.deadline);
                 }
                 // The machine would wait on; the caller does not, and says so when this is dropped.
                 Ok(Answer::Pending { .. }) => {
-                    return Ok(Landed { outcome: Outcome::Failed(Failure::DeadlinePassed), error: None });
+                    return Ok(self.gave_up(Outcome::Failed(Failure::DeadlinePassed)));
                 }
                 Ok(Answer::Refused(refusal)) => break Err(Error::Refused(refusal)),
                 Err(broken) => break Err(broken.into()),
@@ -552,6 +581,12 @@ impl Waiter {
         // Answered, or told the machine that it goes: nothing is left to say on drop.
         self.landing = None;
         landed
+    }
+
+    /// An answer before the flight has landed, with the story up to here.
+    fn gave_up(&self, outcome: Outcome<Payload>) -> Landed {
+        let story = self.explain.then(|| self.driver.story(Some(self.flight))).flatten();
+        Landed { outcome, error: None, story: story.map(Arc::new) }
     }
 }
 

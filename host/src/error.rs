@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tideover_core::cache::snapshot::SnapshotError;
 use tideover_core::{Class, PolicyError, Refusal};
 
 use crate::engine::EngineError;
@@ -53,6 +54,9 @@ pub enum Error {
     /// The engine broke and was replaced.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The bytes are no snapshot that can be restored here; nothing was changed.
+    #[error("the snapshot cannot be restored: {0}")]
+    Snapshot(#[source] SnapshotError),
     /// A cache is to be built inside a tokio runtime, whose tasks fly its flights.
     #[error("a cache can only be built inside a tokio runtime")]
     NoRuntime,
@@ -69,7 +73,12 @@ impl Error {
             Self::Load(error) => error.is_unavailable(),
             Self::Remembered { class, .. } => class.is_unavailable(),
             Self::Open { .. } | Self::Overloaded | Self::DeadlinePassed | Self::Abandoned | Self::Engine(_) => true,
-            Self::Absent { .. } | Self::Refused(_) | Self::Closed | Self::NoRuntime | Self::Config(_) => false,
+            Self::Absent { .. }
+            | Self::Refused(_)
+            | Self::Closed
+            | Self::Snapshot(_)
+            | Self::NoRuntime
+            | Self::Config(_) => false,
         }
     }
 

@@ -43,6 +43,11 @@ mod watch;
 
 pub use bytes::Bytes;
 pub use tideover_core as core;
+pub use tideover_core::breaker::Mode as BreakerMode;
+pub use tideover_core::cache::Dependency;
+pub use tideover_core::cache::explain::Story;
+pub use tideover_core::cache::snapshot::{Restored, SnapshotError, Taken};
+pub use tideover_core::memory::Reason as RemovalReason;
 pub use tideover_core::{Class, Invalidation, Policy, PolicyError, Refusal, Settled, Source, Stale, Windows};
 
 pub use crate::cache::{Builder, Cache, CallOptions, EngineKind, Fetched};

@@ -28,6 +28,8 @@ pub(crate) struct Ask {
     /// The end of the caller's patience.
     pub(crate) deadline: tideover_core::Instant,
     pub(crate) max_age: Option<Duration>,
+    /// The caller asks for the story of the answer.
+    pub(crate) explain: bool,
 }
 
 /// Which cache of this process.

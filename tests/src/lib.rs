@@ -1,6 +1,7 @@
 //! The kit that tests across crates are written with.
 
 pub mod driving;
+pub mod fixed;
 pub mod http;
 pub mod redis_server;
 pub mod scenario;

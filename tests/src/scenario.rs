@@ -10,11 +10,18 @@
 //! | `at 10s`, `advance 500ms` | sets the clock; it never goes back |
 //! | `lookup KEY [deadline 5s] [max-age 5s] [within 1]` | a caller with a loader; `within` names the flights whose loaders call |
 //! | `get KEY [deadline 5s] [max-age 5s]` | a caller without a loader |
+//! | `explain KEY [...]` | as `lookup`, and the caller wants to know why |
+//! | `story`, `story 1` | why: of the last lookup that was answered at once, of flight 1; it is replayed, too |
 //! | `put KEY "v2" [tags a,b] [WINDOWS]`, `remove KEY`, `clear` | a change |
 //! | `expire KEY`, `invalidate TAG [expire]` | another: nothing is left of the tag's values, or they are stale |
 //! | `leave 1`, `expire 1` | a caller of flight 1 goes away, or has waited long enough |
 //! | `maintain` | what a driver calls now and then |
 //! | `stats misses loads`, `health` | looks at counts; at circuits and debts |
+//! | `breaker store`, `breaker loader` | looks at all that one breaker says of itself |
+//! | `breaker loader forced-open`, `reset loader` | overrules a breaker; closes it and forgets |
+//! | `removals` | what has left memory since the last time |
+//! | `snapshot` | the machine as bytes |
+//! | `restore last`, `restore earlier` | an empty machine takes the place of the present one, and restores the last snapshot |
 //! | `1 store-read miss`, `1 store-read "v" [age 3s] [WINDOWS]` | what flight 1 found in the store |
 //! | `1 loaded "v" [tags a,b] [age 3s] [share] [private] [WINDOWS]` | what its loader brought |
 //! | `1 not-modified [age 3s] [WINDOWS]`, `1 absent [ttl 5s]` | the same: what was at hand is true; there is no such thing |
@@ -26,6 +33,7 @@
 //! A flight that a step names as the next one is launched at once. WINDOWS are `ttl 10s swr 5s sie 1m keep 1h` or `never-expires`; what is not named is the policy's. Where the story's policy does not say
 //! otherwise nothing is left to chance: no jitter, no spread. A story ends when every flight has ended.
 
+mod operate;
 mod shown;
 mod words;
 
@@ -33,8 +41,8 @@ use std::collections::BTreeMap;
 
 use tideover::Policy;
 use tideover::core::{
-    Call, Class, Command, Entry, Event, FlightId, Instant, Invalidation, Launch, LoadFailure, Loaded, Lookup, Outcome,
-    Sharing, Step, StoreFailure, Tag, Windows,
+    Answer, Call, Class, Command, Entry, Event, FlightId, Instant, Invalidation, Launch, LoadFailure, Loaded, Lookup,
+    Outcome, Sharing, Step, StoreFailure, Tag, Windows,
 };
 use tideover::engine::{Engine, Key, Payload};
 
@@ -50,7 +58,15 @@ pub type MakeEngine = fn(Policy) -> Box<dyn Engine>;
 /// command, and flights that have not ended when the story does, are answered with a line that begins with [`WRONG`].
 #[must_use]
 pub fn play(story: &str, make: MakeEngine) -> String {
-    let mut stage = Stage { make, engine: None, policy: Policy::default(), now: Instant::ZERO, steps: BTreeMap::new() };
+    let mut stage = Stage {
+        make,
+        engine: None,
+        policy: Policy::default(),
+        now: Instant::ZERO,
+        steps: BTreeMap::new(),
+        answered: None,
+        snapshot: Vec::new(),
+    };
     let mut played = Vec::new();
     for line in story.lines().filter(|line| !line.starts_with('>')) {
         played.push(line.to_owned());
@@ -89,6 +105,9 @@ struct Stage {
     now: Instant,
     /// The step that each flight waits for.
     steps: BTreeMap<FlightId, Step<Key, Payload>>,
+    /// What the last lookup was answered at once.
+    answered: Option<Outcome<Payload>>,
+    snapshot: Vec<u8>,
 }
 
 /// What was said in answer to a command, without the `> `.
@@ -120,8 +139,13 @@ impl Stage {
             "policy" => self.make(words),
             "at" => self.turn_clock(Instant::ZERO + words.duration()?),
             "advance" => self.turn_clock(self.now + words.duration()?),
-            "lookup" => self.lookup(words, false),
-            "get" => self.lookup(words, true),
+            "lookup" | "get" | "explain" => self.lookup(&verb, words),
+            "story" => self.story(words),
+            "breaker" => self.breaker(words),
+            "reset" => self.reset(words),
+            "removals" => self.removals(),
+            "snapshot" => self.take_snapshot(),
+            "restore" => self.restore(words),
             "put" | "remove" | "expire" | "invalidate" | "clear" => self.change(&verb, words),
             "leave" => {
                 let left = self.engine()?.leave(words.flight()?).map_err(|broken| broken.to_string())?;
@@ -155,17 +179,22 @@ impl Stage {
     }
 
     /// As a driver does it: the hit path first.
-    fn lookup(&mut self, words: &mut Words, read_only: bool) -> Said {
+    fn lookup(&mut self, verb: &str, words: &mut Words) -> Said {
         let key: Key = words.next("a key")?.into();
         let deadline = words.option("deadline")?.map(|after| Instant::ZERO + after);
         let within: Vec<FlightId> = words.flights("within")?;
         let max_age = words.option("max-age")?;
+        let (read_only, explain) = (verb == "get", verb == "explain" || self.policy.explain);
         let engine = self.engine()?;
-        if let Some(served) = engine.hit(&key, self.now).filter(|_| max_age.is_none()) {
+        if max_age.is_none()
+            && !explain
+            && let Some(served) = engine.hit(&key, self.now)
+        {
             return Ok(vec![shown::outcome(&Outcome::Served(served))]);
         }
-        let call = Call { deadline, read_only, max_age, within: &within, ..Call::default() };
+        let call = Call { deadline, read_only, max_age, explain, within: &within };
         let lookup = engine.lookup(&key, call, self.now).map_err(|broken| broken.to_string())?;
+        self.answered = if let Answer::Now(outcome) = &lookup.answer { Some(outcome.clone()) } else { None };
         self.on_lookup(lookup)
     }
 

@@ -13,6 +13,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use spin::Mutex;
+use tideover_core::cache::explain::Story;
 use tideover_core::{
     Cache, Call, Class, Command, Entry, Event, FlightId, Instant, LoadFailure, Loaded, Lookup, Outcome, Policy,
     Refusal, Step, StoreFailure, Tag, Tier, Value as _, WallTime, envelope,
@@ -49,6 +50,10 @@ fn now() -> Instant {
     instant(clock::now())
 }
 
+fn wall() -> WallTime {
+    WallTime::from_unix_millis(clock::wall())
+}
+
 impl wit::Guest for Component {
     fn configure(settings: Vec<types::Setting>, seed: u64) -> Result<(), types::PolicyError> {
         let cache = Cache::new(convert::policy(settings)?, seed)?;
@@ -65,13 +70,14 @@ impl wit::Guest for Component {
         context: u64,
         deadline: Option<u64>,
         max_age: Option<u64>,
+        explain: bool,
         within: Vec<u64>,
     ) -> wit::Reply {
-        look_up(key, context, deadline, max_age, Some(&within)).await
+        look_up(key, context, Wishes { deadline, max_age, explain }, Some(&within)).await
     }
 
-    async fn get(key: String, context: u64, deadline: Option<u64>, max_age: Option<u64>) -> wit::Reply {
-        look_up(key, context, deadline, max_age, None).await
+    async fn get(key: String, context: u64, deadline: Option<u64>, max_age: Option<u64>, explain: bool) -> wit::Reply {
+        look_up(key, context, Wishes { deadline, max_age, explain }, None).await
     }
 
     async fn put(
@@ -124,31 +130,58 @@ impl wit::Guest for Component {
         with(Table::rest).receive().await;
     }
 
+    fn snapshot() -> Vec<u8> {
+        let (now, wall) = (now(), wall());
+        with(|table| table.cache.snapshot(now, wall))
+    }
+
+    fn restore(bytes: Vec<u8>, taken: types::Taken) -> Result<types::Restored, types::SnapshotError> {
+        let (now, wall) = (now(), wall());
+        let restored = with(|table| table.cache.restore(&bytes, taken.into(), now, wall));
+        restored.map(Into::into).map_err(Into::into)
+    }
+
+    fn set_breaker_mode(of: types::Dependency, mode: types::BreakerMode) {
+        let now = now();
+        with(|table| table.cache.set_breaker_mode(of.into(), mode.into(), now));
+    }
+
+    fn reset_breaker(of: types::Dependency) {
+        let now = now();
+        with(|table| table.cache.reset_breaker(of.into(), now));
+    }
+
+    fn take_removals() -> Vec<types::Removal> {
+        with(|table| table.cache.take_removals().map(Into::into).collect())
+    }
+
     fn health() -> types::Report {
         with(|table| convert::health(&table.cache.health(), &table.cache.memory_stats()))
     }
 }
 
-/// The value under `key`; without contexts that it is asked for within, there is no loader.
-async fn look_up(
-    key: String,
-    context: u64,
+/// What a caller asks for beside the key.
+struct Wishes {
     deadline: Option<u64>,
     max_age: Option<u64>,
-    within: Option<&[u64]>,
-) -> wit::Reply {
+    explain: bool,
+}
+
+/// The value under `key`; without contexts that it is asked for within, there is no loader.
+async fn look_up(key: String, context: u64, wishes: Wishes, within: Option<&[u64]>) -> wit::Reply {
     let key: Key = key.into();
-    let (deadline, max_age) = (deadline.map(instant), max_age.map(Duration::from_nanos));
+    let (deadline, max_age) = (wishes.deadline.map(instant), wishes.max_age.map(Duration::from_nanos));
+    let explain = wishes.explain || with(|table| table.cache.policy().explain);
     // Over however many rounds the call goes, this is its end.
     let patience = now() + with(|table| table.cache.policy().call_deadline);
     let deadline = deadline.map_or(patience, |own| own.min(patience));
     loop {
         let now = now();
-        let reply = ask(context, deadline, |table| {
+        let reply = ask(context, deadline, explain, |table| {
             table.cache.policy().check_key(&key)?;
             let flights = table.led_by(within.unwrap_or_default());
             let read_only = within.is_none();
-            let call = Call { deadline: Some(deadline), read_only, max_age, within: &flights, ..Call::default() };
+            let call = Call { deadline: Some(deadline), read_only, max_age, explain, within: &flights };
             Ok(table.cache.lookup(&key, call, now))
         })
         .await;
@@ -163,7 +196,7 @@ async fn look_up(
 
 async fn change(context: u64, command: Command<Key, Value>) -> wit::Reply {
     let now = now();
-    ask(context, Instant::NEVER, |table| {
+    ask(context, Instant::NEVER, false, |table| {
         let policy = table.cache.policy();
         match &command {
             Command::Put { key, value, .. } => {
@@ -181,23 +214,31 @@ async fn change(context: u64, command: Command<Key, Value>) -> wit::Reply {
 async fn ask(
     context: u64,
     deadline: Instant,
+    explain: bool,
     question: impl FnOnce(&mut Table) -> Result<Lookup<Key, Value>, Refusal>,
 ) -> wit::Reply {
-    let (led, begun) = with(|table| match question(table) {
-        Ok(lookup) => (lookup.launch.is_some(), table.begin(context, deadline, lookup)),
-        Err(refusal) => (false, Begun::Answered(Err(refusal))),
+    let (led, begun, story) = with(|table| match question(table) {
+        Ok(lookup) => {
+            let led = lookup.launch.is_some();
+            let begun = table.begin(context, deadline, lookup);
+            let told = explain && matches!(begun, Begun::Answered(_));
+            (led, begun, told.then(|| table.cache.story(None)).flatten())
+        }
+        Err(refusal) => (false, Begun::Answered(Err(refusal)), None),
     });
     match begun {
-        Begun::Answered(answer) => reply(answer, None, led),
+        Begun::Answered(answer) => reply(answer, None, led, story.as_ref()),
         Begun::Waits(waiter) => {
             let landed = waiter.receive().await;
-            reply(Ok(landed.outcome), landed.leader, led)
+            let story = landed.story.filter(|_| explain);
+            reply(Ok(landed.outcome), landed.leader, led, story.as_deref())
         }
     }
 }
 
-fn reply(answer: Result<Outcome<Value>, Refusal>, leader: Option<u64>, led: bool) -> wit::Reply {
-    wit::Reply { answer: answer.map(Into::into).map_err(Into::into), leader, led }
+fn reply(answer: Result<Outcome<Value>, Refusal>, leader: Option<u64>, led: bool, story: Option<&Story>) -> wit::Reply {
+    let answer = answer.map(Into::into).map_err(Into::into);
+    wit::Reply { answer, leader, led, story: story.map(Into::into) }
 }
 
 /// The task of a flight, which ends with the flight, or when it is to wait: then the table keeps it until it is named.
@@ -262,14 +303,14 @@ async fn load(
 async fn read(tier: Tier, key: &str, deadline: Instant) -> Result<Option<Entry<Value>>, StoreFailure> {
     let read = store::read(tier.into(), String::from(key), deadline.as_nanos()).await;
     let Some(bytes) = read.map_err(StoreFailure::from)? else { return Ok(None) };
-    match envelope::decode(&bytes, WallTime::from_unix_millis(clock::wall())) {
+    match envelope::decode(&bytes, wall()) {
         Ok(entry) => Ok(Some(entry.map(Into::into))),
         Err(_) => Err(StoreFailure::Corrupt),
     }
 }
 
 async fn write(tier: Tier, key: &str, entry: &Entry<Value>, deadline: Instant) -> Result<(), StoreFailure> {
-    let bytes = envelope::encode(entry, WallTime::from_unix_millis(clock::wall()));
+    let bytes = envelope::encode(entry, wall());
     let ttl = entry.remaining().map(convert::nanos);
     store::write(tier.into(), String::from(key), bytes, ttl, deadline.as_nanos()).await.map_err(Into::into)
 }

@@ -5,10 +5,14 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tideover_core as core_;
-use tideover_core::breaker::{BreakerStats, State};
-use tideover_core::memory::MemoryStats;
-use tideover_core::value::TAGS_MAX;
+use tideover_core::breaker::{BreakerReport, Mode, State};
+use tideover_core::cache::Dependency;
+use tideover_core::cache::explain::Story;
+use tideover_core::cache::snapshot::{Restored, SnapshotError, Taken};
+use tideover_core::memory::{MemoryStats, Reason};
+use tideover_core::value::{TAGS_MAX, saved};
 use tideover_core::{Class, Instant, Policy, PolicyError, Refusal, Tag};
 
 use crate::bindings::tideover::cache::types as wit;
@@ -25,8 +29,24 @@ pub(crate) struct Value {
 
 impl Value {
     pub(crate) fn new(bytes: Vec<u8>, tags: Vec<u64>) -> Self {
-        let tags = if tags.is_empty() { None } else { Some(tags.into_iter().map(Tag).collect()) };
+        Self::tagged(bytes, tags.into_iter().map(Tag).collect())
+    }
+
+    fn tagged(bytes: Vec<u8>, tags: Vec<Tag>) -> Self {
+        let tags = if tags.is_empty() { None } else { Some(tags.into()) };
         Self { bytes: bytes.into(), tags }
+    }
+}
+
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        saved::serialize(&self.bytes, core_::Value::tags(self), to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        saved::deserialize(from).map(|(bytes, tags)| Self::tagged(bytes, tags))
     }
 }
 
@@ -258,25 +278,111 @@ impl From<core_::Outcome<Value>> for wit::Outcome {
     }
 }
 
-fn breaker(state: State, stats: BreakerStats) -> wit::Breaker {
-    wit::Breaker {
-        state: match state {
-            State::Closed => wit::BreakerState::Closed,
-            State::Open { until } => wit::BreakerState::Open(until.as_nanos()),
-            State::HalfOpen => wit::BreakerState::HalfOpen,
-        },
-        trips: stats.trips,
-        recoveries: stats.recoveries,
-        refused: stats.refused,
-        failures: stats.failures,
+impl From<BreakerReport> for wit::Breaker {
+    fn from(breaker: BreakerReport) -> Self {
+        let BreakerReport { state, mode, since, next_probe, recovers_until, stats } = breaker;
+        Self {
+            state: match state {
+                State::Closed => wit::BreakerState::Closed,
+                State::Open { until } => wit::BreakerState::Open(until.as_nanos()),
+                State::HalfOpen => wit::BreakerState::HalfOpen,
+            },
+            mode: match mode {
+                Mode::Automatic => wit::BreakerMode::Automatic,
+                Mode::ForcedOpen => wit::BreakerMode::ForcedOpen,
+                Mode::ForcedClosed => wit::BreakerMode::ForcedClosed,
+                Mode::Disabled => wit::BreakerMode::Disabled,
+                Mode::MetricsOnly => wit::BreakerMode::MetricsOnly,
+            },
+            since: since.as_nanos(),
+            next_probe: next_probe.map(Instant::as_nanos),
+            recovers_until: recovers_until.map(Instant::as_nanos),
+            trips: stats.trips,
+            recoveries: stats.recoveries,
+            refused: stats.refused,
+            would_refuse: stats.would_refuse,
+            successes: stats.successes,
+            failures: stats.failures,
+            slow: stats.slow,
+        }
+    }
+}
+
+impl From<wit::BreakerMode> for Mode {
+    fn from(mode: wit::BreakerMode) -> Self {
+        match mode {
+            wit::BreakerMode::Automatic => Self::Automatic,
+            wit::BreakerMode::ForcedOpen => Self::ForcedOpen,
+            wit::BreakerMode::ForcedClosed => Self::ForcedClosed,
+            wit::BreakerMode::Disabled => Self::Disabled,
+            wit::BreakerMode::MetricsOnly => Self::MetricsOnly,
+        }
+    }
+}
+
+impl From<wit::Dependency> for Dependency {
+    fn from(of: wit::Dependency) -> Self {
+        match of {
+            wit::Dependency::Store => Self::Store,
+            wit::Dependency::Loader => Self::Loader,
+        }
+    }
+}
+
+impl From<wit::Taken> for Taken {
+    fn from(taken: wit::Taken) -> Self {
+        match taken {
+            wit::Taken::Last => Self::Last,
+            wit::Taken::Earlier => Self::Earlier,
+        }
+    }
+}
+
+impl From<SnapshotError> for wit::SnapshotError {
+    fn from(error: SnapshotError) -> Self {
+        match error {
+            SnapshotError::Foreign => Self::Foreign,
+            SnapshotError::Version(version) => Self::Version(version),
+            SnapshotError::Checksum => Self::Checksum,
+            SnapshotError::Unreadable => Self::Unreadable,
+            SnapshotError::InUse => Self::InUse,
+        }
+    }
+}
+
+impl From<Restored> for wit::Restored {
+    fn from(restored: Restored) -> Self {
+        let Restored { entries, debts, age } = restored;
+        Self { entries: entries as u64, debts: debts as u64, age: nanos(age) }
+    }
+}
+
+impl From<&Story> for wit::Story {
+    fn from(story: &Story) -> Self {
+        Self { lines: story.to_string().lines().map(String::from).collect(), bytes: story.to_bytes() }
+    }
+}
+
+impl From<(Key, Reason)> for wit::Removal {
+    fn from((key, reason): (Key, Reason)) -> Self {
+        let reason = match reason {
+            Reason::Expired => wit::RemovalReason::Expired,
+            Reason::Evicted => wit::RemovalReason::Evicted,
+            Reason::Replaced => wit::RemovalReason::Replaced,
+            Reason::Invalidated => wit::RemovalReason::Invalidated,
+            Reason::Cleared => wit::RemovalReason::Cleared,
+            // And whatever the core may come to tell apart.
+            _ => wit::RemovalReason::Removed,
+        };
+        Self { key: String::from(&*key), reason }
     }
 }
 
 pub(crate) fn health(health: &core_::cache::Health, memory: &MemoryStats) -> wit::Report {
     let counts = health.stats.counts().chain(memory.counts());
     wit::Report {
-        store_breaker: breaker(health.store_breaker, health.store_breaker_stats),
-        load_breaker: breaker(health.load_breaker, health.load_breaker_stats),
+        store_breaker: health.store_breaker.into(),
+        load_breaker: health.load_breaker.into(),
         owes_clear: health.owes_clear,
         counts: counts.map(|(name, value)| wit::Count { name: String::from(name), value }).collect(),
     }

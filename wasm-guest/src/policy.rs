@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use spin::Mutex;
 use tideover_core as core_;
-use tideover_core::{Cache, FlightId, Policy, Tag};
+use tideover_core::{Cache, FlightId, Policy, Tag, WallTime};
 
 use crate::bindings::exports::tideover::cache::machine as wit;
 use crate::bindings::tideover::cache::types;
@@ -41,8 +41,8 @@ impl wit::Guest for Component {
             deadline: call.deadline.map(instant),
             read_only: call.read_only,
             max_age: call.max_age.map(Duration::from_nanos),
+            explain: call.explain,
             within: &within,
-            ..core_::Call::default()
         };
         with(|cache| match cache.policy().check_key(&key) {
             Ok(()) => cache.lookup(&key.into(), call, instant(now)).into(),
@@ -88,6 +88,38 @@ impl wit::Guest for Component {
 
     fn tag_named(name: String) -> Result<u64, types::Refusal> {
         with(|cache| convert::tag_named(cache.policy(), &name)).unwrap_or_else(|| unreachable!())
+    }
+
+    fn story_of(flight: Option<u64>) -> Option<types::Story> {
+        with(|cache| cache.story(flight.map(FlightId))).flatten().as_ref().map(Into::into)
+    }
+
+    fn snapshot(now: u64, wall: u64) -> Vec<u8> {
+        with(|cache| cache.snapshot(instant(now), WallTime::from_unix_millis(wall))).unwrap_or_default()
+    }
+
+    fn restore(
+        bytes: Vec<u8>,
+        taken: types::Taken,
+        now: u64,
+        wall: u64,
+    ) -> Result<types::Restored, types::SnapshotError> {
+        with(|cache| cache.restore(&bytes, taken.into(), instant(now), WallTime::from_unix_millis(wall)))
+            .unwrap_or_else(|| unreachable!())
+            .map(Into::into)
+            .map_err(Into::into)
+    }
+
+    fn set_breaker_mode(of: types::Dependency, mode: types::BreakerMode, now: u64) {
+        with(|cache| cache.set_breaker_mode(of.into(), mode.into(), instant(now)));
+    }
+
+    fn reset_breaker(of: types::Dependency, now: u64) {
+        with(|cache| cache.reset_breaker(of.into(), instant(now)));
+    }
+
+    fn take_removals() -> Vec<types::Removal> {
+        with(|cache| cache.take_removals().map(Into::into).collect()).unwrap_or_default()
     }
 
     fn health() -> types::Report {

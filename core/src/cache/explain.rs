@@ -419,6 +419,22 @@ impl Machine<(), Erased, Alloc> {
 }
 
 impl Story {
+    /// The story as bytes, to be carried elsewhere and replayed there by a build of the same version.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        // Writing plain data into a growing vector cannot fail.
+        postcard::to_allocvec(self).unwrap_or_default()
+    }
+
+    /// The story in `bytes`; `None` if they hold none.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        match postcard::take_from_bytes(bytes) {
+            Ok((story, [])) => Some(story),
+            _ => None,
+        }
+    }
+
     fn add(&mut self, moment: Moment) {
         if self.moments.len() < MOMENTS_MAX {
             self.moments.push(moment);

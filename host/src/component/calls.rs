@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use super::bindings::cache::exports::tideover::cache::caching as wit;
+use super::convert::story;
 use crate::driver::Reply;
 use crate::engine::Payload;
 use crate::error::Error;
@@ -108,6 +109,7 @@ impl Calls {
                 error,
                 led: reply.leader == Some(context),
                 waited: reply.leader.is_some(),
+                story: reply.story.and_then(story).map(Arc::new),
             }),
             Err(refusal) => Err(Error::Refused(Refusal::from(refusal))),
         });
@@ -146,7 +148,7 @@ mod tests {
         let class = super::super::bindings::types::FailureClass::Answer;
         let failure = super::super::bindings::types::Failure::Load(class);
         let answer = Ok(super::super::bindings::types::Outcome::Failed(failure));
-        wit::Reply { answer, leader: Some(leader), led }
+        wit::Reply { answer, leader: Some(leader), led, story: None }
     }
 
     fn is_empty(calls: &Calls) -> bool {

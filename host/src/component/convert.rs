@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use tideover_core as core_;
-use tideover_core::breaker::{BreakerStats, State};
+use tideover_core::breaker::{BreakerStats, Mode, State};
+use tideover_core::cache::Dependency;
+use tideover_core::cache::explain::Story;
+use tideover_core::cache::snapshot::{Restored, SnapshotError, Taken};
+use tideover_core::memory::Reason;
 use tideover_core::time::nanos;
 use tideover_core::{Class, Tag, Value};
 
 use super::bindings::types as wit;
-use crate::engine::{BreakerReport, Payload, Report};
+use crate::engine::{BreakerReport, Key, Payload, Report};
 
 pub(super) fn instant(nanos: u64) -> core_::Instant {
     core_::Instant::from_nanos(nanos)
@@ -216,16 +220,93 @@ impl From<wit::Refusal> for core_::Refusal {
 
 impl From<wit::Breaker> for BreakerReport {
     fn from(breaker: wit::Breaker) -> Self {
-        let wit::Breaker { state, trips, recoveries, refused, failures } = breaker;
+        let wit::Breaker { trips, recoveries, refused, would_refuse, successes, failures, slow, .. } = breaker;
         Self {
-            state: match state {
+            state: match breaker.state {
                 wit::BreakerState::Closed => State::Closed,
                 wit::BreakerState::Open(until) => State::Open { until: instant(until) },
                 wit::BreakerState::HalfOpen => State::HalfOpen,
             },
-            stats: BreakerStats { trips, recoveries, refused, failures, ..BreakerStats::default() },
+            mode: match breaker.mode {
+                wit::BreakerMode::Automatic => Mode::Automatic,
+                wit::BreakerMode::ForcedOpen => Mode::ForcedOpen,
+                wit::BreakerMode::ForcedClosed => Mode::ForcedClosed,
+                wit::BreakerMode::Disabled => Mode::Disabled,
+                wit::BreakerMode::MetricsOnly => Mode::MetricsOnly,
+            },
+            since: instant(breaker.since),
+            next_probe: breaker.next_probe.map(instant),
+            recovers_until: breaker.recovers_until.map(instant),
+            stats: BreakerStats { trips, recoveries, refused, would_refuse, successes, failures, slow },
         }
     }
+}
+
+impl From<Mode> for wit::BreakerMode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Automatic => Self::Automatic,
+            Mode::ForcedOpen => Self::ForcedOpen,
+            Mode::ForcedClosed => Self::ForcedClosed,
+            Mode::Disabled => Self::Disabled,
+            Mode::MetricsOnly => Self::MetricsOnly,
+        }
+    }
+}
+
+impl From<Dependency> for wit::Dependency {
+    fn from(of: Dependency) -> Self {
+        match of {
+            Dependency::Store => Self::Store,
+            Dependency::Loader => Self::Loader,
+        }
+    }
+}
+
+impl From<Taken> for wit::Taken {
+    fn from(taken: Taken) -> Self {
+        match taken {
+            Taken::Last => Self::Last,
+            Taken::Earlier => Self::Earlier,
+        }
+    }
+}
+
+impl From<wit::SnapshotError> for SnapshotError {
+    fn from(error: wit::SnapshotError) -> Self {
+        match error {
+            wit::SnapshotError::Foreign => Self::Foreign,
+            wit::SnapshotError::Version(version) => Self::Version(version),
+            wit::SnapshotError::Checksum => Self::Checksum,
+            wit::SnapshotError::Unreadable => Self::Unreadable,
+            wit::SnapshotError::InUse => Self::InUse,
+        }
+    }
+}
+
+impl From<wit::Restored> for Restored {
+    fn from(restored: wit::Restored) -> Self {
+        let wit::Restored { entries, debts, age } = restored;
+        let size = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
+        Self { entries: size(entries), debts: size(debts), age: Duration::from_nanos(age) }
+    }
+}
+
+/// `None` if the bytes are not of this build.
+pub(super) fn story(story: wit::Story) -> Option<Story> {
+    Story::from_bytes(&story.bytes)
+}
+
+pub(super) fn removed(removal: wit::Removal) -> (Key, Reason) {
+    let reason = match removal.reason {
+        wit::RemovalReason::Expired => Reason::Expired,
+        wit::RemovalReason::Evicted => Reason::Evicted,
+        wit::RemovalReason::Replaced => Reason::Replaced,
+        wit::RemovalReason::Removed => Reason::Removed,
+        wit::RemovalReason::Invalidated => Reason::Invalidated,
+        wit::RemovalReason::Cleared => Reason::Cleared,
+    };
+    (removal.key.into(), reason)
 }
 
 impl From<wit::Report> for Report {

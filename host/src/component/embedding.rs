@@ -12,6 +12,10 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use tideover_core::breaker::Mode;
+use tideover_core::cache::Dependency;
+use tideover_core::cache::snapshot::{Restored, Taken};
+use tideover_core::memory::Reason;
 use tideover_core::time::nanos;
 use tideover_core::{Command, Instant, Policy};
 use tokio::sync::mpsc::error::TryRecvError;
@@ -26,7 +30,7 @@ use super::bindings::cache::exports::tideover::cache::caching::{self as wit, Gue
 use super::bindings::cache::{Cache as World, CachePre as WorldPre};
 use super::bindings::types;
 use super::calls::{Answer, CALLS_MAX, Calls};
-use super::convert::tags;
+use super::convert::{removed, tags};
 use super::imports::{Host, Outside};
 use super::{TICKS_MAX, broken, engine, limits, refused, settings};
 use crate::clock::HostClock;
@@ -57,11 +61,33 @@ pub(crate) struct Embedding {
 }
 
 enum Request {
-    Get { call: Call, lookup: Lookup, origin: Option<Origin> },
-    Change { call: Call, command: Command<Key, Payload> },
+    Get {
+        call: Call,
+        lookup: Lookup,
+        origin: Option<Origin>,
+    },
+    Change {
+        call: Call,
+        command: Command<Key, Payload>,
+    },
     Report(oneshot::Sender<Result<Report, Error>>),
+    Snapshot(oneshot::Sender<Result<Vec<u8>, Error>>),
+    Restore {
+        bytes: Vec<u8>,
+        taken: Taken,
+        answer: oneshot::Sender<Result<Restored, Error>>,
+    },
+    /// Without a mode the breaker is reset.
+    Breaker {
+        of: Dependency,
+        mode: Option<Mode>,
+        answer: oneshot::Sender<Result<(), Error>>,
+    },
+    TakeRemovals(oneshot::Sender<Result<Vec<(Key, Reason)>, Error>>),
     Maintain,
-    Shutdown { grace: Duration },
+    Shutdown {
+        grace: Duration,
+    },
 }
 
 /// What a lookup asks for.
@@ -69,6 +95,7 @@ struct Lookup {
     key: Key,
     deadline: Instant,
     max_age: Option<Duration>,
+    explain: bool,
     /// The contexts inside whose loaders it is made.
     within: Vec<u64>,
 }
@@ -115,11 +142,11 @@ impl Embedding {
     ///
     /// [`Error::Refused`] at a limit, [`Error::Engine`] if the instance broke meanwhile, [`Error::Closed`].
     pub(crate) async fn get(&self, ask: Ask) -> Result<Reply, Error> {
-        let Ask { key, loader, deadline, max_age } = ask;
+        let Ask { key, loader, deadline, max_age, explain } = ask;
         let chain = Chain::here();
         let within = chain.of(self.outside.id).collect();
         let origin = loader.map(|loader| Origin::new(loader, chain));
-        let lookup = Lookup { key, deadline, max_age, within };
+        let lookup = Lookup { key, deadline, max_age, explain, within };
         self.call(|call| Request::Get { call, lookup, origin }).await
     }
 
@@ -144,6 +171,42 @@ impl Embedding {
     /// [`Error::Engine`] if the instance broke meanwhile, [`Error::Closed`].
     pub(crate) async fn report(&self) -> Result<Report, Error> {
         self.ask(Request::Report).await
+    }
+
+    /// The cache as bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Embedding::report`].
+    pub(crate) async fn snapshot(&self) -> Result<Vec<u8>, Error> {
+        self.ask(Request::Snapshot).await
+    }
+
+    /// Brings back what the bytes hold.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Snapshot`], and as [`Embedding::report`].
+    pub(crate) async fn restore(&self, bytes: Vec<u8>, taken: Taken) -> Result<Restored, Error> {
+        self.ask(|answer| Request::Restore { bytes, taken, answer }).await
+    }
+
+    /// Overrules a breaker; without a mode, resets it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Embedding::report`].
+    pub(crate) async fn breaker(&self, of: Dependency, mode: Option<Mode>) -> Result<(), Error> {
+        self.ask(|answer| Request::Breaker { of, mode, answer }).await
+    }
+
+    /// What has left memory.
+    ///
+    /// # Errors
+    ///
+    /// As [`Embedding::report`].
+    pub(crate) async fn take_removals(&self) -> Result<Vec<(Key, Reason)>, Error> {
+        self.ask(Request::TakeRemovals).await
     }
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Request) -> Result<T, Error> {
@@ -172,6 +235,10 @@ impl Request {
         match self {
             Self::Get { call, .. } | Self::Change { call, .. } => drop(call.answer.send(Err(error.clone()))),
             Self::Report(answer) => drop(answer.send(Err(error.clone()))),
+            Self::Snapshot(answer) => drop(answer.send(Err(error.clone()))),
+            Self::Restore { answer, .. } => drop(answer.send(Err(error.clone()))),
+            Self::Breaker { answer, .. } => drop(answer.send(Err(error.clone()))),
+            Self::TakeRemovals(answer) => drop(answer.send(Err(error.clone()))),
             Self::Maintain | Self::Shutdown { .. } => {}
         }
     }
@@ -308,8 +375,30 @@ impl Instance<'_> {
             Request::Change { call, command } => self.change(call, command).await,
             Request::Report(answer) => {
                 let report = self.guest.call_health(self.accessor).await?;
-                // Whoever asked may have gone away.
+                // Whoever asked may have gone away, here and below.
                 let _sent = answer.send(Ok(report.into()));
+                Ok(())
+            }
+            Request::Snapshot(answer) => {
+                let _sent = answer.send(Ok(self.guest.call_snapshot(self.accessor).await?));
+                Ok(())
+            }
+            Request::Restore { bytes, taken, answer } => {
+                let restored = self.guest.call_restore(self.accessor, bytes, taken.into()).await?;
+                let _sent = answer.send(restored.map(Into::into).map_err(|error| Error::Snapshot(error.into())));
+                Ok(())
+            }
+            Request::Breaker { of, mode, answer } => {
+                match mode {
+                    Some(mode) => self.guest.call_set_breaker_mode(self.accessor, of.into(), mode.into()).await?,
+                    None => self.guest.call_reset_breaker(self.accessor, of.into()).await?,
+                }
+                let _sent = answer.send(Ok(()));
+                Ok(())
+            }
+            Request::TakeRemovals(answer) => {
+                let removals = self.guest.call_take_removals(self.accessor).await?;
+                let _sent = answer.send(Ok(removals.into_iter().map(removed).collect()));
                 Ok(())
             }
             Request::Maintain => self.guest.call_maintain(self.accessor).await,
@@ -319,15 +408,18 @@ impl Instance<'_> {
 
     async fn get(self, call: Call, lookup: Lookup, origin: Option<Origin>) -> wasmtime::Result<()> {
         let Self { guest, accessor } = self;
-        let Lookup { key, deadline, max_age, within } = lookup;
+        let Lookup { key, deadline, max_age, explain, within } = lookup;
         let (key, context, deadline) = (String::from(&*key), call.context, Some(deadline.as_nanos()));
         let max_age = max_age.map(nanos);
         match origin {
             Some(_) => {
-                let reply = guest.call_get_or_load(accessor, key, context, deadline, max_age, within);
+                let reply = guest.call_get_or_load(accessor, key, context, deadline, max_age, explain, within);
                 self.pass(call, origin, reply).await
             }
-            None => self.pass(call, None, guest.call_get(accessor, key, context, deadline, max_age)).await,
+            None => {
+                let reply = guest.call_get(accessor, key, context, deadline, max_age, explain);
+                self.pass(call, None, reply).await
+            }
         }
     }
 

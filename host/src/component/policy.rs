@@ -3,8 +3,13 @@
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use tideover_core as core_;
+use tideover_core::breaker::Mode;
+use tideover_core::cache::Dependency;
+use tideover_core::cache::explain::Story;
+use tideover_core::cache::snapshot::{Restored, SnapshotError, Taken};
+use tideover_core::memory::Reason;
 use tideover_core::time::nanos;
-use tideover_core::{Answer, Call, Command, Event, FlightId, Instant, Left, Lookup, Policy, Served, Step};
+use tideover_core::{Answer, Call, Command, Event, FlightId, Instant, Left, Lookup, Policy, Served, Step, WallTime};
 use tracing::error;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Store, StoreLimits};
@@ -12,7 +17,7 @@ use wasmtime::{Config, Store, StoreLimits};
 use super::bindings::policy::exports::tideover::cache::machine as wit;
 use super::bindings::policy::{Policy as World, PolicyPre as WorldPre};
 use super::bindings::types;
-use super::convert::{instant, tags};
+use super::convert::{instant, removed, story, tags};
 use super::{TICKS_MAX, broken, engine, limits, refused, settings};
 use crate::engine::{Engine, EngineError, Key, Payload, Report};
 
@@ -105,6 +110,7 @@ impl Engine for PolicyEngine {
             deadline: call.deadline.map(Instant::as_nanos),
             read_only: call.read_only,
             max_age: call.max_age.map(nanos),
+            explain: call.explain,
             within: call.within.iter().map(|flight| flight.0).collect(),
         };
         self.call(|machine, store| machine.call_lookup(store, key, &call, now.as_nanos())).map(Into::into)
@@ -135,6 +141,42 @@ impl Engine for PolicyEngine {
     fn maintain(&self, now: Instant) -> Result<Option<core_::Launch<Key, Payload>>, EngineError> {
         let launch = self.call(|machine, store| machine.call_maintain(store, now.as_nanos()))?;
         Ok(launch.map(Into::into))
+    }
+
+    fn story(&self, flight: Option<FlightId>) -> Result<Option<Story>, EngineError> {
+        let told = self.call(|machine, store| machine.call_story_of(store, flight.map(|flight| flight.0)))?;
+        Ok(told.and_then(story))
+    }
+
+    fn snapshot(&self, now: Instant, wall: WallTime) -> Result<Vec<u8>, EngineError> {
+        self.call(|machine, store| machine.call_snapshot(store, now.as_nanos(), wall.as_unix_millis()))
+    }
+
+    fn restore(
+        &self,
+        bytes: &[u8],
+        taken: Taken,
+        now: Instant,
+        wall: WallTime,
+    ) -> Result<Result<Restored, SnapshotError>, EngineError> {
+        let (taken, now, wall) = (taken.into(), now.as_nanos(), wall.as_unix_millis());
+        let restored = self.call(|machine, store| machine.call_restore(store, bytes, taken, now, wall))?;
+        Ok(restored.map(Into::into).map_err(Into::into))
+    }
+
+    fn set_breaker_mode(&self, of: Dependency, mode: Mode, now: Instant) -> Result<(), EngineError> {
+        let (of, mode, now) = (of.into(), mode.into(), now.as_nanos());
+        self.call(|machine, store| machine.call_set_breaker_mode(store, of, mode, now))
+    }
+
+    fn reset_breaker(&self, of: Dependency, now: Instant) -> Result<(), EngineError> {
+        let of = of.into();
+        self.call(|machine, store| machine.call_reset_breaker(store, of, now.as_nanos()))
+    }
+
+    fn take_removals(&self) -> Result<Vec<(Key, Reason)>, EngineError> {
+        let removals = self.call(|machine, store| machine.call_take_removals(store))?;
+        Ok(removals.into_iter().map(removed).collect())
     }
 
     fn report(&self) -> Result<Report, EngineError> {

@@ -34,7 +34,7 @@ fn embedding() -> Arc<Embedding> {
 }
 
 fn ask(key: &str, loader: Loader) -> Ask {
-    Ask { key: key.into(), loader: Some(loader), deadline: Instant::NEVER, max_age: None }
+    Ask { key: key.into(), loader: Some(loader), deadline: Instant::NEVER, max_age: None, explain: false }
 }
 
 async fn load(cache: &Embedding, key: &str, value: &'static str) -> Result<Outcome<Payload>, Error> {

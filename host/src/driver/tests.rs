@@ -4,14 +4,19 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tideover_core::breaker::{BreakerStats, State};
+use tideover_core::breaker::{Breaker, BreakerPolicy, Mode};
+use tideover_core::cache::Dependency;
+use tideover_core::cache::explain::Story;
+use tideover_core::cache::snapshot::{Restored, SnapshotError, Taken};
+use tideover_core::memory::Reason;
 use tideover_core::{
     Answer, Call, Command, Event, Failure, FlightId, Instant, Launch, Left, Lookup, Outcome, Served, Source, Step,
+    WallTime,
 };
 
 use super::Driver;
 use crate::clock::HostClock;
-use crate::engine::{BreakerReport, Engine, EngineError, Key, Payload, Report};
+use crate::engine::{Engine, EngineError, Key, Payload, Report};
 use crate::error::Error;
 use crate::loader::{LoadError, Loaded, Loader, boxed};
 use crate::outside::{Ask, Stores};
@@ -70,6 +75,41 @@ impl Scripted {
     }
 }
 
+/// What no test of the driver asks for.
+macro_rules! bystander {
+    () => {
+        fn story(&self, _flight: Option<FlightId>) -> Result<Option<Story>, EngineError> {
+            Ok(None)
+        }
+
+        fn snapshot(&self, _now: Instant, _wall: WallTime) -> Result<Vec<u8>, EngineError> {
+            Ok(Vec::new())
+        }
+
+        fn restore(
+            &self,
+            _bytes: &[u8],
+            _taken: Taken,
+            _now: Instant,
+            _wall: WallTime,
+        ) -> Result<Result<Restored, SnapshotError>, EngineError> {
+            Ok(Err(SnapshotError::Foreign))
+        }
+
+        fn set_breaker_mode(&self, _of: Dependency, _mode: Mode, _now: Instant) -> Result<(), EngineError> {
+            Ok(())
+        }
+
+        fn reset_breaker(&self, _of: Dependency, _now: Instant) -> Result<(), EngineError> {
+            Ok(())
+        }
+
+        fn take_removals(&self) -> Result<Vec<(Key, Reason)>, EngineError> {
+            Ok(Vec::new())
+        }
+    };
+}
+
 impl Engine for Scripted {
     fn name(&self) -> &'static str {
         "scripted"
@@ -125,8 +165,10 @@ impl Engine for Scripted {
         Ok(None)
     }
 
+    bystander!();
+
     fn report(&self) -> Result<Report, EngineError> {
-        let breaker = BreakerReport { state: State::Closed, stats: BreakerStats::default() };
+        let breaker = Breaker::new(BreakerPolicy::default(), 0).look();
         Ok(Report { store_breaker: breaker, load_breaker: breaker, owes_clear: false, counts: Vec::new() })
     }
 }
@@ -149,7 +191,7 @@ type Called = tokio::task::JoinHandle<Result<Outcome<Payload>, Error>>;
 /// Asks from a task of its own, and lets everything go on that can.
 async fn ask(driver: &Arc<Driver>, key: &'static str, loader: Loader) -> Called {
     let driver = Arc::clone(driver);
-    let ask = Ask { key: key.into(), loader: Some(loader), deadline: Instant::NEVER, max_age: None };
+    let ask = Ask { key: key.into(), loader: Some(loader), deadline: Instant::NEVER, max_age: None, explain: false };
     let called = tokio::spawn(async move { driver.get(ask).await.map(|reply| reply.outcome) });
     tokio::time::sleep(Duration::from_millis(1)).await;
     called
@@ -186,8 +228,13 @@ async fn a_flight_that_is_named_before_its_task_has_put_it_aside_flies_on() {
     let driver = driver(&engine);
     // Both tasks are spawned before either runs; that of `a` runs first.
     let (first, second) = (Arc::clone(&driver), Arc::clone(&driver));
-    let asked =
-        |key: &str, loader| Ask { key: key.into(), loader: Some(loader), deadline: Instant::NEVER, max_age: None };
+    let asked = |key: &str, loader| Ask {
+        key: key.into(),
+        loader: Some(loader),
+        deadline: Instant::NEVER,
+        max_age: None,
+        explain: false,
+    };
     let (_, found) = tokio::join!(first.get(asked("a", hung())), second.get(asked("b", saying("of b"))));
     assert!(matches!(found.expect("a reply").outcome, Outcome::Served(_)));
     assert_eq!(engine.heard(B), ["launched", "loaded", "landed"], "it was launched once");
@@ -263,6 +310,7 @@ fn a_long_chain_of_flights_is_abandoned_one_after_the_other() {
         fn maintain(&self, _: Instant) -> Result<Option<Launch<Key, Payload>>, EngineError> {
             Ok(None)
         }
+        bystander!();
         fn report(&self) -> Result<Report, EngineError> {
             Err(EngineError(String::new()))
         }

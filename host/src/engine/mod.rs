@@ -5,8 +5,13 @@ mod payload;
 
 use std::sync::Arc;
 
-use tideover_core::breaker::{BreakerStats, State};
-use tideover_core::{Answer, Call, Command, Event, FlightId, Instant, Launch, Left, Lookup, Served, Step};
+pub use tideover_core::breaker::BreakerReport;
+use tideover_core::breaker::Mode;
+use tideover_core::cache::Dependency;
+use tideover_core::cache::explain::Story;
+use tideover_core::cache::snapshot::{Restored, SnapshotError, Taken};
+use tideover_core::memory::Reason;
+use tideover_core::{Answer, Call, Command, Event, FlightId, Instant, Launch, Left, Lookup, Served, Step, WallTime};
 
 pub use self::native::NativeEngine;
 pub use self::payload::Payload;
@@ -67,6 +72,54 @@ pub trait Engine: Send + Sync + 'static {
     /// As [`Engine::lookup`].
     fn maintain(&self, now: Instant) -> Result<Option<Launch<Key, Payload>>, EngineError>;
 
+    /// See [`tideover_core::Machine::story`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::lookup`].
+    fn story(&self, flight: Option<FlightId>) -> Result<Option<Story>, EngineError>;
+
+    /// See [`tideover_core::Machine::snapshot`]. The bytes are the same whatever the engine.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::lookup`].
+    fn snapshot(&self, now: Instant, wall: WallTime) -> Result<Vec<u8>, EngineError>;
+
+    /// See [`tideover_core::Machine::restore`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::lookup`]; inside, why the bytes cannot be restored.
+    fn restore(
+        &self,
+        bytes: &[u8],
+        taken: Taken,
+        now: Instant,
+        wall: WallTime,
+    ) -> Result<Result<Restored, SnapshotError>, EngineError>;
+
+    /// See [`tideover_core::Machine::set_breaker_mode`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::lookup`].
+    fn set_breaker_mode(&self, of: Dependency, mode: Mode, now: Instant) -> Result<(), EngineError>;
+
+    /// See [`tideover_core::Machine::reset_breaker`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::lookup`].
+    fn reset_breaker(&self, of: Dependency, now: Instant) -> Result<(), EngineError>;
+
+    /// See [`tideover_core::memory::Memory::take_removals`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::lookup`].
+    fn take_removals(&self) -> Result<Vec<(Key, Reason)>, EngineError>;
+
     /// How the machine is.
     ///
     /// # Errors
@@ -92,15 +145,6 @@ pub struct Report {
     pub owes_clear: bool,
     /// The counts of [`tideover_core::cache::Stats`] and [`tideover_core::memory::MemoryStats`], by name.
     pub counts: Vec<(String, u64)>,
-}
-
-/// A circuit breaker: where it stands and what it has counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BreakerReport {
-    /// Where it stands.
-    pub state: State,
-    /// What it has counted.
-    pub stats: BreakerStats,
 }
 
 impl Report {

@@ -4,13 +4,17 @@
 use std::hash::BuildHasher;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tideover_core::memory::{KeyHasher, Memory, MemoryPolicy, MemoryStats};
+use tideover_core::breaker::Mode;
+use tideover_core::cache::Dependency;
+use tideover_core::cache::explain::Story;
+use tideover_core::cache::snapshot::{Restored, SnapshotError, Taken};
+use tideover_core::memory::{KeyHasher, Memory, MemoryPolicy, MemoryStats, Reason};
 use tideover_core::{
     Answer, Call, Command, Event, FlightId, Instant, Launch, Left, Lookup, Machine, Policy, PolicyError, Served,
-    Shards, Source, Step,
+    Shards, Source, Step, WallTime,
 };
 
-use super::{BreakerReport, Engine, EngineError, Key, Payload, Report};
+use super::{Engine, EngineError, Key, Payload, Report};
 
 /// With fewer entries than this for each shard, recency would be a matter of luck.
 const ENTRIES_PER_SHARD_MIN: usize = 1_024;
@@ -113,14 +117,46 @@ impl Engine for NativeEngine {
         Ok(self.machine().maintain(&mut &self.memory, now))
     }
 
+    fn story(&self, flight: Option<FlightId>) -> Result<Option<Story>, EngineError> {
+        Ok(self.machine().story(flight))
+    }
+
+    fn snapshot(&self, now: Instant, wall: WallTime) -> Result<Vec<u8>, EngineError> {
+        Ok(self.machine().snapshot(&mut &self.memory, now, wall))
+    }
+
+    fn restore(
+        &self,
+        bytes: &[u8],
+        taken: Taken,
+        now: Instant,
+        wall: WallTime,
+    ) -> Result<Result<Restored, SnapshotError>, EngineError> {
+        Ok(self.machine().restore(&mut &self.memory, bytes, taken, now, wall))
+    }
+
+    fn set_breaker_mode(&self, of: Dependency, mode: Mode, now: Instant) -> Result<(), EngineError> {
+        self.machine().set_breaker_mode(of, mode, now);
+        Ok(())
+    }
+
+    fn reset_breaker(&self, of: Dependency, now: Instant) -> Result<(), EngineError> {
+        self.machine().reset_breaker(of, now);
+        Ok(())
+    }
+
+    fn take_removals(&self) -> Result<Vec<(Key, Reason)>, EngineError> {
+        Ok(self.memory.shards.iter().flat_map(|shard| locked(shard).take_removals()).collect())
+    }
+
     fn report(&self) -> Result<Report, EngineError> {
         let health = self.machine().health();
         let mut memory = MemoryStats::default();
         self.memory.shards.iter().for_each(|shard| memory.add(&locked(shard).stats()));
         let counts = health.stats.counts().chain(memory.counts());
         Ok(Report {
-            store_breaker: BreakerReport { state: health.store_breaker, stats: health.store_breaker_stats },
-            load_breaker: BreakerReport { state: health.load_breaker, stats: health.load_breaker_stats },
+            store_breaker: health.store_breaker,
+            load_breaker: health.load_breaker,
             owes_clear: health.owes_clear,
             counts: counts.map(|(name, value)| (name.to_owned(), value)).collect(),
         })

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tideover_core::value::saved;
 use tideover_core::{Tag, Value};
 
 /// Bytes, and the tags that invalidate them. Cheap to clone; it weighs as many bytes as it has.
@@ -52,6 +54,19 @@ impl Value for Payload {
 impl AsRef<[u8]> for Payload {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
+    }
+}
+
+/// As every engine saves it.
+impl Serialize for Payload {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        saved::serialize(&self.bytes, self.tags(), to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Payload {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        saved::deserialize(from).map(|(bytes, tags)| Self::from(bytes).tagged(tags))
     }
 }
 

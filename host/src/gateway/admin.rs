@@ -90,10 +90,14 @@ fn circuit(breaker: &BreakerReport) -> Value {
             State::Open { .. } => "open",
             State::HalfOpen => "half-open",
         },
+        "mode": breaker.mode.name(),
         "trips": stats.trips,
         "recoveries": stats.recoveries,
         "refused": stats.refused,
+        "would_refuse": stats.would_refuse,
+        "successes": stats.successes,
         "failures": stats.failures,
+        "slow": stats.slow,
     })
 }
 
@@ -120,15 +124,17 @@ fn metrics(report: &Report, seen: &Seen) -> String {
 fn breaker_metrics(text: &mut String, report: &Report) {
     let circuits = [("store", &report.store_breaker), ("loader", &report.load_breaker)];
     type Reading = fn(&BreakerReport) -> u64;
-    let series: [(&str, &str, &str, Reading); 4] = [
-        ("circuit_state", "gauge", "0 closed, 1 open, 2 half-open.", |breaker| match breaker.state {
-            State::Closed => 0,
-            State::Open { .. } => 1,
-            State::HalfOpen => 2,
-        }),
+    let series: [(&str, &str, &str, Reading); 8] = [
+        ("circuit_state", "gauge", "0 closed, 1 open, 2 half-open.", |breaker| breaker.state.gauge().into()),
         ("circuit_trips_total", "counter", "Times the circuit opened.", |breaker| breaker.stats.trips),
         ("circuit_recoveries_total", "counter", "Times it closed again.", |breaker| breaker.stats.recoveries),
         ("circuit_refused_total", "counter", "Calls it refused.", |breaker| breaker.stats.refused),
+        ("circuit_would_refuse_total", "counter", "Calls that only metrics-only let pass.", |breaker| {
+            breaker.stats.would_refuse
+        }),
+        ("circuit_successes_total", "counter", "Successes it counted.", |breaker| breaker.stats.successes),
+        ("circuit_failures_total", "counter", "Failures it counted.", |breaker| breaker.stats.failures),
+        ("circuit_slow_total", "counter", "Slow calls among both.", |breaker| breaker.stats.slow),
     ];
     for (name, kind, doc, reading) in series {
         let _ = write!(text, "# HELP tideover_{name} {doc}\n# TYPE tideover_{name} {kind}\n");

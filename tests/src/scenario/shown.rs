@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tideover::core::breaker::State;
+use tideover::core::breaker::{BreakerReport, State};
 use tideover::core::time::Text;
 use tideover::core::{
     Absence, Answer, Class, Entry, Failure, Outcome, Refusal, Served, Settled, Source, Stale, Step, Tier,
@@ -67,13 +67,39 @@ fn refusal(refusal: &Refusal) -> String {
 
 pub(super) fn health(report: &Report) -> String {
     let circuits = [("store", report.store_breaker.state), ("loader", report.load_breaker.state)];
-    let [store, loader] = circuits.map(|(name, state)| match state {
-        State::Closed => format!("{name} closed"),
-        State::Open { until } => format!("{name} open until {until:?}"),
-        State::HalfOpen => format!("{name} half-open"),
-    });
+    let [store, loader] = circuits.map(|(name, state)| format!("{name} {}", circuit(state)));
     let clear = if report.owes_clear { " and a clear" } else { "" };
     format!("{store}, {loader}, owed {}{clear}", report.count("owed"))
+}
+
+fn circuit(state: State) -> String {
+    match state {
+        State::Closed => "closed".to_owned(),
+        State::Open { until } => format!("open until {until:?}"),
+        State::HalfOpen => "half-open".to_owned(),
+    }
+}
+
+pub(super) fn breaker(breaker: &BreakerReport) -> Vec<String> {
+    let BreakerReport { state, mode, since, next_probe, recovers_until, stats } = breaker;
+    let probe = next_probe.map(|at| format!(", next probe at {at:?}")).unwrap_or_default();
+    let recovers = recovers_until.map(|until| format!(", recovers until {until:?}")).unwrap_or_default();
+    let counts = [
+        ("trips", stats.trips),
+        ("recoveries", stats.recoveries),
+        ("refused", stats.refused),
+        ("would refuse", stats.would_refuse),
+        ("successes", stats.successes),
+        ("failures", stats.failures),
+        ("slow", stats.slow),
+    ];
+    let counts: Vec<String> =
+        counts.iter().filter(|(_, count)| *count > 0).map(|(name, count)| format!("{name} {count}")).collect();
+    let mut said = vec![format!("{}, {}, since {since:?}{probe}{recovers}", circuit(*state), mode.name())];
+    if !counts.is_empty() {
+        said.push(counts.join(", "));
+    }
+    said
 }
 
 fn served(served: &Served<Payload>) -> String {

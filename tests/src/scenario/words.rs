@@ -81,6 +81,11 @@ impl Words {
         std::mem::take(&mut self.0).into_iter()
     }
 
+    /// Whether nothing is left.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Nothing is left.
     pub(super) fn end(&self) -> Result<(), String> {
         if self.0.is_empty() { Ok(()) } else { Err(format!("too many words: {}", self.0.join(" "))) }

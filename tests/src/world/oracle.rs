@@ -205,7 +205,7 @@ impl World {
 
     /// While open nothing passes; in half-open as many as there are probes, until their leases end.
     fn check_probes(&mut self, flight: FlightId, step: &Step<Key, Value>) -> Result<(), Broken> {
-        let state = self.cache.health().store_breaker;
+        let state = self.cache.health().store_breaker.state;
         let probe = state == State::HalfOpen && touches_primary(step);
         if touches_primary(step) {
             law(!matches!(state, State::Open { .. }), || format!("law 5: {flight:?} passes an open circuit"))?;
@@ -230,7 +230,7 @@ impl World {
     /// The limits hold, and every failure was counted although something may have stood in for it.
     pub(super) fn check_machine(&self) -> Result<(), Broken> {
         let (stats, policy) = (self.cache.health().stats, self.cache.policy());
-        let counted = self.cache.health().load_breaker_stats.failures;
+        let counted = self.cache.health().load_breaker.stats.failures;
         law(counted <= self.origin_failures, || {
             format!("law 6: {counted} failures count against the origin, {} do", self.origin_failures)
         })?;
@@ -272,7 +272,7 @@ impl World {
         later.heal()?;
         let health = later.cache.health();
         law(health.stats.owed == 0 && !health.owes_clear, || format!("law 9: still owed: {health:?}"))?;
-        let closed = health.store_breaker == State::Closed;
+        let closed = health.store_breaker.state == State::Closed;
         law(!later.cache.policy().store || closed, || format!("law 5: {:?}", health.store_breaker))?;
         later.check_trust()
     }

@@ -8,6 +8,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem;
 
+use tideover_core::cache::explain::Story;
 use tideover_core::{Answer, Cache, Event, Failure, FlightId, Instant, Launch, Left, Lookup, Outcome, Refusal, Step};
 
 use super::one_shot::OneShot;
@@ -65,6 +66,8 @@ pub(super) struct Landed {
     pub(super) outcome: Outcome<Value>,
     /// The context of the call that led the flight.
     pub(super) leader: Option<u64>,
+    /// Of the flight up to here, if it is being told.
+    pub(super) story: Option<Arc<Story>>,
 }
 
 /// The first answer to a call.
@@ -170,10 +173,12 @@ impl Table {
     pub(super) fn land(&mut self, flight: FlightId, outcome: &Outcome<Value>) {
         let Some(row) = self.flights.get_mut(&flight) else { return };
         let (leader, waiters) = (row.leader, mem::take(&mut row.waiters));
+        let story = self.cache.story(Some(flight)).map(Arc::new);
         for context in waiters {
             if let Some(waiting) = self.waiting.remove(&context) {
                 self.due.remove(&(waiting.until, Due::Waiter(context)));
-                self.outbox.answers.push((waiting.answer, Landed { outcome: outcome.clone(), leader }));
+                let landed = Landed { outcome: outcome.clone(), leader, story: story.clone() };
+                self.outbox.answers.push((waiting.answer, landed));
             }
         }
     }
@@ -243,7 +248,7 @@ impl Table {
             row.waiters.remove(&context);
         }
         let outcome = Outcome::Failed(failure);
-        self.outbox.answers.push((answer, Landed { outcome, leader: None }));
+        self.outbox.answers.push((answer, Landed { outcome, leader: None, story: None }));
         Some(flight)
     }
 
@@ -330,7 +335,8 @@ impl Table {
             row.leader
         });
         if let Some(waiting) = self.waiting.remove(&context) {
-            self.outbox.answers.push((waiting.answer, Landed { outcome, leader }));
+            let story = self.cache.story(Some(flight)).map(Arc::new);
+            self.outbox.answers.push((waiting.answer, Landed { outcome, leader, story }));
         }
     }
 }
