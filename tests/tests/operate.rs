@@ -23,7 +23,11 @@ fn cache(engine: EngineKind, options: &[(&str, &str)]) -> Cache {
 
 /// Engines under a driver, which show their bytes.
 fn engines() -> Vec<Box<dyn Engine>> {
-    let policy = || Policy { entries_max: 64, ..Policy::default() };
+    let policy = || {
+        let mut policy = Policy::default();
+        policy.set("entries_max", "64").expect("an option");
+        policy
+    };
     vec![
         Box::new(NativeEngine::new(policy(), 1).expect("an engine")),
         #[cfg(feature = "component")]

@@ -230,7 +230,10 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     /// The journal as it would be if every change under way were given up now.
     fn all_debts(&self) -> Journal<K, V, P::Journal> {
         let mut journal = self.journal.clone();
-        for (key, slot) in self.writing.iter() {
+        // In the order in which they were asked for, whatever the table's: every engine pays them alike.
+        let mut writing: Vec<_> = self.writing.iter().collect();
+        writing.sort_by_key(|(_, slot)| slot.holder);
+        for (key, slot) in writing {
             if slot.tainted {
                 journal.record(key.clone(), Change::Remove);
             }
