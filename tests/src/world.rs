@@ -380,7 +380,8 @@ impl World {
         let version = self.change(key);
         let value = self.value(self.origin(key, version));
         let lookup = self.cache.command(Command::Put { key, value, windows: None }, self.now);
-        let kept_until = self.windows.ttl.map_or(Instant::NEVER, |ttl| self.now + ttl);
+        let kept_for = self.windows.ttl.into_iter().chain(self.cache.policy().time_to_idle).min();
+        let kept_until = kept_for.map_or(Instant::NEVER, |time| self.now + time);
         self.on_change(&[key], Some(kept_until), lookup)
     }
 
@@ -461,7 +462,7 @@ impl World {
     /// As [`World::lookup`].
     pub fn maintain(&mut self) -> Result<(), Broken> {
         let launch = self.cache.maintain(self.now);
-        launch.map_or(Ok(()), |launch| self.launch(launch))
+        launch.map_or(Ok(()), |launch| self.launch(launch, None))
     }
 
     /// The caller at `place` goes away.
@@ -520,7 +521,7 @@ impl World {
             Answer::Refused(refusal) => self.check_refusal(refusal)?,
         }
         self.reading = call.read_only;
-        let launched = launch.map_or(Ok(()), |launch| self.launch(launch));
+        let launched = launch.map_or(Ok(()), |launch| self.launch(launch, key));
         self.reading = false;
         launched
     }

@@ -241,10 +241,33 @@ fn policy(dice: &mut Entropy) -> Policy {
         ("store_breaker_failures", &["1", "5"]),
         ("store_breaker_probes", &["1", "2"]),
         ("load_breaker_failures", &["1", "5"]),
+        ("store_breaker_slow_call", &["0", "200ms"]),
+        ("load_breaker_slow_call", &["0", "500ms"]),
+        ("store_breaker_mode", &["automatic", "automatic", "metrics-only", "forced-closed"]),
+        ("breaker_window_calls", &["0", "20"]),
+        ("breaker_recovery_for", &["0", "5s"]),
+        ("retry_budget", &["0", "20"]),
+        ("retry_budget_minimum", &["0", "3"]),
+        ("loads_max", &["0", "1", "3"]),
+        ("loads_adaptive", &["false", "true"]),
+        ("load_queue_max", &["0", "1", "1000"]),
+        ("refresh_ahead", &["0", "50", "90"]),
+        ("early_refresh", &["0", "100", "1000"]),
+        ("time_to_idle", &["0", "4s"]),
+        ("eviction", &["lru", "s3-fifo", "sieve", "w-tinylfu"]),
+        ("weight_max", &["0", "0", "3"]),
+        ("explain", &["false", "true"]),
     ];
     for (option, texts) in choices {
         let text = texts[(dice.bits() % texts.len() as u64) as usize];
         policy.set(option, text).expect("an option");
+    }
+    // The rule of slow calls is a time and a share.
+    if !policy.store_breaker_slow_call.is_zero() {
+        policy.store_breaker_slow_rate = 50;
+    }
+    if !policy.load_breaker_slow_call.is_zero() {
+        policy.load_breaker_slow_rate = 50;
     }
     policy
 }

@@ -287,8 +287,9 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             self.replay = None;
         }
         let next = flight.key.and_then(|key| self.pass_on_slot(id, key));
-        let next = next.or_else(|| if failed_replay { None } else { self.pay_debt(now) });
-        Step::Done { next: next.or(admitted).or_else(|| self.admit_waiting(now)) }
+        // Who has a load's slot to give back has not landed, and who has not landed writes no key: never both.
+        let next = next.or(admitted).or_else(|| if failed_replay { None } else { self.pay_debt(now) });
+        Step::Done { next: next.or_else(|| self.admit_waiting(now)) }
     }
 
     fn pass_on_slot(&mut self, id: FlightId, key: K) -> Option<FlightId> {

@@ -216,9 +216,10 @@ impl World {
         self.follow(flight, step)
     }
 
-    pub(super) fn launch(&mut self, launch: Launch<Key, Value>) -> Result<(), Broken> {
+    /// Flies `launch`; a step that is to wait does not name the `key` that it was asked for.
+    pub(super) fn launch(&mut self, launch: Launch<Key, Value>, key: Option<Key>) -> Result<(), Broken> {
         let Launch { flight, step } = launch;
-        let key = oracle::key_of(&step);
+        let key = oracle::key_of(&step).or(key);
         let flying = Flying {
             step: Step::Done { next: None },
             key,
@@ -255,11 +256,11 @@ impl World {
     }
 
     /// Launches a flight that a step of another one named.
-    pub(super) fn launch_next(&mut self, next: Option<FlightId>) -> Result<(), Broken> {
+    pub(super) fn launch_next(&mut self, next: Option<FlightId>, key: Option<Key>) -> Result<(), Broken> {
         let Some(flight) = next else { return Ok(()) };
         let step = self.cache.resume(flight, Event::Launched, self.now);
         match self.flying.get(&flight) {
-            None => self.launch(Launch { flight, step }),
+            None => self.launch(Launch { flight, step }, key),
             Some(Flying { step: Step::Wait, .. }) => self.follow(flight, step),
             Some(_) => Err(format!("law 2: {flight:?} is launched while it flies")),
         }
@@ -269,8 +270,9 @@ impl World {
     pub(super) fn follow(&mut self, flight: FlightId, step: Step<Key, Value>) -> Result<(), Broken> {
         self.check_step(flight, &step)?;
         if let Step::Done { next } = step {
-            self.flying.remove(&flight);
-            return self.launch_next(next);
+            // Who is to wait at once in its place is a refresh of its key.
+            let key = self.flying.remove(&flight).and_then(|flying| flying.key);
+            return self.launch_next(next, key);
         }
         let key = oracle::key_of(&step);
         let seen = match &step {
@@ -288,7 +290,7 @@ impl World {
         self.check_machine()?;
         let Some((outcome, beside)) = landing else { return Ok(()) };
         self.land(flight, &outcome)?;
-        self.launch_next(beside)
+        self.launch_next(beside, None)
     }
 
     pub(super) fn land(&mut self, flight: FlightId, outcome: &Outcome<Value>) -> Result<(), Broken> {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tideover_core::breaker::{LEASE_GRACE, State};
 use tideover_core::{
-    Absence, Answer, Class, Command, Failure, FlightId, Instant, Outcome, Refusal, Served, Sharing, Source, Stale,
-    Step, Tier, Windows, Zone,
+    Absence, Answer, Class, Command, Failure, FlightId, Instant, Outcome, Policy, Refusal, Served, Sharing, Source,
+    Stale, Step, Tier, Windows, Zone,
 };
 
 use super::{Asked, Birth, Broken, Brought, Caller, Flying, Key, Origin, Reply, Value, World};
@@ -142,7 +142,10 @@ impl World {
 
     /// While it is fresh and nothing can have pushed it out, what was put is there.
     pub(super) fn check_put_is_there(&self, key: Key, answer: &Answer<Value>) -> Result<(), Broken> {
-        let room = self.truth.len() < self.cache.policy().entries_max as usize;
+        let Policy { entries_max, weight_max, .. } = *self.cache.policy();
+        // Each value weighs one.
+        let most = if weight_max == 0 { entries_max } else { entries_max.min(weight_max as u32) };
+        let room = self.truth.len() < most as usize;
         let expected = room && self.put_until.get(&key).is_some_and(|until| self.now < *until);
         let there = matches!(answer, Answer::Now(Outcome::Served(served)) if served.stale.is_none());
         law(there || !expected, || format!("law 4: what was put is gone: {answer:?}"))
