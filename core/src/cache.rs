@@ -50,7 +50,7 @@ use crate::latency::Latency;
 use crate::limit::Limit;
 use crate::memory::{Kept, Memory, MemoryPolicy};
 use crate::policy::{Policy, PolicyError};
-use crate::step::{Answer, Command, Event, FlightId, Launch, Left, Lookup, Outcome, Served, Settled, Step};
+use crate::step::{Answer, Command, Event, FlightId, Left, Lookup, Outcome, Served, Settled, Step};
 use crate::storage::{Linked, Profile, Storage, Usual};
 use crate::tags::Invalidations;
 use crate::time::Instant;
@@ -362,6 +362,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
                 First::Change => self.begin_change(flight, now),
                 First::Debt => self.begin_debt(flight, now),
                 First::Clear => self.clear_primary(flight, now),
+                First::ClearFallback => self.clear_fallback(flight, now),
             },
             // No step is outstanding, so nobody flies it, and nothing can be said about it.
             (Stage::Queued, _) => Step::Done { next: None },
@@ -402,15 +403,11 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         self.flights.get(flight).map(|flight| flight.started_at + self.policy.call_deadline)
     }
 
-    /// Pays a debt of the journal to the store if there is one and the store's breaker would let it pass, clears a
-    /// fallback that is in doubt, and launches a flight that was put aside if a load that is under way was lost. For a
-    /// driver to call now and then (each second, say), so that all this is done although nobody calls.
-    pub fn maintain(&mut self, shards: &mut impl Shards<K, V, P>, now: Instant) -> Option<Launch<K, V>> {
-        if let Some(launch) = self.clear_doubted_fallback(now) {
-            return Some(launch);
-        }
-        let flight = self.pay_debt(now).or_else(|| self.admit_waiting(now))?;
-        Some(Launch { flight, step: self.resume(shards, flight, Event::Launched, now) })
+    /// What is to be done although nobody calls, as a flight to be launched: a debt of the journal that the store's
+    /// breaker would let pass, the clear of a fallback that is in doubt, or a flight that was put aside, if a load that
+    /// is under way was lost. For a driver to ask now and then (each second, say).
+    pub fn maintain(&mut self, now: Instant) -> Option<FlightId> {
+        self.clear_doubted_fallback(now).or_else(|| self.pay_debt(now)).or_else(|| self.admit_waiting(now))
     }
 
     /// Overrules a breaker, or lets it decide again; see [`Mode`].

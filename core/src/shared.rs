@@ -14,7 +14,7 @@ use crate::cache::{Dependency, Health, Machine, Shards};
 use crate::entry::Entry;
 use crate::memory::{Memory, MemoryStats, Reason};
 use crate::policy::{Policy, PolicyError};
-use crate::step::{Answer, Call, Command, Event, FlightId, Launch, Left, Lookup, Step};
+use crate::step::{Answer, Call, Command, Event, FlightId, Left, Lookup, Step};
 use crate::storage::{Profile, Usual};
 use crate::time::Instant;
 use crate::value::Value;
@@ -99,8 +99,8 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Shared<K, V, P> {
     }
 
     /// See [`Machine::maintain`].
-    pub fn maintain(&self, now: Instant) -> Option<Launch<K, V>> {
-        self.machine.lock().maintain(&mut Locked(&self.memory), now)
+    pub fn maintain(&self, now: Instant) -> Option<FlightId> {
+        self.machine.lock().maintain(now)
     }
 
     /// See [`Machine::set_breaker_mode`].

@@ -45,7 +45,7 @@ impl Subject for Explained {
     fn expire(&mut self, flight: FlightId, now: Instant) -> Answer<Tagged> {
         self.cache.expire(flight, now)
     }
-    fn maintain(&mut self, now: Instant) -> Option<Launch<u8, Tagged>> {
+    fn maintain(&mut self, now: Instant) -> Option<FlightId> {
         self.cache.maintain(now)
     }
     fn answered(&mut self, outcome: &Outcome<Tagged>) {

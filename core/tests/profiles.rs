@@ -4,8 +4,7 @@ mod walk;
 
 use tideover_core::storage::Alloc;
 use tideover_core::{
-    Answer, Cache, Call, Command, Event, Eviction, Fixed, FlightId, Instant, Launch, Left, Lookup, Policy, Profile,
-    Step,
+    Answer, Cache, Call, Command, Event, Eviction, Fixed, FlightId, Instant, Left, Lookup, Policy, Profile, Step,
 };
 
 use self::walk::{Subject, Tagged, Walk, policy};
@@ -36,7 +35,7 @@ impl<P: Profile> Subject for Both<P> {
     fn expire(&mut self, flight: FlightId, now: Instant) -> Answer<Tagged> {
         same(self.growing.expire(flight, now), self.fixed.expire(flight, now))
     }
-    fn maintain(&mut self, now: Instant) -> Option<Launch<u8, Tagged>> {
+    fn maintain(&mut self, now: Instant) -> Option<FlightId> {
         same(self.growing.maintain(now), self.fixed.maintain(now))
     }
 }

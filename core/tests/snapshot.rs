@@ -118,14 +118,15 @@ fn debts_and_changes_under_way_are_paid_by_the_next_machine() {
     let brought = new.restore(&bytes, Taken::Last, START, NOON).expect("a snapshot");
     assert_eq!(brought.debts, 2);
     let mut paid = Vec::new();
-    let mut next = new.maintain(START).map(|launch| (launch.flight, launch.step));
-    while let Some((flight, step)) = next {
+    let mut next = new.maintain(START);
+    while let Some(flight) = next {
+        let step = new.resume(flight, Event::Launched, START);
         let Step::WriteStore { tier: Tier::Primary, key, entry, .. } = step else { panic!("{step:?}") };
         paid.push((key, entry.value));
         let Step::Done { next: follower } = new.resume(flight, Event::StoreWritten(Ok(())), START) else {
             panic!("a debt is over when it is paid")
         };
-        next = follower.map(|flight| (flight, new.resume(flight, Event::Launched, START)));
+        next = follower;
     }
     paid.sort();
     assert_eq!(paid, [("owed".to_owned(), "1".to_owned()), ("under way".to_owned(), "3".to_owned())]);
@@ -144,8 +145,9 @@ fn an_earlier_snapshot_restores_what_is_safe_and_turns_debts_into_removals() {
     assert_eq!(brought, Restored { entries: 0, debts: 1, age: Duration::ZERO });
     let State::Open { until } = new.health().store_breaker.state else { panic!("the breaker is restored") };
     let clear = new.maintain(until).expect("the fallback is in doubt");
-    assert!(matches!(clear.step, Step::ClearStore { tier: Tier::Fallback, .. }));
-    let Step::Done { next: Some(debt) } = new.resume(clear.flight, Event::StoreCleared(Ok(())), until) else {
+    let step = new.resume(clear, Event::Launched, until);
+    assert!(matches!(step, Step::ClearStore { tier: Tier::Fallback, .. }));
+    let Step::Done { next: Some(debt) } = new.resume(clear, Event::StoreCleared(Ok(())), until) else {
         panic!("the primary need not be cleared")
     };
     assert!(matches!(new.resume(debt, Event::Launched, until), Step::RemoveStore { tier: Tier::Primary, .. }));

@@ -107,9 +107,7 @@ fuzz_target!(|bytes: &[u8]| {
             6 if detail % 8 == 0 => Some(cache.command(Command::Clear, now)),
             7 => {
                 now = now + Duration::from_millis(u64::from(detail) * 50);
-                if let Some(launch) = cache.maintain(now) {
-                    newest = newest.max(launch.flight.0);
-                }
+                newest = newest.max(cache.maintain(now).map_or(0, |next| next.0));
                 None
             }
             8 => {

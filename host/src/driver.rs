@@ -353,7 +353,7 @@ impl Driver {
             return;
         }
         match self.unbroken(self.engine.maintain(self.clock.now())) {
-            Ok(Some(launch)) => self.launch(launch, Luggage::default()),
+            Ok(Some(next)) => self.launch_next(next),
             Ok(None) => {}
             Err(broken) => error!(error = %broken, "maintenance"),
         }

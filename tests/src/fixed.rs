@@ -6,8 +6,8 @@ use tideover::core::cache::explain::Story;
 use tideover::core::cache::snapshot::{Restored, SnapshotError, Taken};
 use tideover::core::memory::Reason;
 use tideover::core::{
-    Answer, Call, Command, Event, Fixed, FlightId, Instant, Launch, Left, Lookup, Policy, PolicyError, Served, Source,
-    Step, WallTime,
+    Answer, Call, Command, Event, Fixed, FlightId, Instant, Left, Lookup, Policy, PolicyError, Served, Source, Step,
+    WallTime,
 };
 use tideover::engine::{Engine, EngineError, Key, Payload, Report};
 use tideover_core::shared::Shared;
@@ -61,7 +61,7 @@ impl Engine for FixedEngine {
         Ok(self.0.expire(flight, now))
     }
 
-    fn maintain(&self, now: Instant) -> Result<Option<Launch<Key, Payload>>, EngineError> {
+    fn maintain(&self, now: Instant) -> Result<Option<FlightId>, EngineError> {
         Ok(self.0.maintain(now))
     }
 

@@ -152,8 +152,8 @@ impl Stage {
                 Ok(vec![format!("{left:?}").to_lowercase()])
             }
             "maintain" => {
-                let launch = self.engine()?.maintain(self.now).map_err(|broken| broken.to_string())?;
-                launch.map_or_else(|| Ok(vec!["nothing to do".to_owned()]), |launch| self.follow(launch))
+                let next = self.engine()?.maintain(self.now).map_err(|broken| broken.to_string())?;
+                next.map_or_else(|| Ok(vec!["nothing to do".to_owned()]), |next| self.resume(next, Event::Launched))
             }
             "stats" => self.stats(words),
             "health" => Ok(vec![shown::health(&self.engine()?.report().map_err(|broken| broken.to_string())?)]),

@@ -461,8 +461,8 @@ impl World {
     ///
     /// As [`World::lookup`].
     pub fn maintain(&mut self) -> Result<(), Broken> {
-        let launch = self.cache.maintain(self.now);
-        launch.map_or(Ok(()), |launch| self.launch(launch, None))
+        let next = self.cache.maintain(self.now);
+        self.launch_next(next, None)
     }
 
     /// The caller at `place` goes away.

@@ -120,9 +120,8 @@ impl wit::Guest for Component {
     async fn maintain() {
         let now = now();
         with(|table| {
-            if let Some(launch) = table.cache.maintain(now) {
-                table.launch(launch);
-            }
+            let next = table.cache.maintain(now);
+            table.launch_next(next, now);
         });
     }
 

@@ -82,8 +82,8 @@ impl wit::Guest for Component {
         with(|cache| cache.expire(FlightId(flight), instant(now))).map_or_else(|| abandoned().answer, Into::into)
     }
 
-    fn maintain(now: u64) -> Option<wit::Launch> {
-        with(|cache| cache.maintain(instant(now))).flatten().map(Into::into)
+    fn maintain(now: u64) -> Option<u64> {
+        with(|cache| cache.maintain(instant(now))).flatten().map(|next| next.0)
     }
 
     fn tag_named(name: String) -> Result<u64, types::Refusal> {

@@ -4,7 +4,7 @@
 use core::hash::Hash;
 
 use super::Machine;
-use super::work::{After, Kind, Stage};
+use super::work::{After, First, Kind, Stage};
 use crate::breaker::Verdict;
 use crate::failure::{Refusal, StoreFailure};
 use crate::journal::Change;
@@ -53,14 +53,15 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         }
     }
 
-    /// Launches a clear of the fallback if it is not to be trusted and nobody clears anything yet.
-    pub(super) fn clear_doubted_fallback(&mut self, now: Instant) -> Option<Launch<K, V>> {
+    /// A clear of the fallback, ready to be launched, if it is not to be trusted and nobody clears anything yet.
+    pub(super) fn clear_doubted_fallback(&mut self, now: Instant) -> Option<FlightId> {
         if !self.policy.store || !self.policy.fallback || !self.fallback_doubts.remain() || self.replay.is_some() {
             return None;
         }
         let flight = self.open_clear(now).ok()?;
+        self.stage(flight, Stage::Ready(First::ClearFallback));
         self.replay = Some(flight);
-        Some(Launch { flight, step: self.clear_fallback(flight, now) })
+        Some(flight)
     }
 
     pub(super) fn open_clear(&mut self, now: Instant) -> Result<FlightId, Refusal> {
@@ -68,7 +69,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         self.open(None, None, kind, now)
     }
 
-    fn clear_fallback(&mut self, id: FlightId, now: Instant) -> Step<K, V> {
+    pub(super) fn clear_fallback(&mut self, id: FlightId, now: Instant) -> Step<K, V> {
         if !self.policy.fallback {
             return self.clear_primary(id, now);
         }

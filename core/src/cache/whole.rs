@@ -15,7 +15,7 @@ use super::{Dependency, Health, Machine};
 use crate::breaker::Mode;
 use crate::memory::{Memory, MemoryStats, Reason};
 use crate::policy::{Policy, PolicyError};
-use crate::step::{Answer, Call, Command, Event, FlightId, Launch, Left, Lookup, Step};
+use crate::step::{Answer, Call, Command, Event, FlightId, Left, Lookup, Step};
 use crate::storage::{Profile, Usual};
 use crate::time::Instant;
 #[cfg(feature = "alloc")]
@@ -78,8 +78,8 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Cache<K, V, P> {
     }
 
     /// See [`Machine::maintain`].
-    pub fn maintain(&mut self, now: Instant) -> Option<Launch<K, V>> {
-        self.machine.maintain(&mut self.memory, now)
+    pub fn maintain(&mut self, now: Instant) -> Option<FlightId> {
+        self.machine.maintain(now)
     }
 
     /// See [`Machine::set_breaker_mode`].

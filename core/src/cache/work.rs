@@ -83,6 +83,7 @@ pub(super) enum First {
     Change,
     Debt,
     Clear,
+    ClearFallback,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -59,7 +59,7 @@ pub(crate) trait Subject {
     fn resume(&mut self, flight: FlightId, event: Event<Tagged>, now: Instant) -> Step<u8, Tagged>;
     fn leave(&mut self, flight: FlightId) -> Left;
     fn expire(&mut self, flight: FlightId, now: Instant) -> Answer<Tagged>;
-    fn maintain(&mut self, now: Instant) -> Option<Launch<u8, Tagged>>;
+    fn maintain(&mut self, now: Instant) -> Option<FlightId>;
     /// Looks at what was answered at once.
     fn answered(&mut self, _outcome: &Outcome<Tagged>) {}
     /// Looks at what `flight` lands with.
@@ -121,9 +121,8 @@ impl<S: Subject> Walk<S> {
             11 => self.command(Command::Invalidate { tag: TAG, how: Invalidation::Expire }),
             12 if self.pick(8) == 0 => self.command(Command::Clear),
             13 => {
-                if let Some(Launch { flight, step }) = self.subject.maintain(self.now) {
-                    self.launch(flight, step);
-                }
+                let next = self.subject.maintain(self.now);
+                self.follow(next);
             }
             14 => self.leave(),
             15..=16 => self.now = self.now + Duration::from_millis(self.dice.bits() % 3_000),

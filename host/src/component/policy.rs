@@ -138,9 +138,9 @@ impl Engine for PolicyEngine {
         self.call(|machine, store| machine.call_expire(store, flight.0, now.as_nanos())).map(Into::into)
     }
 
-    fn maintain(&self, now: Instant) -> Result<Option<core_::Launch<Key, Payload>>, EngineError> {
-        let launch = self.call(|machine, store| machine.call_maintain(store, now.as_nanos()))?;
-        Ok(launch.map(Into::into))
+    fn maintain(&self, now: Instant) -> Result<Option<FlightId>, EngineError> {
+        let next = self.call(|machine, store| machine.call_maintain(store, now.as_nanos()))?;
+        Ok(next.map(FlightId))
     }
 
     fn story(&self, flight: Option<FlightId>) -> Result<Option<Story>, EngineError> {

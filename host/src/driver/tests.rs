@@ -161,7 +161,7 @@ impl Engine for Scripted {
         Ok(Answer::Now(Outcome::Failed(Failure::DeadlinePassed)))
     }
 
-    fn maintain(&self, _now: Instant) -> Result<Option<Launch<Key, Payload>>, EngineError> {
+    fn maintain(&self, _now: Instant) -> Result<Option<FlightId>, EngineError> {
         Ok(None)
     }
 
@@ -307,7 +307,7 @@ fn a_long_chain_of_flights_is_abandoned_one_after_the_other() {
         fn expire(&self, _: FlightId, _: Instant) -> Result<Answer<Payload>, EngineError> {
             Err(EngineError(String::new()))
         }
-        fn maintain(&self, _: Instant) -> Result<Option<Launch<Key, Payload>>, EngineError> {
+        fn maintain(&self, _: Instant) -> Result<Option<FlightId>, EngineError> {
             Ok(None)
         }
         bystander!();

@@ -11,7 +11,7 @@ use tideover_core::cache::Dependency;
 use tideover_core::cache::explain::Story;
 use tideover_core::cache::snapshot::{Restored, SnapshotError, Taken};
 use tideover_core::memory::Reason;
-use tideover_core::{Answer, Call, Command, Event, FlightId, Instant, Launch, Left, Lookup, Served, Step, WallTime};
+use tideover_core::{Answer, Call, Command, Event, FlightId, Instant, Left, Lookup, Served, Step, WallTime};
 
 pub use self::native::NativeEngine;
 pub use self::payload::Payload;
@@ -70,7 +70,7 @@ pub trait Engine: Send + Sync + 'static {
     /// # Errors
     ///
     /// As [`Engine::lookup`].
-    fn maintain(&self, now: Instant) -> Result<Option<Launch<Key, Payload>>, EngineError>;
+    fn maintain(&self, now: Instant) -> Result<Option<FlightId>, EngineError>;
 
     /// See [`tideover_core::Machine::story`].
     ///

@@ -10,8 +10,8 @@ use tideover_core::cache::explain::Story;
 use tideover_core::cache::snapshot::{Restored, SnapshotError, Taken};
 use tideover_core::memory::{KeyHasher, Memory, MemoryPolicy, MemoryStats, Reason};
 use tideover_core::{
-    Answer, Call, Command, Event, FlightId, Instant, Launch, Left, Lookup, Machine, Policy, PolicyError, Served,
-    Shards, Source, Step, WallTime,
+    Answer, Call, Command, Event, FlightId, Instant, Left, Lookup, Machine, Policy, PolicyError, Served, Shards,
+    Source, Step, WallTime,
 };
 
 use super::{Engine, EngineError, Key, Payload, Report};
@@ -113,8 +113,8 @@ impl Engine for NativeEngine {
         Ok(self.machine().expire(&mut &self.memory, flight, now))
     }
 
-    fn maintain(&self, now: Instant) -> Result<Option<Launch<Key, Payload>>, EngineError> {
-        Ok(self.machine().maintain(&mut &self.memory, now))
+    fn maintain(&self, now: Instant) -> Result<Option<FlightId>, EngineError> {
+        Ok(self.machine().maintain(now))
     }
 
     fn story(&self, flight: Option<FlightId>) -> Result<Option<Story>, EngineError> {

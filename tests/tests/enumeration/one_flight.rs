@@ -130,8 +130,9 @@ impl History {
     fn check_rest(&self) {
         assert_eq!(self.cache.health().stats.flights, 0, "law 2: a flight is left");
         let mut later = History { now: self.now + Duration::from_secs(61), ..self.clone() };
-        while let Some(debt) = later.cache.maintain(later.now) {
-            later.follow(debt);
+        while let Some(flight) = later.cache.maintain(later.now) {
+            let step = later.cache.resume(flight, Event::Launched, later.now);
+            later.follow(Launch { flight, step });
             later.steps = 0;
             while !matches!(later.flight.step, Step::Done { .. }) {
                 later.resume(well(&later.flight.step));
