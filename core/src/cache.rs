@@ -48,7 +48,7 @@ use crate::flight::{Flight, Flights, Limits};
 use crate::journal::{Change, Doubts, Journal};
 use crate::latency::Latency;
 use crate::limit::Limit;
-use crate::memory::{Kept, Memory, MemoryPolicy};
+use crate::memory::{Memory, MemoryPolicy};
 use crate::policy::{Policy, PolicyError};
 use crate::step::{Answer, Command, Event, FlightId, Left, Lookup, Outcome, Served, Settled, Step};
 use crate::storage::{Linked, Profile, Storage, Usual};
@@ -168,8 +168,6 @@ counts! {
         refused,
         /// Results that were not kept because a change had won over their flight.
         fenced,
-        /// Values that weighed more than memory may hold: they were served, and not kept in memory.
-        too_heavy,
         /// Loads that ended with a value or its confirmed absence.
         ended_done,
         /// Loads that ended with a failure.
@@ -280,7 +278,8 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
                 }
                 let entry = Entry::new(value, self.jittered(windows));
                 self.overtake(&key);
-                self.keep(shards, &key, &entry, self.newest, now);
+                let born = self.newest;
+                shards.with(&key, |memory| memory.insert(key.clone(), entry.clone(), born, now));
                 self.change(key, Change::of(entry, now), now)
             }
             Command::Remove { key } => {
@@ -453,12 +452,6 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         let (weight, max) = (u64::from(value.weight()), self.policy.weight_max);
         let nowhere = max > 0 && weight > max && !self.policy.store;
         nowhere.then_some(Refusal::ValueTooLarge { bytes: weight as usize, max: max as usize })
-    }
-
-    /// Keeps a new value in memory, and counts it if it is too heavy.
-    fn keep(&mut self, shards: &mut impl Shards<K, V, P>, key: &K, entry: &Entry<V>, born: u64, now: Instant) {
-        let kept = shards.with(key, |memory| memory.insert(key.clone(), entry.clone(), born, now));
-        self.stats.too_heavy += u64::from(kept == Kept::TooHeavy);
     }
 
     /// A memory as the policy wants it.

@@ -330,7 +330,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             if self.flights.is_fenced(id) {
                 self.stats.fenced += 1;
             } else {
-                self.keep(shards, &key, &entry, born, now);
+                shards.with(&key, |memory| memory.insert(key.clone(), entry.clone(), born, now));
                 after = self.keep_in_store(id, &key, entry, now);
             }
         }

@@ -19,6 +19,9 @@ use super::{Engine, EngineError, Key, Payload, Report};
 /// With fewer entries than this for each shard, recency would be a matter of luck.
 const ENTRIES_PER_SHARD_MIN: usize = 1_024;
 
+/// With less weight than this for each shard, a heavy value might not fit into its shard.
+const WEIGHT_PER_SHARD_MIN: u64 = 64 << 20;
+
 /// The engine that is compiled into the host.
 pub struct NativeEngine {
     machine: Mutex<Machine<Key, Payload>>,
@@ -32,7 +35,8 @@ struct ShardedMemory {
 }
 
 impl NativeEngine {
-    /// An empty engine. Its memory is one shard up to 2 047 entries, and up to four shards for each core beyond.
+    /// An empty engine. Its memory is one shard up to 2 047 entries or 128 MiB of weight, and up to four shards for each
+    /// core beyond; a value heavier than its shard's part of the weight is not kept.
     ///
     /// # Errors
     ///
@@ -40,8 +44,10 @@ impl NativeEngine {
     pub fn new(policy: Policy, seed: u64) -> Result<Self, PolicyError> {
         let entries = policy.entries_max as usize;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let count = (entries / ENTRIES_PER_SHARD_MIN).clamp(1, 4 * cores);
         let whole = policy.memory(seed);
+        let by_weight = if whole.weight_max == 0 { u64::MAX } else { whole.weight_max / WEIGHT_PER_SHARD_MIN };
+        let by_entries = entries / ENTRIES_PER_SHARD_MIN;
+        let count = by_entries.min(usize::try_from(by_weight).unwrap_or(usize::MAX)).clamp(1, 4 * cores);
         let share = MemoryPolicy {
             entries_max: whole.entries_max / count as u32,
             weight_max: whole.weight_max.div_ceil(count as u64),
