@@ -14,7 +14,7 @@ use tideover_tests::world::{Asked, Broken, Key, Reply, World};
 const KEYS: u64 = 6;
 /// The tags that values bear. What bears one is not kept in stores, so half of the keys bear none.
 const TAGS: [Tag; 2] = [Tag::named("one"), Tag::named("two")];
-const WALKS: u64 = 40;
+const WALKS: u64 = 2_000;
 const STEPS: u64 = 5_000;
 /// The oracle looks into the stores each time that so many steps were taken.
 const TRUST_EVERY: u64 = 101;
