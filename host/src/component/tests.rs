@@ -143,7 +143,7 @@ fn a_component_imports_what_its_world_says_and_nothing_else() {
     for name in imported_functions(cache) {
         assert!(ours.iter().any(|interface| name.starts_with(interface)), "{name}");
     }
-    for component in [&policy[..], cache] {
-        assert!(component.len() < 400_000, "{} bytes: what came in?", component.len());
+    for (component, most) in [(&policy[..], 500_000), (cache, 650_000)] {
+        assert!(component.len() < most, "{} bytes: what came in?", component.len());
     }
 }
