@@ -14,10 +14,9 @@
 //! are kept. What that costs: the estimate of p95 wavers (on exponential times by about a tenth of itself), a rise by
 //! ten is learnt within 50 samples, a fall by ten within 300.
 //!
-//! What it is for: the delay before a *hedged* load (Dean and Barroso, "The Tail at Scale", 2013: a second request
-//! after the 95th percentile costs 5 % more load and cuts the tail), and the load time of an entry that knows none of
-//! its own, for early refresh (Vattani, Chierichetti and Lowenstein, "Optimal Probabilistic Cache Stampede
-//! Prevention", 2015).
+//! What it is for: the load time of an entry that knows none of its own, for early refresh (Vattani, Chierichetti and
+//! Lowenstein, "Optimal Probabilistic Cache Stampede Prevention", 2015), and reports; the percentile is what a hedged
+//! load would wait for (Dean and Barroso, "The Tail at Scale", 2013), which no driver makes yet.
 //!
 //! It does not know what was loaded: loads that differ greatly (a row, a report) want a machine each.
 
@@ -37,23 +36,11 @@ const RUN: u64 = 64;
 /// Before so many samples a percentile says nothing.
 const SAMPLES_MIN: u32 = 20;
 
-/// When a second, hedged load starts beside one that has not answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Hedge {
-    /// Never.
-    #[default]
-    Off,
-    /// After this long.
-    After(Duration),
-    /// When a load has taken longer than this percentage of loads do.
-    Percentile(u8),
-}
-
 /// What one loader's loads take; see the [module](self).
 ///
 /// ```
 /// use core::time::Duration;
-/// use tideover_core::latency::{Hedge, Latency};
+/// use tideover_core::latency::Latency;
 ///
 /// let mut latency = Latency::new(95);
 /// assert_eq!(latency.mean(), None);
@@ -62,7 +49,6 @@ pub enum Hedge {
 /// }
 /// assert_eq!(latency.mean().map(|mean| mean.as_millis() / 20 * 20), Some(120));
 /// assert!(latency.percentile() > Some(Duration::from_millis(400)));
-/// assert_eq!(latency.hedge_after(Hedge::Percentile(95)), latency.percentile());
 /// ```
 #[derive(Debug, Clone)]
 pub struct Latency {
@@ -125,17 +111,6 @@ impl Latency {
     #[must_use]
     pub fn percentile(&self) -> Option<Duration> {
         Some(self.known.percentile).filter(|_| self.known.samples >= SAMPLES_MIN)
-    }
-
-    /// How long after its start a load gets a hedged one beside it; `None` is never. A [`Hedge::Percentile`] means the
-    /// percentile that this machine learns.
-    #[must_use]
-    pub fn hedge_after(&self, hedge: Hedge) -> Option<Duration> {
-        match hedge {
-            Hedge::Off => None,
-            Hedge::After(delay) => Some(delay),
-            Hedge::Percentile(_) => self.percentile(),
-        }
     }
 
     /// What is known, for [`Latency::restore`].
@@ -227,11 +202,9 @@ mod tests {
         let mut latency = Latency::new(95);
         assert_eq!((latency.mean(), latency.percentile()), (None, None));
         (0..19).for_each(|_| latency.record(millis(10)));
-        assert_eq!(latency.hedge_after(Hedge::Percentile(95)), None, "nineteen are too few");
+        assert_eq!(latency.percentile(), None, "nineteen are too few");
         latency.record(millis(10));
-        assert!(latency.hedge_after(Hedge::Percentile(95)).is_some());
-        assert_eq!(latency.hedge_after(Hedge::After(millis(7))), Some(millis(7)));
-        assert_eq!(latency.hedge_after(Hedge::Off), None);
+        assert!(latency.percentile().is_some());
     }
 
     #[test]

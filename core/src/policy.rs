@@ -15,7 +15,6 @@ use crate::budget::BudgetPolicy;
 use crate::entry::Windows;
 use crate::eviction::Eviction;
 use crate::failure::Refusal;
-use crate::latency::Hedge;
 use crate::limit::LimitPolicy;
 use crate::memory::MemoryPolicy;
 use crate::value::TAGS_MAX;
@@ -163,8 +162,6 @@ policy! {
     loads_min: u32 = 1;
     /// Loads that may wait for one of those under way to end; past it the load is refused.
     load_queue_max: u32 = 1_000;
-    /// When a second load starts beside one that has not answered: 0 for never, a duration, or p95 for when it has taken longer than 95 % of loads do.
-    hedge_after: Hedge = Hedge::Off;
     /// A flight that is older has lost its right to the key: a new leader is elected.
     leader_age_max: Duration = Duration::from_secs(30);
     /// Callers that may wait for one flight.
@@ -584,23 +581,6 @@ mod tests {
         assert_eq!(policy.validate(), Ok(()), "who is forced closed is not to open");
         policy.store_breaker = false;
         assert_eq!(policy.validate().expect_err("off and forced").option(), "store_breaker_mode");
-    }
-
-    #[test]
-    fn a_hedge_is_off_a_duration_or_a_percentile() {
-        let mut policy = Policy::default();
-        for (text, hedge) in [
-            ("0", Hedge::Off),
-            ("50ms", Hedge::After(Duration::from_millis(50))),
-            ("p1", Hedge::Percentile(1)),
-            ("p99", Hedge::Percentile(99)),
-        ] {
-            policy.set("hedge_after", text).expect(text);
-            assert_eq!((policy.hedge_after, policy.text("hedge_after").as_deref()), (hedge, Some(text)));
-        }
-        for text in ["", "p", "p0", "p100", "p-1", "95", "often"] {
-            assert_eq!(policy.set("hedge_after", text).expect_err(text).option(), "hedge_after");
-        }
     }
 
     #[test]

@@ -6,7 +6,6 @@ use core::time::Duration;
 use crate::backoff::Jitter;
 use crate::breaker::Mode;
 use crate::eviction::Eviction;
-use crate::latency::Hedge;
 use crate::time::{Text, parse_duration};
 
 /// How an option is written as text.
@@ -52,26 +51,6 @@ impl OptionText for Option<Duration> {
     }
     fn write(&self, to: &mut dyn Write) -> fmt::Result {
         write!(to, "{}", Text(self.unwrap_or_default()))
-    }
-}
-
-impl OptionText for Hedge {
-    fn read(text: &str) -> Result<Self, &'static str> {
-        const EXPECTED: &str = "expected 0, a duration such as 50ms, or a percentile from p1 to p99";
-        match text.trim().strip_prefix('p').map(str::parse) {
-            Some(Ok(percent @ 1..=99)) => Ok(Self::Percentile(percent)),
-            Some(_) => Err(EXPECTED),
-            None => parse_duration(text)
-                .map(|delay| if delay.is_zero() { Self::Off } else { Self::After(delay) })
-                .map_err(|_| EXPECTED),
-        }
-    }
-    fn write(&self, to: &mut dyn Write) -> fmt::Result {
-        match self {
-            Self::Off => to.write_str("0"),
-            Self::After(delay) => write!(to, "{}", Text(*delay)),
-            Self::Percentile(percent) => write!(to, "p{percent}"),
-        }
     }
 }
 
