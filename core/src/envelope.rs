@@ -17,13 +17,14 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::entry::{Entry, Windows};
+#[cfg(feature = "alloc")]
+use crate::seal::PREFIX;
+use crate::seal::{Seal, Unsealed};
 use crate::time::WallTime;
 
-const MAGIC: [u8; 2] = *b"to";
-const VERSION: u8 = 1;
+const SEAL: Seal = Seal { letters: *b"to", version: 1 };
 /// How the value is written: raw bytes is all there is so far.
 const CODEC_RAW: u8 = 0;
-const PREFIX: usize = MAGIC.len() + 1 + 4;
 
 #[derive(Serialize, Deserialize)]
 struct Header {
@@ -61,6 +62,16 @@ impl core::fmt::Display for EnvelopeError {
 
 impl core::error::Error for EnvelopeError {}
 
+impl From<Unsealed> for EnvelopeError {
+    fn from(unsealed: Unsealed) -> Self {
+        match unsealed {
+            Unsealed::Foreign => Self::Foreign,
+            Unsealed::Version(version) => Self::Version(version),
+            Unsealed::Checksum => Self::Checksum,
+        }
+    }
+}
+
 /// The bytes to write for `entry` at the civil time `now`.
 ///
 /// ```
@@ -79,15 +90,11 @@ pub fn encode<V: AsRef<[u8]>>(entry: &Entry<V>, now: WallTime) -> Vec<u8> {
     let header = Header { codec: CODEC_RAW, created_unix_millis, windows: entry.windows };
     let value = entry.value.as_ref();
     let mut bytes = Vec::with_capacity(PREFIX + 48 + value.len());
-    bytes.extend_from_slice(&MAGIC);
-    bytes.push(VERSION);
-    bytes.extend_from_slice(&[0; 4]);
+    bytes.extend_from_slice(&SEAL.prefix());
     // Writing integers into a growing vector cannot fail; were it to, the envelope would decode as `Header`.
     bytes = postcard::to_extend(&header, bytes).unwrap_or_default();
     bytes.extend_from_slice(value);
-    if let Some((prefix, rest)) = bytes.split_at_mut_checked(PREFIX) {
-        prefix[MAGIC.len() + 1..].copy_from_slice(&crc32fast::hash(rest).to_le_bytes());
-    }
+    Seal::close(&mut bytes);
     bytes
 }
 
@@ -97,17 +104,7 @@ pub fn encode<V: AsRef<[u8]>>(entry: &Entry<V>, now: WallTime) -> Vec<u8> {
 ///
 /// [`EnvelopeError`] for every other sequence of bytes.
 pub fn decode(bytes: &[u8], now: WallTime) -> Result<Entry<&[u8]>, EnvelopeError> {
-    let (prefix, rest) = bytes.split_at_checked(PREFIX).ok_or(EnvelopeError::Foreign)?;
-    let (magic, version, checksum) = (&prefix[..2], prefix[2], &prefix[3..]);
-    if magic != MAGIC {
-        return Err(EnvelopeError::Foreign);
-    }
-    if version != VERSION {
-        return Err(EnvelopeError::Version(version));
-    }
-    if checksum != crc32fast::hash(rest).to_le_bytes() {
-        return Err(EnvelopeError::Checksum);
-    }
+    let rest = SEAL.open(bytes)?;
     let (header, value) = postcard::take_from_bytes::<Header>(rest).map_err(|_| EnvelopeError::Header)?;
     if header.codec != CODEC_RAW {
         return Err(EnvelopeError::Codec(header.codec));
@@ -155,7 +152,7 @@ mod tests {
         let mut entropy = crate::entropy::Entropy::from_seed(3);
         for _ in 0..20_000 {
             let rest: Vec<u8> = (0..entropy.bits() % 40).map(|_| entropy.bits() as u8).collect();
-            let mut bytes = [&MAGIC[..], &[VERSION], &crc32fast::hash(&rest).to_le_bytes()].concat();
+            let mut bytes = [&SEAL.prefix()[..3], &crc32fast::hash(&rest).to_le_bytes()].concat();
             bytes.extend_from_slice(&rest);
             let _any = decode(&bytes, NOON);
         }

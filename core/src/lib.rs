@@ -100,6 +100,7 @@ pub mod latency;
 pub mod limit;
 pub mod memory;
 pub mod policy;
+mod seal;
 #[cfg(feature = "spin")]
 pub mod shared;
 pub mod step;

@@ -472,6 +472,7 @@ impl Cache {
     }
 
     pub(crate) fn maintain(&self) {
+        self.clock().look();
         match &self.backend {
             Backend::Driver(driver) => driver.maintain(),
             #[cfg(feature = "component")]

@@ -6,7 +6,7 @@ use tideover::core::cache::explain::Story;
 use tideover::core::cache::snapshot::{Restored, SnapshotError, Taken};
 use tideover::core::memory::Reason;
 use tideover::core::{
-    Answer, Call, Command, Event, Fixed, FlightId, Instant, Left, Lookup, Policy, PolicyError, Served, Source, Step,
+    Answer, Call, Command, Entry, Event, Fixed, FlightId, Instant, Left, Lookup, Policy, PolicyError, Served, Step,
     WallTime,
 };
 use tideover::engine::{Engine, EngineError, Key, Payload, Report};
@@ -37,8 +37,7 @@ impl Engine for FixedEngine {
     }
 
     fn hit(&self, key: &str, now: Instant) -> Option<Served<Payload>> {
-        let entry = self.0.hit(key, now)?;
-        Some(Served { value: entry.value, age: entry.age, ttl: entry.windows.ttl, stale: None, source: Source::Memory })
+        self.0.hit(key, now).map(Entry::hit)
     }
 
     fn lookup(&self, key: &Key, call: Call<'_>, now: Instant) -> Result<Lookup<Key, Payload>, EngineError> {
@@ -99,12 +98,6 @@ impl Engine for FixedEngine {
 
     fn report(&self) -> Result<Report, EngineError> {
         let (health, memory) = (self.0.health(), self.0.memory_stats());
-        let counts = health.stats.counts().chain(memory.counts());
-        Ok(Report {
-            store_breaker: health.store_breaker,
-            load_breaker: health.load_breaker,
-            owes_clear: health.owes_clear,
-            counts: counts.map(|(name, value)| (name.to_owned(), value)).collect(),
-        })
+        Ok(Report::of(&health, &memory))
     }
 }

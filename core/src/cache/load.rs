@@ -133,7 +133,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             });
         }
         let source = if tier == Tier::Primary { Source::Store } else { Source::Fallback };
-        let too_old = self.flights.get(id).and_then(|flight| flight.work.max_age).is_some_and(|max| entry.age > max);
+        let too_old = self.max_age(id).is_some_and(|max| entry.age > max);
         let zone = if too_old { zone.max(Zone::StaleIfError) } else { zone };
         match zone {
             Zone::Fresh => {
@@ -155,8 +155,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
 
     /// Whether `entry` is fresh, and young enough for everybody who waits for the flight.
     fn does(&self, id: FlightId, entry: &Entry<V>) -> bool {
-        let max_age = self.flights.get(id).and_then(|flight| flight.work.max_age);
-        entry.zone() == Zone::Fresh && max_age.is_none_or(|max| entry.age <= max)
+        entry.zone() == Zone::Fresh && self.max_age(id).is_none_or(|max| entry.age <= max)
     }
 
     /// The store has nothing that answers: load, or say so.
@@ -402,7 +401,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             self.remember_failure(id, key, failure, now);
             return self.land(id, Outcome::Failed(failure), after, now);
         }
-        let max_age = self.flights.get(id).and_then(|flight| flight.work.max_age);
+        let max_age = self.max_age(id);
         let mut stale = self.stand_in(shards, &key, max_age, now);
         if !self.flights.is_fenced(id) {
             let found = |entry: Entry<V>| entry.serve_on_error(Source::Store, max_age);

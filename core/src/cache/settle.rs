@@ -170,12 +170,23 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         Some(Step::Sleep { until })
     }
 
+    /// What is older does for nobody who waits for the flight.
+    pub(super) fn max_age(&self, id: FlightId) -> Option<Duration> {
+        self.flights.get(id)?.work.max_age
+    }
+
     pub(super) fn key(&self, id: FlightId) -> Option<K> {
         self.flights.get(id)?.key.clone()
     }
 }
 
 impl<V> Entry<V> {
+    /// The entry as a hit is served: fresh, from memory.
+    #[must_use]
+    pub fn hit(self) -> Served<V> {
+        self.serve(Source::Memory, None)
+    }
+
     pub(super) fn serve(self, source: Source, stale: Option<Stale>) -> Served<V> {
         Served { value: self.value, age: self.age, ttl: self.windows.ttl, stale, source }
     }

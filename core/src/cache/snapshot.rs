@@ -29,14 +29,13 @@ use crate::entry::Entry;
 use crate::journal::{Change, Journal};
 use crate::latency::{self, Latency};
 use crate::limit::{self, Limit};
+use crate::seal::{Seal, Unsealed};
 use crate::step::{FlightId, Settled};
 use crate::storage::{Map, Profile};
 use crate::time::{Instant, WallTime};
 use crate::value::Value;
 
-const MAGIC: [u8; 2] = *b"ts";
-const VERSION: u8 = 1;
-const PREFIX: usize = MAGIC.len() + 1 + 4;
+const SEAL: Seal = Seal { letters: *b"ts", version: 1 };
 
 /// What has happened since a snapshot was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +76,16 @@ impl core::fmt::Display for SnapshotError {
 }
 
 impl core::error::Error for SnapshotError {}
+
+impl From<Unsealed> for SnapshotError {
+    fn from(unsealed: Unsealed) -> Self {
+        match unsealed {
+            Unsealed::Foreign => Self::Foreign,
+            Unsealed::Version(version) => Self::Version(version),
+            Unsealed::Checksum => Self::Checksum,
+        }
+    }
+}
 
 /// What a snapshot brought back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -262,28 +271,14 @@ fn aged<V>(entry: Entry<V>, by: Duration) -> Entry<V> {
 }
 
 fn sealed(state: &impl Serialize) -> Vec<u8> {
-    let mut bytes = [&MAGIC[..], &[VERSION], &[0; 4]].concat();
     // Writing plain data into a growing vector cannot fail; were it to, the snapshot would be refused as foreign.
-    bytes = postcard::to_extend(state, bytes).unwrap_or_default();
-    if let Some((prefix, rest)) = bytes.split_at_mut_checked(PREFIX) {
-        prefix[MAGIC.len() + 1..].copy_from_slice(&crc32fast::hash(rest).to_le_bytes());
-    }
+    let mut bytes = postcard::to_extend(state, Vec::from(SEAL.prefix())).unwrap_or_default();
+    Seal::close(&mut bytes);
     bytes
 }
 
 fn opened<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, SnapshotError> {
-    let (prefix, rest) = bytes.split_at_checked(PREFIX).ok_or(SnapshotError::Foreign)?;
-    let (magic, version, checksum) = (&prefix[..2], prefix[2], &prefix[3..]);
-    if magic != MAGIC {
-        return Err(SnapshotError::Foreign);
-    }
-    if version != VERSION {
-        return Err(SnapshotError::Version(version));
-    }
-    if checksum != crc32fast::hash(rest).to_le_bytes() {
-        return Err(SnapshotError::Checksum);
-    }
-    match postcard::take_from_bytes(rest) {
+    match postcard::take_from_bytes(SEAL.open(bytes)?) {
         Ok((state, [])) => Ok(state),
         _ => Err(SnapshotError::Unreadable),
     }

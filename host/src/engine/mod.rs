@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 pub use tideover_core::breaker::BreakerReport;
 use tideover_core::breaker::Mode;
-use tideover_core::cache::Dependency;
 use tideover_core::cache::explain::Story;
 use tideover_core::cache::snapshot::{Restored, SnapshotError, Taken};
-use tideover_core::memory::Reason;
+use tideover_core::cache::{Dependency, Health};
+use tideover_core::memory::{MemoryStats, Reason};
 use tideover_core::{Answer, Call, Command, Event, FlightId, Instant, Left, Lookup, Served, Step, WallTime};
 
 pub use self::native::NativeEngine;
@@ -148,6 +148,18 @@ pub struct Report {
 }
 
 impl Report {
+    /// That of a machine and its memory.
+    #[must_use]
+    pub fn of(health: &Health, memory: &MemoryStats) -> Self {
+        let counts = health.stats.counts().chain(memory.counts());
+        Self {
+            store_breaker: health.store_breaker,
+            load_breaker: health.load_breaker,
+            owes_clear: health.owes_clear,
+            counts: counts.map(|(name, value)| (name.to_owned(), value)).collect(),
+        }
+    }
+
     /// The count of that name, zero if there is none.
     #[must_use]
     pub fn count(&self, name: &str) -> u64 {

@@ -10,8 +10,8 @@ use tideover_core::cache::explain::Story;
 use tideover_core::cache::snapshot::{Restored, SnapshotError, Taken};
 use tideover_core::memory::{KeyHasher, Memory, MemoryPolicy, MemoryStats, Reason};
 use tideover_core::{
-    Answer, Call, Command, Event, FlightId, Instant, Left, Lookup, Machine, Policy, PolicyError, Served, Shards,
-    Source, Step, WallTime,
+    Answer, Call, Command, Entry, Event, FlightId, Instant, Left, Lookup, Machine, Policy, PolicyError, Served, Shards,
+    Step, WallTime,
 };
 
 use super::{Engine, EngineError, Key, Payload, Report};
@@ -95,8 +95,7 @@ impl Engine for NativeEngine {
 
     fn hit(&self, key: &str, now: Instant) -> Option<Served<Payload>> {
         let hash = self.memory.hasher.hash_one(key);
-        let entry = self.memory.shard(hash).fresh_hashed(hash, key, now)?;
-        Some(Served { value: entry.value, age: entry.age, ttl: entry.windows.ttl, stale: None, source: Source::Memory })
+        self.memory.shard(hash).fresh_hashed(hash, key, now).map(Entry::hit)
     }
 
     fn lookup(&self, key: &Key, call: Call<'_>, now: Instant) -> Result<Lookup<Key, Payload>, EngineError> {
@@ -159,12 +158,6 @@ impl Engine for NativeEngine {
         let health = self.machine().health();
         let mut memory = MemoryStats::default();
         self.memory.shards.iter().for_each(|shard| memory.add(&locked(shard).stats()));
-        let counts = health.stats.counts().chain(memory.counts());
-        Ok(Report {
-            store_breaker: health.store_breaker,
-            load_breaker: health.load_breaker,
-            owes_clear: health.owes_clear,
-            counts: counts.map(|(name, value)| (name.to_owned(), value)).collect(),
-        })
+        Ok(Report::of(&health, &memory))
     }
 }
