@@ -375,8 +375,15 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     }
 
     /// A caller has waited for `flight` until the moment that it was told: what it gets instead, or, if that was the soft
-    /// limit and nothing stale is at hand, until when to wait on. The flight goes on, for the next one who asks.
-    pub fn expire(&mut self, shards: &mut impl Shards<K, V, P>, flight: FlightId, now: Instant) -> Answer<V> {
+    /// limit and nothing stale is at hand, that it waits on until its `deadline`. Once answered it waits no longer, and
+    /// the flight goes on, for the next one who asks.
+    pub fn expire(
+        &mut self,
+        shards: &mut impl Shards<K, V, P>,
+        flight: FlightId,
+        deadline: Instant,
+        now: Instant,
+    ) -> Answer<V> {
         let stale = match self.flights.get(flight) {
             Some(Flight { key: Some(key), work, .. }) if work.kind.is_read() => {
                 let (key, max_age) = (key.clone(), work.max_age);
@@ -384,8 +391,8 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             }
             _ => None,
         };
-        if let (None, Some(hard)) = (&stale, self.hard_limit(flight).filter(|hard| now < *hard)) {
-            return Answer::Pending { flight, until: hard };
+        if stale.is_none() && now < deadline {
+            return Answer::Pending { flight, until: deadline, deadline };
         }
         self.flights.keep(flight);
         // Kept, so it is never to be abandoned.
@@ -394,12 +401,6 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             self.count_stale(stale, 1);
         }
         Answer::Now(stale.map_or(Outcome::Failed(Failure::DeadlinePassed), Outcome::Served))
-    }
-
-    /// Until when somebody may wait on who has reached the soft limit.
-    fn hard_limit(&self, flight: FlightId) -> Option<Instant> {
-        self.policy.soft_deadline?;
-        self.flights.get(flight).map(|flight| flight.started_at + self.policy.call_deadline)
     }
 
     /// What is to be done although nobody calls, as a flight to be launched: a debt of the journal that the store's

@@ -94,8 +94,8 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Shared<K, V, P> {
     }
 
     /// See [`Machine::expire`].
-    pub fn expire(&self, flight: FlightId, now: Instant) -> Answer<V> {
-        self.machine.lock().expire(&mut Locked(&self.memory), flight, now)
+    pub fn expire(&self, flight: FlightId, deadline: Instant, now: Instant) -> Answer<V> {
+        self.machine.lock().expire(&mut Locked(&self.memory), flight, deadline, now)
     }
 
     /// See [`Machine::maintain`].

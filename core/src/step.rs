@@ -236,8 +236,11 @@ pub enum Answer<V> {
     Pending {
         /// The flight to wait for.
         flight: FlightId,
-        /// The end of this caller's patience.
+        /// When to ask: at the soft limit if something stale could stand in, else at `deadline`.
         until: Instant,
+        /// The end of this caller's patience, its own or the policy's: for `expire`, which knows callers only by
+        /// number.
+        deadline: Instant,
     },
     /// Not taken up; nothing was changed.
     Refused(Refusal),

@@ -42,8 +42,8 @@ impl Subject for Explained {
     fn leave(&mut self, flight: FlightId) -> Left {
         self.cache.leave(flight)
     }
-    fn expire(&mut self, flight: FlightId, now: Instant) -> Answer<Tagged> {
-        self.cache.expire(flight, now)
+    fn expire(&mut self, flight: FlightId, deadline: Instant, now: Instant) -> Answer<Tagged> {
+        self.cache.expire(flight, deadline, now)
     }
     fn maintain(&mut self, now: Instant) -> Option<FlightId> {
         self.cache.maintain(now)

@@ -32,8 +32,8 @@ impl<P: Profile> Subject for Both<P> {
     fn leave(&mut self, flight: FlightId) -> Left {
         same(self.growing.leave(flight), self.fixed.leave(flight))
     }
-    fn expire(&mut self, flight: FlightId, now: Instant) -> Answer<Tagged> {
-        same(self.growing.expire(flight, now), self.fixed.expire(flight, now))
+    fn expire(&mut self, flight: FlightId, deadline: Instant, now: Instant) -> Answer<Tagged> {
+        same(self.growing.expire(flight, deadline, now), self.fixed.expire(flight, deadline, now))
     }
     fn maintain(&mut self, now: Instant) -> Option<FlightId> {
         same(self.growing.maintain(now), self.fixed.maintain(now))

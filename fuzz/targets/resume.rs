@@ -115,7 +115,7 @@ fuzz_target!(|bytes: &[u8]| {
                 None
             }
             9 => {
-                let _instead = cache.expire(flight, now);
+                let _instead = cache.expire(flight, now, now);
                 None
             }
             _ => {

@@ -157,7 +157,7 @@ impl Driver {
         let call = Call { deadline: Some(deadline), read_only, max_age, explain, within: &within };
         loop {
             let luggage = Luggage { origin: origin.clone(), error: None, explain };
-            let reply = self.call(luggage, deadline, |engine, now| engine.lookup(&key, call, now)).await?;
+            let reply = self.call(luggage, |engine, now| engine.lookup(&key, call, now)).await?;
             match reply.outcome {
                 // What is for another caller alone is not for this one: it asks again, for itself.
                 Outcome::Private(_) if !reply.led => {}
@@ -169,13 +169,12 @@ impl Driver {
 
     /// Makes a change, and waits until it is in the stores or known not to get there.
     pub(crate) async fn change(self: &Arc<Self>, command: Command<Key, Payload>) -> Result<Reply, Error> {
-        self.call(Luggage::default(), Instant::NEVER, |engine, now| engine.command(command, now)).await
+        self.call(Luggage::default(), |engine, now| engine.command(command, now)).await
     }
 
     async fn call(
         self: &Arc<Self>,
         luggage: Luggage,
-        deadline: Instant,
         ask: impl FnOnce(&dyn Engine, Instant) -> Result<Lookup<Key, Payload>, EngineError>,
     ) -> Result<Reply, Error> {
         if self.closing.load(Ordering::Acquire) {
@@ -187,7 +186,9 @@ impl Driver {
             let mut landings = self.landings();
             ask(&*self.engine, self.clock.now()).map(|Lookup { answer, launch }| {
                 let waiter = match answer {
-                    Answer::Pending { flight, until } => Ok(self.wait_for(&mut landings, flight, until, deadline)),
+                    Answer::Pending { flight, until, deadline } => {
+                        Ok(self.wait_for(&mut landings, flight, until, deadline))
+                    }
                     answer => Err(answer),
                 };
                 // For the same reason: the next lookup's story takes the place of this one's.
@@ -547,7 +548,7 @@ struct Waiter {
     flight: FlightId,
     /// When the machine is to be asked what there is instead.
     until: Instant,
-    /// The end of the caller's patience.
+    /// The end of the caller's patience, for the machine to be told.
     deadline: Instant,
     /// The caller asked for the story.
     explain: bool,
@@ -565,12 +566,10 @@ impl Waiter {
                 Err(_elapsed) => {}
             }
             let now = self.driver.clock.now();
-            match self.driver.unbroken(self.driver.engine.expire(self.flight, now)) {
+            match self.driver.unbroken(self.driver.engine.expire(self.flight, self.deadline, now)) {
                 Ok(Answer::Now(outcome)) => break Ok(self.gave_up(outcome)),
-                Ok(Answer::Pending { until, .. }) if now < until.min(self.deadline) => {
-                    self.until = until.min(self.deadline);
-                }
-                // The machine would wait on; the caller does not, and says so when this is dropped.
+                Ok(Answer::Pending { until, .. }) if now < until => self.until = until,
+                // A machine that would let its callers wait for ever is left alone, and told when this is dropped.
                 Ok(Answer::Pending { .. }) => {
                     return Ok(self.gave_up(Outcome::Failed(Failure::DeadlinePassed)));
                 }

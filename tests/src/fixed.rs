@@ -56,8 +56,8 @@ impl Engine for FixedEngine {
         Ok(self.0.leave(flight))
     }
 
-    fn expire(&self, flight: FlightId, now: Instant) -> Result<Answer<Payload>, EngineError> {
-        Ok(self.0.expire(flight, now))
+    fn expire(&self, flight: FlightId, deadline: Instant, now: Instant) -> Result<Answer<Payload>, EngineError> {
+        Ok(self.0.expire(flight, deadline, now))
     }
 
     fn maintain(&self, now: Instant) -> Result<Option<FlightId>, EngineError> {

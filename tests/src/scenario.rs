@@ -14,7 +14,7 @@
 //! | `story`, `story 1` | why: of the last lookup that was answered at once, of flight 1; it is replayed, too |
 //! | `put KEY "v2" [tags a,b] [WINDOWS]`, `remove KEY`, `clear` | a change |
 //! | `expire KEY`, `invalidate TAG [expire]` | another: nothing is left of the tag's values, or they are stale |
-//! | `leave 1`, `expire 1` | a caller of flight 1 goes away, or has waited long enough |
+//! | `leave 1`, `expire 1 [deadline D]` | a caller of flight 1 goes away, or has waited long enough |
 //! | `maintain` | what a driver calls now and then |
 //! | `stats misses loads`, `health` | looks at counts; at circuits and debts |
 //! | `breaker store`, `breaker loader` | looks at all that one breaker says of itself |
@@ -64,6 +64,7 @@ pub fn play(story: &str, make: MakeEngine) -> String {
         policy: Policy::default(),
         now: Instant::ZERO,
         steps: BTreeMap::new(),
+        deadlines: BTreeMap::new(),
         answered: None,
         snapshot: Vec::new(),
     };
@@ -105,6 +106,8 @@ struct Stage {
     now: Instant,
     /// The step that each flight waits for.
     steps: BTreeMap<FlightId, Step<Key, Payload>>,
+    /// What the last caller of each flight was told of its patience.
+    deadlines: BTreeMap<FlightId, Instant>,
     /// What the last lookup was answered at once.
     answered: Option<Outcome<Payload>>,
     snapshot: Vec<u8>,
@@ -209,7 +212,7 @@ impl Stage {
             }
             // A key never is a number here, and a flight always is.
             "expire" => match subject.parse() {
-                Ok(flight) => return self.expire(FlightId(flight)),
+                Ok(flight) => return self.expire(FlightId(flight), words),
                 Err(_) => Command::Expire { key: subject.into() },
             },
             _ => Command::Put {
@@ -222,13 +225,18 @@ impl Stage {
         self.on_lookup(lookup)
     }
 
-    fn expire(&self, flight: FlightId) -> Said {
-        let answer = self.engine()?.expire(flight, self.now).map_err(|broken| broken.to_string())?;
+    fn expire(&self, flight: FlightId, words: &mut Words) -> Said {
+        let own = words.option("deadline")?.map(|after| Instant::ZERO + after);
+        let deadline = own.or(self.deadlines.get(&flight).copied()).unwrap_or(self.now);
+        let answer = self.engine()?.expire(flight, deadline, self.now).map_err(|broken| broken.to_string())?;
         Ok(vec![shown::answer(&answer)])
     }
 
     fn on_lookup(&mut self, lookup: Lookup<Key, Payload>) -> Said {
         let mut said = vec![shown::answer(&lookup.answer)];
+        if let Answer::Pending { flight, deadline, .. } = lookup.answer {
+            self.deadlines.insert(flight, deadline);
+        }
         if let Some(launch) = lookup.launch {
             said.extend(self.follow(launch)?);
         }

@@ -143,6 +143,7 @@ struct Caller {
     fences: u32,
     call: Asked,
     until: Instant,
+    deadline: Instant,
     led: bool,
 }
 
@@ -489,9 +490,11 @@ impl World {
     pub fn expire(&mut self) -> Result<(), Broken> {
         while let Some(place) = self.callers.iter().position(|caller| caller.until <= self.now) {
             let mut caller = self.callers.swap_remove(place);
-            match self.cache.expire(caller.flight, self.now) {
+            match self.cache.expire(caller.flight, caller.deadline, self.now) {
                 Answer::Now(outcome) => self.check_answer(&caller, &outcome)?,
-                Answer::Pending { flight, until } if flight == caller.flight && self.now < until => {
+                Answer::Pending { flight, until, deadline }
+                    if flight == caller.flight && self.now < until && deadline == caller.deadline =>
+                {
                     caller.until = until;
                     self.callers.push(caller);
                 }
@@ -506,18 +509,18 @@ impl World {
         let led = launch.as_ref().map(|launch| launch.flight);
         let (floor, fences) = key.map_or((0, 0), |key| self.floor(key));
         let fresh_floor = key.and_then(|key| self.fresh_floors.get(&key).copied()).unwrap_or(0);
-        let caller = |flight, until| {
+        let caller = |flight, until, deadline| {
             let led = led == Some(flight);
-            Caller { flight, key, floor, fresh_floor, fences, call, until, led }
+            Caller { flight, key, floor, fresh_floor, fences, call, until, deadline, led }
         };
         match answer {
-            Answer::Pending { flight, until } => {
+            Answer::Pending { flight, until, deadline } => {
                 if call.max_age.is_some() {
                     self.demanding.insert(flight);
                 }
-                self.callers.push(caller(flight, until));
+                self.callers.push(caller(flight, until, deadline));
             }
-            Answer::Now(outcome) => self.check_answer(&caller(FlightId(0), self.now), &outcome)?,
+            Answer::Now(outcome) => self.check_answer(&caller(FlightId(0), self.now, self.now), &outcome)?,
             Answer::Refused(refusal) => self.check_refusal(refusal)?,
         }
         self.reading = call.read_only;

@@ -176,7 +176,7 @@ async fn look_up(key: String, context: u64, wishes: Wishes, within: Option<&[u64
     let deadline = deadline.map_or(patience, |own| own.min(patience));
     loop {
         let now = now();
-        let reply = ask(context, deadline, explain, |table| {
+        let reply = ask(context, explain, |table| {
             table.cache.policy().check_key(&key)?;
             let flights = table.led_by(within.unwrap_or_default());
             let read_only = within.is_none();
@@ -195,7 +195,7 @@ async fn look_up(key: String, context: u64, wishes: Wishes, within: Option<&[u64
 
 async fn change(context: u64, command: Command<Key, Value>) -> wit::Reply {
     let now = now();
-    ask(context, Instant::NEVER, false, |table| {
+    ask(context, false, |table| {
         let policy = table.cache.policy();
         match &command {
             Command::Put { key, value, .. } => {
@@ -209,17 +209,16 @@ async fn change(context: u64, command: Command<Key, Value>) -> wit::Reply {
     .await
 }
 
-/// Asks the machine for a caller, who waits for the flight if there is one to wait for, but not past `deadline`.
+/// Asks the machine for a caller, who waits for the flight if there is one to wait for.
 async fn ask(
     context: u64,
-    deadline: Instant,
     explain: bool,
     question: impl FnOnce(&mut Table) -> Result<Lookup<Key, Value>, Refusal>,
 ) -> wit::Reply {
     let (led, begun, story) = with(|table| match question(table) {
         Ok(lookup) => {
             let led = lookup.launch.is_some();
-            let begun = table.begin(context, deadline, lookup);
+            let begun = table.begin(context, lookup);
             let told = explain && matches!(begun, Begun::Answered(_));
             (led, begun, told.then(|| table.cache.story(None)).flatten())
         }

@@ -78,8 +78,9 @@ impl wit::Guest for Component {
         }
     }
 
-    fn expire(flight: u64, now: u64) -> wit::Answer {
-        with(|cache| cache.expire(FlightId(flight), instant(now))).map_or_else(|| abandoned().answer, Into::into)
+    fn expire(flight: u64, deadline: u64, now: u64) -> wit::Answer {
+        with(|cache| cache.expire(FlightId(flight), instant(deadline), instant(now)))
+            .map_or_else(|| abandoned().answer, Into::into)
     }
 
     fn maintain(now: u64) -> Option<u64> {
@@ -155,8 +156,8 @@ impl From<core_::Answer<Value>> for wit::Answer {
     fn from(answer: core_::Answer<Value>) -> Self {
         match answer {
             core_::Answer::Now(outcome) => Self::Now(outcome.into()),
-            core_::Answer::Pending { flight, until } => {
-                Self::Pending(wit::Pending { flight: flight.0, until: until.as_nanos() })
+            core_::Answer::Pending { flight, until, deadline } => {
+                Self::Pending(wit::Pending { flight: flight.0, until: until.as_nanos(), deadline: deadline.as_nanos() })
             }
             core_::Answer::Refused(refusal) => Self::Refused(refusal.into()),
         }

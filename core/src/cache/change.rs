@@ -42,7 +42,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         if !self.policy.store {
             return Lookup::now(Outcome::Settled(Settled::Memory));
         }
-        let until = now + self.policy.call_deadline;
+        let deadline = now + self.policy.call_deadline;
         let held = self.writing.contains_key(&key);
         let flight = match self.enqueue(&key, change, now) {
             Ok(flight) => flight,
@@ -52,7 +52,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             return self.refuse(refusal);
         }
         let launch = if held { None } else { Some(Launch { flight, step: self.begin_change(flight, now) }) };
-        Lookup { answer: Answer::Pending { flight, until }, launch }
+        Lookup { answer: Answer::Pending { flight, until: deadline, deadline }, launch }
     }
 
     /// Gives the change to the flight that is to write it: a new one that holds the slot, the one that is next for

@@ -33,7 +33,8 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         };
         self.replay.get_or_insert(flight);
         let step = self.clear_fallback(flight, now);
-        let answer = Answer::Pending { flight, until: now + self.policy.call_deadline };
+        let deadline = now + self.policy.call_deadline;
+        let answer = Answer::Pending { flight, until: deadline, deadline };
         Lookup { answer, launch: Some(Launch { flight, step }) }
     }
 

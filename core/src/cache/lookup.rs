@@ -83,15 +83,22 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             (false, true) => (None, Kind::PrivateLoad),
             (false, false) => (Some(Purpose::Load), Kind::Load),
         };
-        let until = self.patience(shards, key, call, now);
+        let (until, deadline) = self.patience(shards, key, call, now);
         if let Some(flight) = purpose.and_then(|purpose| self.flights.current(key, purpose, now)) {
-            return self.join(flight, call.max_age, until);
+            return match self.interest(flight, call.max_age) {
+                Ok(()) => {
+                    self.stats.misses += 1;
+                    self.stats.coalesced += 1;
+                    Lookup { answer: Answer::Pending { flight, until, deadline }, launch: None }
+                }
+                Err(refusal) => self.refuse(refusal),
+            };
         }
         match self.open(Some(key.clone()), purpose, kind, now) {
             Ok(flight) => {
                 self.stats.misses += 1;
                 let answer = match self.interest(flight, call.max_age) {
-                    Ok(()) => Answer::Pending { flight, until },
+                    Ok(()) => Answer::Pending { flight, until, deadline },
                     Err(refusal) => Answer::Refused(refusal),
                 };
                 Lookup { answer, launch: Some(Launch { flight, step: self.first_step(shards, flight, now) }) }
@@ -128,28 +135,25 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         }
     }
 
-    /// Until when a caller waits before it asks [`Machine::expire`]: its own deadline and the policy's, or the soft limit
-    /// where something stale could stand in.
-    fn patience(&mut self, shards: &mut impl Shards<K, V, P>, key: &K, call: Call<'_>, now: Instant) -> Instant {
+    /// Until when a caller waits before it asks [`Machine::expire`], and the end of its patience: its own deadline and
+    /// the policy's. It asks earlier, at the soft limit, where something stale could stand in.
+    fn patience(
+        &mut self,
+        shards: &mut impl Shards<K, V, P>,
+        key: &K,
+        call: Call<'_>,
+        now: Instant,
+    ) -> (Instant, Instant) {
         let hard = call.deadline.unwrap_or(Instant::NEVER).min(now + self.policy.call_deadline);
-        let Some(soft) = self.policy.soft_deadline.filter(|_| !call.read_only) else { return hard };
+        let Some(soft) = self.policy.soft_deadline.filter(|_| !call.read_only) else { return (hard, hard) };
         let covered = self.stand_in(shards, key, call.max_age, now).is_some();
-        if covered { hard.min(now + soft) } else { hard }
+        (if covered { hard.min(now + soft) } else { hard }, hard)
     }
 
     /// Whether `flight` is at the loader of `key`.
     fn is_loading(&self, flight: FlightId, key: &K) -> bool {
         let flight = self.flights.get(flight);
         flight.is_some_and(|flight| matches!(flight.work.stage, Stage::Loading) && flight.key.as_ref() == Some(key))
-    }
-
-    fn join(&mut self, flight: FlightId, max_age: Option<Duration>, until: Instant) -> Lookup<K, V> {
-        if let Err(refusal) = self.interest(flight, max_age) {
-            return self.refuse(refusal);
-        }
-        self.stats.misses += 1;
-        self.stats.coalesced += 1;
-        Lookup { answer: Answer::Pending { flight, until }, launch: None }
     }
 
     /// One more caller waits for `flight`; what is older than `max_age` does for nobody any more.

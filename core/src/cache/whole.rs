@@ -73,8 +73,8 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Cache<K, V, P> {
     }
 
     /// See [`Machine::expire`].
-    pub fn expire(&mut self, flight: FlightId, now: Instant) -> Answer<V> {
-        self.machine.expire(&mut self.memory, flight, now)
+    pub fn expire(&mut self, flight: FlightId, deadline: Instant, now: Instant) -> Answer<V> {
+        self.machine.expire(&mut self.memory, flight, deadline, now)
     }
 
     /// See [`Machine::maintain`].

@@ -58,7 +58,7 @@ pub(crate) trait Subject {
     fn command(&mut self, command: Command<u8, Tagged>, now: Instant) -> Lookup<u8, Tagged>;
     fn resume(&mut self, flight: FlightId, event: Event<Tagged>, now: Instant) -> Step<u8, Tagged>;
     fn leave(&mut self, flight: FlightId) -> Left;
-    fn expire(&mut self, flight: FlightId, now: Instant) -> Answer<Tagged>;
+    fn expire(&mut self, flight: FlightId, deadline: Instant, now: Instant) -> Answer<Tagged>;
     fn maintain(&mut self, now: Instant) -> Option<FlightId>;
     /// Looks at what was answered at once.
     fn answered(&mut self, _outcome: &Outcome<Tagged>) {}
@@ -73,7 +73,7 @@ pub(crate) struct Walk<S> {
     now: Instant,
     dice: Entropy,
     flying: Vec<(FlightId, Step<u8, Tagged>)>,
-    callers: Vec<(FlightId, Instant)>,
+    callers: Vec<(FlightId, Instant, Instant)>,
 }
 
 impl<S: Subject> Walk<S> {
@@ -92,7 +92,7 @@ impl<S: Subject> Walk<S> {
             Step::Wait => self.waited += 1,
             Step::Land { ref outcome, next } => {
                 self.subject.landed(flight, outcome);
-                self.callers.retain(|(waits_for, _)| *waits_for != flight);
+                self.callers.retain(|(waits_for, ..)| *waits_for != flight);
                 self.flying.push((flight, step));
                 self.follow(next);
             }
@@ -143,7 +143,7 @@ impl<S: Subject> Walk<S> {
         let lookup = self.subject.lookup(&key, call, self.now);
         match lookup.answer {
             Answer::Now(outcome) => self.subject.answered(&outcome),
-            Answer::Pending { flight, until } => self.callers.push((flight, until)),
+            Answer::Pending { flight, until, deadline } => self.callers.push((flight, until, deadline)),
             Answer::Refused(_) => {}
         }
         if let Some(Launch { flight, step }) = lookup.launch {
@@ -157,10 +157,10 @@ impl<S: Subject> Walk<S> {
             return;
         }
         let place = self.pick(self.callers.len() as u64) as usize;
-        let (flight, until) = self.callers.swap_remove(place);
+        let (flight, until, deadline) = self.callers.swap_remove(place);
         if self.now >= until {
-            if let Answer::Pending { flight, until } = self.subject.expire(flight, self.now) {
-                self.callers.push((flight, until));
+            if let Answer::Pending { flight, until, deadline } = self.subject.expire(flight, deadline, self.now) {
+                self.callers.push((flight, until, deadline));
             }
         } else if self.subject.leave(flight) == Left::Abandon {
             self.flying.retain(|(flown, _)| *flown != flight);

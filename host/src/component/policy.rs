@@ -134,8 +134,9 @@ impl Engine for PolicyEngine {
         })
     }
 
-    fn expire(&self, flight: FlightId, now: Instant) -> Result<Answer<Payload>, EngineError> {
-        self.call(|machine, store| machine.call_expire(store, flight.0, now.as_nanos())).map(Into::into)
+    fn expire(&self, flight: FlightId, deadline: Instant, now: Instant) -> Result<Answer<Payload>, EngineError> {
+        let (deadline, now) = (deadline.as_nanos(), now.as_nanos());
+        self.call(|machine, store| machine.call_expire(store, flight.0, deadline, now)).map(Into::into)
     }
 
     fn maintain(&self, now: Instant) -> Result<Option<FlightId>, EngineError> {
@@ -194,8 +195,8 @@ impl From<wit::Answer> for Answer<Payload> {
     fn from(answer: wit::Answer) -> Self {
         match answer {
             wit::Answer::Now(outcome) => Self::Now(outcome.into()),
-            wit::Answer::Pending(wit::Pending { flight, until }) => {
-                Self::Pending { flight: FlightId(flight), until: instant(until) }
+            wit::Answer::Pending(wit::Pending { flight, until, deadline }) => {
+                Self::Pending { flight: FlightId(flight), until: instant(until), deadline: instant(deadline) }
             }
             wit::Answer::Refused(refusal) => Self::Refused(refusal.into()),
         }

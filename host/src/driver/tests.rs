@@ -125,7 +125,10 @@ impl Engine for Scripted {
         }
         let flight = if &**key == "a" { A } else { B };
         let launch = Launch { flight, step: self.next(flight, None) };
-        Ok(Lookup { answer: Answer::Pending { flight, until: Instant::NEVER }, launch: Some(launch) })
+        Ok(Lookup {
+            answer: Answer::Pending { flight, until: Instant::NEVER, deadline: Instant::NEVER },
+            launch: Some(launch),
+        })
     }
 
     fn command(&self, _command: Command<Key, Payload>, _now: Instant) -> Result<Lookup<Key, Payload>, EngineError> {
@@ -157,7 +160,7 @@ impl Engine for Scripted {
         Ok(Left::Abandon)
     }
 
-    fn expire(&self, _flight: FlightId, _now: Instant) -> Result<Answer<Payload>, EngineError> {
+    fn expire(&self, _flight: FlightId, _deadline: Instant, _now: Instant) -> Result<Answer<Payload>, EngineError> {
         Ok(Answer::Now(Outcome::Failed(Failure::DeadlinePassed)))
     }
 
@@ -291,7 +294,7 @@ fn a_long_chain_of_flights_is_abandoned_one_after_the_other() {
         }
         fn lookup(&self, _: &Key, _: Call<'_>, _: Instant) -> Result<Lookup<Key, Payload>, EngineError> {
             let step = Step::Sleep { until: Instant::NEVER };
-            let answer = Answer::Pending { flight: A, until: Instant::NEVER };
+            let answer = Answer::Pending { flight: A, until: Instant::NEVER, deadline: Instant::NEVER };
             Ok(Lookup { answer, launch: Some(Launch { flight: A, step }) })
         }
         fn command(&self, _: Command<Key, Payload>, _: Instant) -> Result<Lookup<Key, Payload>, EngineError> {
@@ -304,7 +307,7 @@ fn a_long_chain_of_flights_is_abandoned_one_after_the_other() {
         fn leave(&self, _: FlightId) -> Result<Left, EngineError> {
             Ok(Left::Stays)
         }
-        fn expire(&self, _: FlightId, _: Instant) -> Result<Answer<Payload>, EngineError> {
+        fn expire(&self, _: FlightId, _: Instant, _: Instant) -> Result<Answer<Payload>, EngineError> {
             Err(EngineError(String::new()))
         }
         fn maintain(&self, _: Instant) -> Result<Option<FlightId>, EngineError> {

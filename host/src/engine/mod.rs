@@ -63,7 +63,7 @@ pub trait Engine: Send + Sync + 'static {
     /// # Errors
     ///
     /// As [`Engine::lookup`].
-    fn expire(&self, flight: FlightId, now: Instant) -> Result<Answer<Payload>, EngineError>;
+    fn expire(&self, flight: FlightId, deadline: Instant, now: Instant) -> Result<Answer<Payload>, EngineError>;
 
     /// See [`tideover_core::Machine::maintain`].
     ///

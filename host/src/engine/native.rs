@@ -114,8 +114,8 @@ impl Engine for NativeEngine {
         Ok(self.machine().leave(flight))
     }
 
-    fn expire(&self, flight: FlightId, now: Instant) -> Result<Answer<Payload>, EngineError> {
-        Ok(self.machine().expire(&mut &self.memory, flight, now))
+    fn expire(&self, flight: FlightId, deadline: Instant, now: Instant) -> Result<Answer<Payload>, EngineError> {
+        Ok(self.machine().expire(&mut &self.memory, flight, deadline, now))
     }
 
     fn maintain(&self, now: Instant) -> Result<Option<FlightId>, EngineError> {

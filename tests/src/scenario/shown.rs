@@ -12,7 +12,12 @@ use tideover::engine::{Key, Payload, Report};
 pub(super) fn answer(answer: &Answer<Payload>) -> String {
     match answer {
         Answer::Now(now) => outcome(now),
-        Answer::Pending { flight, until } => format!("waits for {} until {until:?}", flight.0),
+        Answer::Pending { flight, until, deadline } if until == deadline => {
+            format!("waits for {} until {until:?}", flight.0)
+        }
+        Answer::Pending { flight, until, deadline } => {
+            format!("waits for {} until {until:?}, in all until {deadline:?}", flight.0)
+        }
         Answer::Refused(why) => format!("refused: {}", refusal(why)),
     }
 }

@@ -133,7 +133,7 @@ impl Table {
     }
 
     /// Flies what the machine launches for a call, and makes the call wait if it has to.
-    pub(super) fn begin(&mut self, context: u64, deadline: Instant, lookup: Lookup<Key, Value>) -> Begun {
+    pub(super) fn begin(&mut self, context: u64, lookup: Lookup<Key, Value>) -> Begun {
         if let Some(launch) = lookup.launch {
             self.flights.entry(launch.flight).or_default().leader = Some(context);
             self.leading.insert(context, launch.flight);
@@ -142,7 +142,7 @@ impl Table {
         match lookup.answer {
             Answer::Now(outcome) => Begun::Answered(Ok(outcome)),
             Answer::Refused(refusal) => Begun::Answered(Err(refusal)),
-            Answer::Pending { flight, until } => Begun::Waits(self.wait(context, flight, until, deadline)),
+            Answer::Pending { flight, until, deadline } => Begun::Waits(self.wait(context, flight, until, deadline)),
         }
     }
 
@@ -317,15 +317,13 @@ impl Table {
     fn expire(&mut self, context: u64, now: Instant) {
         let Some(waiting) = self.waiting.get_mut(&context) else { return };
         let flight = waiting.flight;
-        let outcome = match self.cache.expire(flight, now) {
+        let outcome = match self.cache.expire(flight, waiting.deadline, now) {
             Answer::Now(outcome) => outcome,
-            Answer::Pending { until, .. } if now < until.min(waiting.deadline) => {
-                waiting.until = until.min(waiting.deadline);
-                let until = waiting.until;
+            Answer::Pending { until, .. } => {
+                waiting.until = until;
                 return self.remind(until, Due::Waiter(context));
             }
-            // The machine would wait on; the caller does not.
-            Answer::Pending { .. } | Answer::Refused(_) => {
+            Answer::Refused(_) => {
                 self.dismiss(context, Failure::DeadlinePassed);
                 return self.let_go(flight, now);
             }
