@@ -20,6 +20,7 @@ mod clear;
 pub mod explain;
 mod load;
 mod lookup;
+mod note;
 mod settle;
 #[cfg(feature = "alloc")]
 pub mod snapshot;
@@ -45,12 +46,12 @@ use crate::entropy::Entropy;
 use crate::entry::Entry;
 use crate::failure::{Failure, Refusal};
 use crate::flight::{Flight, Flights, Limits};
-use crate::journal::{Change, Doubts, Journal};
+use crate::journal::{Change, Doubts, Journal, OwedTags};
 use crate::latency::Latency;
 use crate::limit::Limit;
 use crate::memory::{Memory, MemoryPolicy};
 use crate::policy::{Policy, PolicyError};
-use crate::step::{Answer, Command, Event, FlightId, Left, Lookup, Outcome, Served, Settled, Step};
+use crate::step::{Answer, Command, Event, FlightId, Left, Lookup, Note, Outcome, Served, Step};
 use crate::storage::{Linked, Profile, Storage, Usual};
 use crate::tags::Invalidations;
 use crate::time::Instant;
@@ -91,6 +92,12 @@ pub struct Machine<K: Clone + Hash + Eq, V: Value, P: Profile = Usual> {
     tags: Invalidations<P>,
     /// The logical clock: the number of the newest invalidation.
     newest: u64,
+    /// What the shared store's log says, by its own numbers; the newest of them; and what is not there yet.
+    noted: Invalidations<P>,
+    position: u64,
+    /// Whether anybody has told what the log says.
+    heard: bool,
+    owed_tags: OwedTags<P::Tags>,
     store_breaker: Breaker,
     load_breaker: Breaker,
     store_budget: Budget,
@@ -99,6 +106,8 @@ pub struct Machine<K: Clone + Hash + Eq, V: Value, P: Profile = Usual> {
     /// Flights that were put aside, the oldest first: as many as queue for the limit.
     waiting: Linked<FlightId, P::Flights>,
     latency: Latency,
+    /// Writes to the shared store so far.
+    writes: u64,
     /// The one flight that pays debts to the store.
     replay: Option<FlightId>,
     /// While any remain the fallback is not read.
@@ -136,6 +145,8 @@ counts! {
         early_refreshes,
         /// Tags that were invalidated.
         invalidations,
+        /// Invalidations and clears learnt from other processes.
+        learnt,
         /// Reads of the shared store that found a usable entry.
         store_hits,
         /// Reads of the shared store that found nothing.
@@ -164,10 +175,14 @@ counts! {
         retries_refused,
         /// Changes that are owed to the shared store.
         owed,
+        /// Invalidations that the shared store's log does not have yet.
+        owed_tags,
         /// Calls refused because of a limit.
         refused,
         /// Results that were not kept because a change had won over their flight.
         fenced,
+        /// Writes that the shared store refused because another process had written something newer.
+        overtaken,
         /// Loads that ended with a value or its confirmed absence.
         ended_done,
         /// Loads that ended with a failure.
@@ -232,6 +247,10 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             writing: Default::default(),
             tags: Invalidations::new(policy.tags_max as usize),
             newest: 0,
+            noted: Invalidations::new(policy.tags_max as usize),
+            position: 0,
+            heard: false,
+            owed_tags: OwedTags::new(policy.tags_max as usize),
             remembered: Memory::new(MemoryPolicy { entries_max: policy.entries_max, seed, ..MemoryPolicy::default() }),
             journal: Journal::new(policy.journal_max as usize),
             store_breaker: Breaker::new(policy.store_breaker_policy(), entropy.bits()),
@@ -241,6 +260,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             limit: Limit::new(policy.limit_policy()),
             waiting: Linked::new(policy.load_queue_max as usize),
             latency: Latency::new(LATENCY_PERCENT),
+            writes: 0,
             replay: None,
             fallback_doubts: Doubts::default(),
             #[cfg(feature = "alloc")]
@@ -252,10 +272,12 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         })
     }
 
-    /// Numbers flights from `first` on, so that the flights of a machine that this one replaces mean nothing to it.
+    /// Numbers flights and writes from `first` on, so that the flights of a machine that this one replaces mean nothing to
+    /// it, and its writes are newer.
     #[must_use]
     pub fn numbered_from(mut self, first: FlightId) -> Self {
         self.flights.number_from(first);
+        self.writes = self.writes.max(first.0);
         self
     }
 
@@ -280,7 +302,8 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
                 self.overtake(&key);
                 let born = self.newest;
                 shards.with(&key, |memory| memory.insert(key.clone(), entry.clone(), born, now));
-                self.change(key, Change::of(entry, now), now)
+                let change = self.shared(entry, born, now);
+                self.change(key, change, now)
             }
             Command::Remove { key } => {
                 if let Err(refusal) = self.admits_change(&key) {
@@ -288,7 +311,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
                 }
                 self.overtake(&key);
                 shards.with(&key, |memory| memory.remove(&key));
-                self.change(key, Change::Remove, now)
+                self.change(key, Change::remove(now), now)
             }
             Command::Expire { key } => {
                 if let Err(refusal) = self.admits_change(&key) {
@@ -299,15 +322,16 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
                     memory.expire(&key, now);
                     memory.peek(&key, now)
                 });
-                self.change(key, stale.map_or(Change::Remove, |entry| Change::of(entry, now)), now)
+                // What a store with a log has may be newer than what is here, and is not to be replaced by it.
+                let stale = stale.filter(|_| !self.policy.store_log);
+                let born = self.newest;
+                let change = stale.map_or(Change::remove(now), |entry| self.shared(entry, born, now));
+                self.change(key, change, now)
             }
             Command::Invalidate { tag, how } => {
                 self.stats.invalidations += 1;
-                self.newest += 1;
-                let newest = self.newest;
-                self.tags.note(tag, how, newest, now);
-                shards.each(|memory| memory.invalidate(tag, how, newest, now));
-                Lookup::now(Outcome::Settled(Settled::Memory))
+                self.note_here(shards, Note::Invalidated(tag, how), now);
+                self.note_in_store(tag, how, now)
             }
             Command::Clear => {
                 if let Err(refusal) = self.admits_clear() {
@@ -316,6 +340,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
                 self.flights.fence_all();
                 shards.each(Memory::clear);
                 self.remembered.clear();
+                self.owed_tags.clear();
                 self.clear(now)
             }
         }
@@ -352,14 +377,17 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             (Stage::Pausing(Again::Read), Event::Slept) => self.attempt_read(shards, flight, now),
             (Stage::Pausing(Again::Load), Event::Slept) => self.attempt_load(shards, flight, now),
             (Stage::Pausing(Again::Change), Event::Slept) => self.attempt_change(flight, now),
+            (Stage::Pausing(Again::Note), Event::Slept) => self.attempt_note(flight, now),
             (Stage::Landing(_), Event::Landed) => self.on_landed(shards, flight, now),
-            (&Stage::Writing(tier), Event::StoreWritten(result)) => self.on_changed(flight, tier, result, now),
-            (&Stage::Removing(tier), Event::StoreRemoved(result)) => self.on_changed(flight, tier, result, now),
+            (&Stage::Writing(tier), Event::StoreWritten(result)) => self.on_changed(shards, flight, tier, result, now),
+            (&Stage::Removing(tier), Event::StoreRemoved(result)) => self.on_changed(shards, flight, tier, result, now),
             (&Stage::Clearing(tier), Event::StoreCleared(result)) => self.on_cleared(flight, tier, result, now),
+            (Stage::Noting, Event::StoreInvalidated(result)) => self.on_noted(flight, result, now),
             (&Stage::Ready(first), Event::Launched) => match first {
                 First::Load => self.attempt_load(shards, flight, now),
                 First::Change => self.begin_change(flight, now),
                 First::Debt => self.begin_debt(flight, now),
+                First::Note => self.begin_note(flight, now),
                 First::Clear => self.clear_primary(flight, now),
                 First::ClearFallback => self.clear_fallback(flight, now),
             },
@@ -443,6 +471,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
                 waiting: self.limit.queued().into(),
                 retries_refused: self.load_budget.stats().refused + self.store_budget.stats().refused,
                 owed: self.journal.len() as u64,
+                owed_tags: self.owed_tags.len() as u64,
                 ..self.stats
             },
         }

@@ -76,6 +76,12 @@ impl Windows {
         }
     }
 
+    /// The same windows, with freshness ended at that age if not before.
+    #[must_use]
+    pub(crate) fn cut(&self, age: Duration) -> Self {
+        Self { ttl: Some(self.ttl.map_or(age, |ttl| ttl.min(age))), ..*self }
+    }
+
     /// The age from which an entry is of no use at all; `None` if it never is. Stores expire entries by it.
     #[must_use]
     pub fn lifetime(&self) -> Option<Duration> {
@@ -102,6 +108,12 @@ impl<V> Entry<V> {
     #[must_use]
     pub const fn new(value: V, windows: Windows) -> Self {
         Self { value, age: Duration::ZERO, windows, load_time: Duration::ZERO }
+    }
+
+    /// The same entry, so much later.
+    #[must_use]
+    pub fn aged(self, by: Duration) -> Self {
+        Self { age: self.age.saturating_add(by), ..self }
     }
 
     /// The same entry around another value.

@@ -5,36 +5,69 @@
 //! trusted: no change made in an outage is undone by its end (law 9).
 
 use core::hash::Hash;
+use core::time::Duration;
 
 use crate::entry::Entry;
+use crate::stamp::{Condition, Version};
 use crate::storage::{Linked, Map, Storage};
 use crate::time::Instant;
-use crate::value::Value;
+use crate::value::{Invalidation, Tag, Value};
 
 /// A change of one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Change<V> {
-    /// The entry, at the age it had at the given moment.
-    Put(Entry<V>, Instant),
-    /// Nothing is to be there.
-    Remove,
+pub(crate) struct Change<V> {
+    /// What is to be there, at the age that it had when the change was made; `None`: nothing.
+    entry: Option<Entry<V>>,
+    made_at: Instant,
+    /// How long before `made_at` it was made really; see [`Change::made_earlier`].
+    earlier: Duration,
+    /// The newest invalidation, by the logical clock, when the value was new.
+    pub(crate) born: u64,
+    /// What it may replace.
+    pub(crate) condition: Condition,
 }
 
 impl<V: Value> Change<V> {
-    /// What becomes of the store's copy when `entry` is the newest. A store without versions of tags cannot tell whether
-    /// a tag was invalidated by somebody else, so what bears one is kept in memory only.
-    pub(crate) fn of(entry: Entry<V>, now: Instant) -> Self {
-        if entry.value.tags().is_empty() { Self::Put(entry, now) } else { Self::Remove }
+    pub(crate) const fn put(entry: Entry<V>, born: u64, now: Instant) -> Self {
+        Self { entry: Some(entry), made_at: now, earlier: Duration::ZERO, born, condition: Condition::Always }
+    }
+
+    pub(crate) const fn remove(now: Instant) -> Self {
+        Self { entry: None, made_at: now, earlier: Duration::ZERO, born: 0, condition: Condition::Always }
+    }
+
+    /// A change that was made so long before `made_at`: in another process, or by a load, which is as new as its beginning.
+    pub(crate) fn made_earlier(self, earlier: Duration) -> Self {
+        Self { earlier, ..self }
+    }
+
+    /// A change that follows from what was `seen` in the store.
+    pub(crate) fn after(self, seen: Option<Version>) -> Self {
+        Self { condition: Condition::Unchanged(seen), ..self }
+    }
+
+    /// A removal in place of this change.
+    pub(crate) fn removing(self) -> Self {
+        Self { entry: None, ..self }
+    }
+
+    /// The tags of what is to be there.
+    pub(crate) fn tags(&self) -> &[Tag] {
+        self.entry.as_ref().map_or(&[], |entry| entry.value.tags())
+    }
+
+    pub(crate) const fn is_removal(&self) -> bool {
+        self.entry.is_none()
+    }
+
+    /// How long ago it was made.
+    pub(crate) fn made_ago(&self, now: Instant) -> Duration {
+        self.earlier.saturating_add(now - self.made_at)
     }
 
     /// The entry at its age `now`, `None` for a removal.
     pub(crate) fn entry(&self, now: Instant) -> Option<Entry<V>> {
-        match self {
-            Self::Put(entry, taken_at) => {
-                Some(Entry { age: entry.age.saturating_add(now - *taken_at), ..entry.clone() })
-            }
-            Self::Remove => None,
-        }
+        self.entry.clone().map(|entry| entry.aged(now - self.made_at))
     }
 }
 
@@ -77,7 +110,7 @@ pub(crate) struct Journal<K: Clone + Hash + Eq, V: Clone, S: Storage> {
     overflows: u64,
 }
 
-impl<K: Clone + Hash + Eq, V: Clone, S: Storage> Journal<K, V, S> {
+impl<K: Clone + Hash + Eq, V: Value, S: Storage> Journal<K, V, S> {
     pub(crate) fn new(max: usize) -> Self {
         Self { changes: Linked::new(max), places: Default::default(), doubts: Doubts::default(), overflows: 0 }
     }
@@ -133,6 +166,12 @@ impl<K: Clone + Hash + Eq, V: Clone, S: Storage> Journal<K, V, S> {
         self.doubts.raise();
     }
 
+    /// Something could not be noted: all is to be cleared.
+    pub(crate) fn distrust(&mut self) {
+        self.doubts.raise();
+        self.overflows += 1;
+    }
+
     /// What a clear of the store that begins now can pay for.
     pub(crate) fn doubts(&self) -> u64 {
         self.doubts.raised()
@@ -154,12 +193,98 @@ impl<K: Clone + Hash + Eq, V: Clone, S: Storage> Journal<K, V, S> {
         self.overflows += 1;
         let changes = &mut self.changes;
         self.places.retain(|_, place| {
-            let puts = changes.get(*place).is_some_and(|(_, change)| matches!(change, Change::Put(..)));
+            let puts = changes.get(*place).is_some_and(|(_, change)| !change.is_removal());
             if !puts {
                 changes.remove(*place);
             }
             puts
         });
+    }
+}
+
+/// The invalidations that the shared store's log does not have yet. Until it has, nothing in the store that bears such a
+/// tag is trusted.
+#[derive(Clone)]
+pub(crate) struct OwedTags<S: Storage> {
+    /// The oldest first.
+    tags: Linked<(Tag, OwedTag), S>,
+    places: S::Map<Tag, u32>,
+    issued: u64,
+}
+
+/// An invalidation that is owed to the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OwedTag {
+    pub(crate) how: Invalidation,
+    pub(crate) made_at: Instant,
+    /// Told apart from a later one of the same tag.
+    pub(crate) issue: u64,
+    /// A flight is at it.
+    pub(crate) flying: bool,
+}
+
+impl<S: Storage> OwedTags<S> {
+    pub(crate) fn new(max: usize) -> Self {
+        Self { tags: Linked::new(max), places: Default::default(), issued: 0 }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.tags.len()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.tags.clear();
+        self.places.clear();
+    }
+
+    /// Notes that `tag` is invalidated, and that no flight is at it yet. `None`: there is no room.
+    pub(crate) fn owe(&mut self, tag: Tag, how: Invalidation, made_at: Instant) -> Option<OwedTag> {
+        let before = self.take(tag);
+        let made_at = before.map_or(made_at, |before| made_at.min(before.made_at));
+        // What was to be removed is not merely expired.
+        let removes = before.is_some_and(|before| before.how == Invalidation::Remove);
+        let how = if removes { Invalidation::Remove } else { how };
+        self.issued += 1;
+        let owed = OwedTag { how, made_at, issue: self.issued, flying: false };
+        let place = self.tags.push_back((tag, owed)).ok()?;
+        if self.places.insert(tag, place).is_err() {
+            self.tags.remove(place);
+            return None;
+        }
+        Some(owed)
+    }
+
+    /// The log has that issue.
+    pub(crate) fn settle(&mut self, tag: Tag, issue: u64) {
+        if self.get_mut(tag).is_some_and(|owed| owed.issue == issue) {
+            self.take(tag);
+        }
+    }
+
+    /// A flight is at that issue, or no more.
+    pub(crate) fn fly(&mut self, tag: Tag, issue: u64, flying: bool) {
+        if let Some(owed) = self.get_mut(tag).filter(|owed| owed.issue == issue) {
+            owed.flying = flying;
+        }
+    }
+
+    pub(crate) fn owes_any(&self, tags: &[Tag]) -> bool {
+        !self.tags.is_empty() && tags.iter().any(|tag| self.places.contains_key(tag))
+    }
+
+    /// The oldest first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Tag, OwedTag)> {
+        self.tags.iter().map(|(_, (tag, owed))| (*tag, *owed))
+    }
+
+    fn get_mut(&mut self, tag: Tag) -> Option<&mut OwedTag> {
+        let place = *self.places.get(&tag)?;
+        self.tags.get_mut(place).map(|(_, owed)| owed)
+    }
+
+    fn take(&mut self, tag: Tag) -> Option<OwedTag> {
+        let place = self.places.remove(&tag)?;
+        self.tags.remove(place).map(|(_, owed)| owed)
     }
 }
 
@@ -172,7 +297,7 @@ mod tests {
     fn the_newest_change_of_a_key_replaces_the_older_one_and_goes_last() {
         let mut journal: Journal<&str, u8, Growing> = Journal::new(10);
         for key in ["a", "b", "a"] {
-            journal.record(key, Change::Remove);
+            journal.record(key, Change::remove(Instant::ZERO));
         }
         assert_eq!(journal.debts().map(|(key, _)| *key).collect::<alloc::vec::Vec<_>>(), ["b", "a"]);
         assert!(!journal.trusts(&"a") && journal.trusts(&"c"));
@@ -189,7 +314,7 @@ mod tests {
     fn overflows_and_undoes_nothing<S: Storage>() {
         let mut journal: Journal<u32, u8, S> = Journal::new(1_000);
         for key in 0..3_000 {
-            journal.record(key, Change::Remove);
+            journal.record(key, Change::remove(Instant::ZERO));
             assert!(journal.len() <= 1_000);
         }
         assert!((0..4_000).all(|key| !journal.trusts(&key)));

@@ -65,7 +65,7 @@
 //! | [`breaker`] | whether a dependency may be asked now |
 //! | [`backoff`], [`budget`] | when to try again, and whether anybody may |
 //! | [`limit`], [`latency`] | how many loads may be under way, fixed or learnt from what they take |
-//! | [`envelope`], [`civil`] | how an entry lies in a shared store, and dates that do not jump |
+//! | [`envelope`], [`stamp`], [`civil`] | how an entry lies in a shared store, whose write wins there, dates that do not jump |
 //! | [`cache`] | all of them together: [`Machine`] and [`Cache`]; [`policy`] holds every choice |
 //!
 //! # Two profiles
@@ -103,6 +103,7 @@ pub mod policy;
 mod seal;
 #[cfg(feature = "spin")]
 pub mod shared;
+pub mod stamp;
 pub mod step;
 pub mod storage;
 pub mod tags;
@@ -115,8 +116,8 @@ pub use crate::eviction::Eviction;
 pub use crate::failure::{Class, Failure, LoadFailure, Refusal, StoreFailure};
 pub use crate::policy::{Policy, PolicyError};
 pub use crate::step::{
-    Absence, Answer, Call, Command, Event, FlightId, Launch, Left, Loaded, Lookup, Outcome, Served, Settled, Sharing,
-    Source, Stale, Step, Tier,
+    Absence, Answer, Call, Command, Event, FlightId, Found, Launch, Left, Loaded, Lookup, News, Note, Outcome, Served,
+    Settled, Sharing, Source, Stale, Step, Tier,
 };
 pub use crate::storage::{Fixed, Profile};
 pub use crate::time::{Clock, Instant, WallTime};

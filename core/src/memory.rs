@@ -24,7 +24,6 @@ use core::time::Duration;
 
 use foldhash::fast::FixedState;
 
-use self::change::cut;
 pub use self::policy::{MemoryPolicy, MemoryStats};
 pub use self::reports::Reason;
 use self::reports::Reports;
@@ -290,12 +289,26 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
         self.draw_limits();
     }
 
-    /// Removes, in effect at once, every entry born before `number`, the newest of the logical clock. Costs the same
-    /// however many there are: they leave when they are met.
-    pub fn invalidate_all(&mut self, number: u64) {
-        self.invalidations.note_all(number);
+    /// Invalidates, in effect at once, every entry born before `number`, the newest of the logical clock. Costs the same
+    /// however many there are: they find out when they are met.
+    pub fn invalidate_all(&mut self, invalidation: Invalidation, number: u64, now: Instant) {
+        self.invalidations.note_all(invalidation, number, now);
         self.reach(number);
         self.draw_limits();
+    }
+
+    /// Spares `key`: if it is there it counts as born at `number`, the newest of the logical clock.
+    pub fn spare<Q>(&mut self, key: &Q, number: u64)
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.reach(number);
+        let born = self.number(number);
+        let found = self.locate(self.hash(key), key);
+        if let Some(row) = found.and_then(|index| self.rows.get_mut(index)) {
+            row.born = born;
+        }
     }
 
     /// Notes that a refresh of `key` failed; `gap` says how long to wait, given the failures in a row.
@@ -449,7 +462,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
         let entry = self.entry(index, now)?;
         let windows = match self.verdict(row) {
             Verdict::Invalid => return None,
-            Verdict::Expired(at) => cut(&entry.windows, row.origin.age(at)),
+            Verdict::Expired(at) => entry.windows.cut(Duration::from_nanos(row.origin.age(at))),
             Verdict::Valid => entry.windows,
         };
         let idle = self.policy.time_to_idle.is_some() && now >= self.idle_until.get(index);

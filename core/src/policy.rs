@@ -108,6 +108,8 @@ policy! {
     removals_max: u32 = 0;
     /// Tags whose invalidation is remembered; past it the oldest counts against every tagged entry that is older still.
     tags_max: u32 = 10_000;
+    /// Whether the shared store keeps a log of invalidations that every process reads; whoever opens the store knows. Without it what bears tags is kept in memory only.
+    store_log: bool = false;
     /// A fresh entry is refreshed behind a hit from this percentage of its ttl on; 0 switches this off.
     refresh_ahead: u8 = 0;
     /// Percentage by which chance refreshes fresh entries the earlier, the longer their load takes; 100 is the usual, 0 switches this off.
@@ -134,6 +136,8 @@ policy! {
     store_read_deadline: Duration = Duration::from_millis(250);
     /// Limit of a store write or removal, attempts and waits included.
     store_write_deadline: Duration = Duration::from_secs(1);
+    /// How long the shared store remembers a removal, so that nothing older comes back: no load that began before it, and no change owed by a process that was cut off. What has been owed for longer is paid as a removal. At least leader_age_max and store_write_deadline together.
+    tombstone_for: Duration = Duration::from_secs(600);
     /// Attempts at a store operation in all.
     store_attempts: u32 = 2;
     /// Limit of one attempt to load.
@@ -417,6 +421,13 @@ impl Policy {
             tags_max: self.tags_max,
             seed,
         }
+    }
+
+    /// For how long a removal leaves a tombstone: `tombstone_for`, and as long as a load may take that began before it,
+    /// with its write.
+    #[must_use]
+    pub fn fence_for(&self) -> Duration {
+        self.tombstone_for.max(self.leader_age_max.saturating_add(self.store_write_deadline))
     }
 
     /// Refuses values with too many tags.

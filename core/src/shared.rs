@@ -14,7 +14,7 @@ use crate::cache::{Dependency, Health, Machine, Shards};
 use crate::entry::Entry;
 use crate::memory::{Memory, MemoryStats, Reason};
 use crate::policy::{Policy, PolicyError};
-use crate::step::{Answer, Call, Command, Event, FlightId, Left, Lookup, Step};
+use crate::step::{Answer, Call, Command, Event, FlightId, Left, Lookup, News, Step};
 use crate::storage::{Profile, Usual};
 use crate::time::Instant;
 use crate::value::Value;
@@ -96,6 +96,11 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Shared<K, V, P> {
     /// See [`Machine::expire`].
     pub fn expire(&self, flight: FlightId, deadline: Instant, now: Instant) -> Answer<V> {
         self.machine.lock().expire(&mut Locked(&self.memory), flight, deadline, now)
+    }
+
+    /// See [`Machine::learn`].
+    pub fn learn(&self, news: News, now: Instant) {
+        self.machine.lock().learn(&mut Locked(&self.memory), news, now);
     }
 
     /// See [`Machine::maintain`].

@@ -7,9 +7,10 @@
 //! | [`Step::Sleep`] | waits until that moment | [`Event::Slept`] |
 //! | [`Step::Wait`] | puts the flight aside until a step of another flight names it as `next` | [`Event::Launched`] |
 //! | [`Step::Land`] | hands the outcome to everybody who waits for the flight; launches `next` beside it | [`Event::Landed`] |
-//! | [`Step::WriteStore`] | writes the entry to a tier, until the deadline | [`Event::StoreWritten`] |
-//! | [`Step::RemoveStore`] | removes the key from a tier, until the deadline | [`Event::StoreRemoved`] |
+//! | [`Step::WriteStore`] | writes the entry to a tier, if the condition holds, until the deadline | [`Event::StoreWritten`] |
+//! | [`Step::RemoveStore`] | removes the key from a tier, if the condition holds, until the deadline | [`Event::StoreRemoved`] |
 //! | [`Step::ClearStore`] | clears the namespace in a tier, until the deadline | [`Event::StoreCleared`] |
+//! | [`Step::InvalidateStore`] | notes an invalidation in the shared store's log, until the deadline | [`Event::StoreInvalidated`] |
 //! | [`Step::Done`] | forgets the flight, launches `next` in its place | none |
 //!
 //! A flight that is named as `next` is launched by resuming it with [`Event::Launched`]; the answer is its step. At a
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::entry::{Entry, Windows};
 use crate::failure::{Failure, LoadFailure, Refusal, StoreFailure};
+use crate::stamp::{Intent, Version, Written};
 use crate::time::Instant;
 use crate::value::{Invalidation, Tag};
 
@@ -45,7 +47,7 @@ pub enum Tier {
 #[must_use = "a flight whose step is not done never ends"]
 #[allow(missing_docs, reason = "the fields are named for what they are")]
 pub enum Step<K, V> {
-    /// Read `key`; answer with the entry at its present age, `None` if there is none.
+    /// Read `key`; answer with what is there, an entry at its present age.
     ReadStore { tier: Tier, key: K, deadline: Instant },
     /// Load `key` from its origin. `previous` is an older value that a conditional request may refer to, so that
     /// [`Loaded::NotModified`] is an answer.
@@ -56,12 +58,14 @@ pub enum Step<K, V> {
     Wait,
     /// Hand `outcome` to everybody who waits for this flight. Each flight lands exactly once.
     Land { outcome: Outcome<V>, next: Option<FlightId> },
-    /// Write `entry` under `key`, to expire with [`Entry::remaining`].
-    WriteStore { tier: Tier, key: K, entry: Entry<V>, deadline: Instant },
-    /// Remove `key`.
-    RemoveStore { tier: Tier, key: K, deadline: Instant },
-    /// Remove everything in the own namespace.
+    /// Write `entry` under `key`, to expire with [`Entry::remaining`], if the `intent` may replace what is there.
+    WriteStore { tier: Tier, key: K, entry: Entry<V>, intent: Intent, deadline: Instant },
+    /// Remove `key`, if the `intent` may replace what is there, and leave a tombstone for `fence_for` in its place.
+    RemoveStore { tier: Tier, key: K, intent: Intent, fence_for: Duration, deadline: Instant },
+    /// Remove everything in the own namespace; in a store with a log, by a note there.
     ClearStore { tier: Tier, deadline: Instant },
+    /// Note in the shared store's log that `tag` was invalidated `made_ago`.
+    InvalidateStore { tag: Tag, how: Invalidation, made_ago: Duration, deadline: Instant },
     /// This flight is over; go on with `next` in its place.
     Done { next: Option<FlightId> },
 }
@@ -70,7 +74,7 @@ pub enum Step<K, V> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event<V> {
     /// Answers [`Step::ReadStore`].
-    StoreRead(Result<Option<Entry<V>>, StoreFailure>),
+    StoreRead(Result<Found<V>, StoreFailure>),
     /// Answers [`Step::Load`].
     Loaded(Result<Loaded<V>, LoadFailure>),
     /// Answers [`Step::Sleep`].
@@ -80,16 +84,63 @@ pub enum Event<V> {
     /// Answers [`Step::Land`].
     Landed,
     /// Answers [`Step::WriteStore`].
-    StoreWritten(Result<(), StoreFailure>),
+    StoreWritten(Result<Written, StoreFailure>),
     /// Answers [`Step::RemoveStore`].
-    StoreRemoved(Result<(), StoreFailure>),
+    StoreRemoved(Result<Written, StoreFailure>),
     /// Answers [`Step::ClearStore`].
     StoreCleared(Result<(), StoreFailure>),
+    /// Answers [`Step::InvalidateStore`].
+    StoreInvalidated(Result<(), StoreFailure>),
     /// Comes at any step: the caller that led goes, and its loader with it. Those who still wait look up again, and one
     /// of them leads.
     Resigned,
     /// Comes at any step: whoever drove the flight gives it up.
     Abandoned,
+}
+
+/// What a read of a store found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found<V> {
+    /// The entry at its present age; `None` if there is none, or a tombstone.
+    pub entry: Option<Entry<V>>,
+    /// Which write it was that left this entry or tombstone; `None` if there is neither.
+    pub version: Option<Version>,
+    /// The newest invalidation that the writer of the entry knew; see [`crate::stamp`].
+    pub born: u64,
+}
+
+impl<V> Found<V> {
+    /// Neither an entry nor a tombstone.
+    pub const NOTHING: Self = Self { entry: None, version: None, born: 0 };
+
+    /// The same around another value.
+    pub fn map<W>(self, value: impl FnOnce(V) -> W) -> Found<W> {
+        Found { entry: self.entry.map(|entry| entry.map(value)), version: self.version, born: self.born }
+    }
+}
+
+/// What a driver has learnt from the shared store's log; see [`Machine::learn`](crate::Machine::learn).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct News {
+    /// Its place in the log: numbers grow.
+    pub number: u64,
+    /// How long ago it was made.
+    pub ago: Duration,
+    /// Whether this machine has noted it.
+    pub own: bool,
+    /// What was noted.
+    pub note: Note,
+}
+
+/// What a log of invalidations holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Note {
+    /// A tag was invalidated.
+    Invalidated(Tag, Invalidation),
+    /// Everything was cleared.
+    Cleared,
+    /// Nobody knows what was noted up to here: the log is bounded, and was read too late, or it was lost.
+    Unknown,
 }
 
 /// What a loader brought.

@@ -15,7 +15,7 @@ use crate::value::Tag;
 pub use crate::value::Invalidation;
 
 /// How a row stands to the invalidations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Verdict {
     /// None concerns it.
     Valid,
@@ -104,7 +104,7 @@ pub struct Invalidations<P: Profile> {
     places: <P::Tags as Storage>::Map<Tag, u32>,
     floor: Mark,
     newest: u64,
-    everything: u64,
+    all: Mark,
 }
 
 impl<P: Profile> Invalidations<P> {
@@ -116,7 +116,7 @@ impl<P: Profile> Invalidations<P> {
             places: Default::default(),
             floor: Mark::default(),
             newest: 0,
-            everything: 0,
+            all: Mark::default(),
         }
     }
 
@@ -145,10 +145,10 @@ impl<P: Profile> Invalidations<P> {
         }
     }
 
-    /// Notes that everything was invalidated, tagged or not. What is known of the tags before is void.
-    pub fn note_all(&mut self, number: u64) {
+    /// Notes that everything was invalidated, tagged or not.
+    pub fn note_all(&mut self, invalidation: Invalidation, number: u64, now: Instant) {
         self.newest = self.newest.max(number);
-        self.everything = self.everything.max(number);
+        self.all.note(invalidation, number, now);
     }
 
     /// The newest number noted: who was born at it or later, or compared with it, is not concerned.
@@ -160,21 +160,19 @@ impl<P: Profile> Invalidations<P> {
     /// The number of the newest invalidation of everything: all that concerns a row without tags.
     #[must_use]
     pub const fn everything(&self) -> u64 {
-        self.everything
+        if self.all.removed > self.all.expired.number { self.all.removed } else { self.all.expired.number }
     }
 
     /// How a row stands that bears `tags` and was born at number `born`.
     #[must_use]
     pub fn verdict(&self, tags: &[Tag], born: u64) -> Verdict {
-        if born < self.everything {
-            return Verdict::Invalid;
-        }
-        if tags.is_empty() || born >= self.newest {
-            return Verdict::Valid;
+        let of_all = self.all.verdict(born);
+        if of_all == Verdict::Invalid || tags.is_empty() || born >= self.newest {
+            return of_all;
         }
         let of_tag = |tag| self.places.get(tag).and_then(|&place| self.marks.get(place));
         let marks = tags.iter().filter_map(of_tag).map(|(_, mark)| mark);
-        marks.chain([&self.floor]).fold(Verdict::Valid, |verdict, mark| verdict.and(mark.verdict(born)))
+        marks.chain([&self.floor]).fold(of_all, |verdict, mark| verdict.and(mark.verdict(born)))
     }
 
     /// Tags remembered.
@@ -258,9 +256,19 @@ mod tests {
     }
 
     #[test]
+    fn expiring_everything_leaves_stale_what_nothing_else_removes() {
+        let mut said: Invalidations<Alloc> = Invalidations::new(4);
+        said.note_all(Invalidation::Expire, 3, at(7));
+        assert_eq!((said.verdict(&[], 2), said.verdict(&[A], 2)), (Verdict::Expired(at(7)), Verdict::Expired(at(7))));
+        assert_eq!((said.verdict(&[], 3), said.everything()), (Verdict::Valid, 3));
+        said.note(A, Invalidation::Remove, 4, at(8));
+        assert_eq!((said.verdict(&[], 2), said.verdict(&[A], 2)), (Verdict::Expired(at(7)), Verdict::Invalid));
+    }
+
+    #[test]
     fn invalidating_everything_spares_only_who_is_born_later() {
         let mut said: Invalidations<Alloc> = Invalidations::new(4);
-        said.note_all(3);
+        said.note_all(Invalidation::Remove, 3, at(0));
         assert_eq!((said.verdict(&[], 2), said.verdict(&[A], 2)), (Verdict::Invalid, Verdict::Invalid));
         assert_eq!((said.verdict(&[], 3), said.verdict(&[A], 3)), (Verdict::Valid, Verdict::Valid));
     }

@@ -92,6 +92,12 @@ impl WallTime {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 
+    /// The moment `later` after `self`.
+    #[must_use]
+    pub fn after(self, later: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(later.as_millis()).unwrap_or(u64::MAX)))
+    }
+
     /// The moment `age` before `self`, at the earliest the epoch.
     #[must_use]
     pub fn before(self, age: Duration) -> Self {

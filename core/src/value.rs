@@ -39,7 +39,7 @@ impl Tag {
 }
 
 /// What an invalidation leaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
 pub enum Invalidation {
     /// Nothing: the entries are gone.
     #[default]

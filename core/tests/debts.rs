@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use tideover_core::{Cache, Call, Command, Event, Instant, Policy, Step, StoreFailure, Tier};
+use tideover_core::{Cache, Call, Command, Event, Found, Instant, Policy, Step, StoreFailure, Tier};
 
 #[test]
 fn a_debt_steps_back_for_a_probe_and_is_paid_after_it() {
@@ -24,7 +24,7 @@ fn a_debt_steps_back_for_a_probe_and_is_paid_after_it() {
     assert!(matches!(probe.step, Step::ReadStore { tier: Tier::Primary, .. }), "it takes the only probe");
     assert!(matches!(cache.resume(debt, Event::Launched, now), Step::Done { next: None }));
 
-    assert!(matches!(cache.resume(probe.flight, Event::StoreRead(Ok(None)), now), Step::Load { .. }));
+    assert!(matches!(cache.resume(probe.flight, Event::StoreRead(Ok(Found::NOTHING)), now), Step::Load { .. }));
     let again = cache.maintain(now).expect("still owed");
     let step = cache.resume(again, Event::Launched, now);
     assert!(matches!(step, Step::WriteStore { tier: Tier::Primary, key: "owed", .. }), "{step:?}");

@@ -4,7 +4,8 @@ mod walk;
 
 use tideover_core::cache::explain::{self, Erased, Input, Replayed, Story};
 use tideover_core::{
-    Answer, Cache, Call, Class, Command, Event, FlightId, Instant, Launch, Left, Loaded, Lookup, Outcome, Served, Step,
+    Answer, Cache, Call, Class, Command, Event, FlightId, Found, Instant, Launch, Left, Loaded, Lookup, News, Outcome,
+    Served, Step,
 };
 
 use self::walk::{Subject, Tagged, Walk, policy};
@@ -48,6 +49,9 @@ impl Subject for Explained {
     fn maintain(&mut self, now: Instant) -> Option<FlightId> {
         self.cache.maintain(now)
     }
+    fn learn(&mut self, news: News, now: Instant) {
+        self.cache.learn(news, now);
+    }
     fn answered(&mut self, outcome: &Outcome<Tagged>) {
         let story = self.cache.story(None).expect("told");
         assert_eq!(self.replay(&story).answer, Some(erased(outcome)), "{story}");
@@ -78,7 +82,9 @@ fn erased(outcome: &Outcome<Tagged>) -> Outcome<Erased> {
 fn every_story_replays_to_its_answer() {
     let (mut told, mut waited, mut lengths) = (0, 0, [0; 12]);
     for seed in 0..1_000 {
-        let cache = Cache::new(policy(), seed).expect("a policy");
+        let mut policy = policy();
+        policy.store_log = seed % 3 > 0;
+        let cache = Cache::new(policy, seed).expect("a policy");
         let mut walk = Walk::new(Explained { cache, told: 0, lengths: [0; 12] }, seed);
         for _ in 0..2_000 {
             walk.step();
@@ -98,7 +104,7 @@ fn a_story_that_was_altered_or_is_of_another_policy_is_found_out() {
     let Some(Launch { flight, .. }) = cache.lookup(&"k", Call::default(), Instant::ZERO).launch else {
         panic!("the first to ask leads");
     };
-    let step = cache.resume(flight, Event::StoreRead(Ok(None)), Instant::ZERO);
+    let step = cache.resume(flight, Event::StoreRead(Ok(Found::NOTHING)), Instant::ZERO);
     assert!(matches!(step, Step::Load { .. }));
     let step = cache.resume(flight, Event::Loaded(Err(Class::Answer.into())), Instant::ZERO);
     assert!(matches!(step, Step::Land { .. }));

@@ -4,7 +4,7 @@ mod walk;
 
 use tideover_core::storage::Alloc;
 use tideover_core::{
-    Answer, Cache, Call, Command, Event, Eviction, Fixed, FlightId, Instant, Left, Lookup, Policy, Profile, Step,
+    Answer, Cache, Call, Command, Event, Eviction, Fixed, FlightId, Instant, Left, Lookup, News, Policy, Profile, Step,
 };
 
 use self::walk::{Subject, Tagged, Walk, policy};
@@ -38,6 +38,10 @@ impl<P: Profile> Subject for Both<P> {
     fn maintain(&mut self, now: Instant) -> Option<FlightId> {
         same(self.growing.maintain(now), self.fixed.maintain(now))
     }
+    fn learn(&mut self, news: News, now: Instant) {
+        self.growing.learn(news, now);
+        self.fixed.learn(news, now);
+    }
 }
 
 fn same<T: PartialEq + core::fmt::Debug>(growing: T, fixed: T) -> T {
@@ -52,6 +56,7 @@ fn walk<P: Profile>(options: &[(&str, &str)]) {
         policy.set(name, value).expect("an option");
     }
     for seed in 0..200 {
+        policy.store_log = seed % 3 > 0;
         let growing = Cache::new(policy.clone(), seed).expect("a policy");
         let fixed = Cache::new(policy.clone(), seed).expect("a policy");
         let mut walk = Walk::new(Both::<P> { growing, fixed }, seed);

@@ -5,9 +5,10 @@ use core::time::Duration;
 use tideover_core::breaker::State;
 use tideover_core::cache::snapshot::{Restored, SnapshotError, Taken};
 use tideover_core::entropy::Entropy;
+use tideover_core::stamp::Written;
 use tideover_core::{
-    Absence, Answer, Cache, Call, Class, Command, Event, FlightId, Instant, Launch, Loaded, Outcome, Policy, Settled,
-    Source, Step, StoreFailure, Tier, WallTime,
+    Absence, Answer, Cache, Call, Class, Command, Event, FlightId, Found, Instant, Launch, Loaded, Outcome, Policy,
+    Settled, Source, Step, StoreFailure, Tier, WallTime,
 };
 
 type Text = Cache<String, String>;
@@ -123,7 +124,7 @@ fn debts_and_changes_under_way_are_paid_by_the_next_machine() {
         let step = new.resume(flight, Event::Launched, START);
         let Step::WriteStore { tier: Tier::Primary, key, entry, .. } = step else { panic!("{step:?}") };
         paid.push((key, entry.value));
-        let Step::Done { next: follower } = new.resume(flight, Event::StoreWritten(Ok(())), START) else {
+        let Step::Done { next: follower } = new.resume(flight, Event::StoreWritten(Ok(Written::Kept)), START) else {
             panic!("a debt is over when it is paid")
         };
         next = follower;
@@ -205,7 +206,7 @@ fn random_states_behind_a_valid_checksum_do_not_panic_and_wedge_nothing() {
             let Launch { flight, step } =
                 cache.lookup(&"k".to_owned(), Call::default(), day).launch.expect("whatever it holds, k can be loaded");
             let step = match step {
-                Step::ReadStore { .. } => cache.resume(flight, Event::StoreRead(Ok(None)), day),
+                Step::ReadStore { .. } => cache.resume(flight, Event::StoreRead(Ok(Found::NOTHING)), day),
                 step => step,
             };
             assert!(matches!(step, Step::Load { .. }), "{step:?}");

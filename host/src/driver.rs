@@ -9,14 +9,16 @@ mod tests;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tideover_core::cache::explain::Story;
+use tideover_core::envelope::Opened;
+use tideover_core::stamp::{Intent, Written};
 use tideover_core::{
-    Answer, Call, Class, Clock, Command, Entry, Event, Failure, FlightId, Instant, Launch, Left, LoadFailure, Lookup,
-    Outcome, Served, Step, StoreFailure, Tier, envelope,
+    Answer, Call, Class, Clock, Command, Entry, Event, Failure, FlightId, Found, Instant, Launch, Left, LoadFailure,
+    Lookup, Note, Outcome, Served, Step, StoreFailure, Tier, envelope,
 };
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -24,17 +26,23 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error};
 
+use crate::cache::random_seed;
 use crate::clock::HostClock;
 use crate::engine::{Engine, EngineError, Key, Payload};
 use crate::error::Error;
 use crate::loader::{LoadContext, LoadError};
 use crate::outside::{Ask, CacheId, Chain, Origin, Stores};
+use crate::store::{Ear, Heard};
 
 pub(crate) struct Driver {
     id: CacheId,
     engine: Arc<dyn Engine>,
     stores: Stores,
     clock: HostClock,
+    /// Who writes, to other processes: nobody else has this number.
+    writer: u64,
+    /// Held for as long as the store is listened to.
+    ear: Mutex<Option<Arc<dyn Ear>>>,
     landings: Mutex<Landings>,
     given_up: Mutex<GivenUp>,
     tasks: TaskTracker,
@@ -109,17 +117,21 @@ impl Reply {
 
 impl Driver {
     pub(crate) fn new(engine: Arc<dyn Engine>, stores: Stores, clock: HostClock) -> Arc<Self> {
-        Arc::new(Self {
+        let driver = Arc::new(Self {
             id: CacheId::new(),
             engine,
             stores,
             clock,
+            writer: random_seed(),
+            ear: Mutex::default(),
             landings: Mutex::default(),
             given_up: Mutex::default(),
             tasks: TaskTracker::new(),
             closing: AtomicBool::new(false),
             cut_short: CancellationToken::new(),
-        })
+        });
+        driver.listen();
+        driver
     }
 
     pub(crate) fn engine(&self) -> &dyn Engine {
@@ -235,6 +247,8 @@ impl Driver {
     fn unbroken<T>(self: &Arc<Self>, result: Result<T, EngineError>) -> Result<T, EngineError> {
         if result.is_err() {
             self.abandon_parked();
+            // Whatever takes its place knows nothing of the log.
+            self.listen();
         }
         result
     }
@@ -374,21 +388,64 @@ impl Driver {
         self.stores.close().await;
     }
 
-    async fn read(&self, tier: Tier, key: &str, deadline: Instant) -> Result<Option<Entry<Payload>>, StoreFailure> {
-        let Some(bytes) = self.stores.read(tier, key, self.clock.at(deadline)).await? else { return Ok(None) };
-        opened(&bytes, &self.clock).map(Some)
+    async fn read(&self, tier: Tier, key: &str, deadline: Instant) -> Result<Found<Payload>, StoreFailure> {
+        let bytes = self.stores.read(tier, key, self.clock.at(deadline)).await?;
+        bytes.map_or(Ok(Found::NOTHING), |bytes| opened(&bytes, &self.clock))
     }
 
-    async fn write(&self, tier: Tier, key: &str, entry: Entry<Payload>, deadline: Instant) -> Result<(), StoreFailure> {
-        let bytes = envelope::encode(&entry, self.clock.wall());
-        self.stores.write(tier, key, bytes.into(), entry.remaining(), self.clock.at(deadline)).await
+    async fn write(
+        &self,
+        tier: Tier,
+        key: &str,
+        entry: Entry<Payload>,
+        intent: Intent,
+        deadline: Instant,
+    ) -> Result<Written, StoreFailure> {
+        let wall = self.clock.wall();
+        let envelope = envelope::encode(&entry, &intent.stamp(self.writer, wall), wall).into();
+        let (ttl, deadline) = (entry.remaining(), self.clock.at(deadline));
+        self.stores.write(tier, key, envelope, ttl, intent.condition, deadline).await
+    }
+
+    async fn remove(
+        &self,
+        tier: Tier,
+        key: &str,
+        intent: Intent,
+        fence_for: Duration,
+        deadline: Instant,
+    ) -> Result<Written, StoreFailure> {
+        let tombstone = envelope::tombstone(&intent.stamp(self.writer, self.clock.wall())).into();
+        self.stores.remove(tier, key, tombstone, fence_for, intent.condition, self.clock.at(deadline)).await
+    }
+
+    /// Lets the engine hear the log of the shared store, from its beginning.
+    fn listen(self: &Arc<Self>) {
+        let ear: Arc<dyn Ear> = Arc::new(Hearing(Arc::downgrade(self)));
+        self.stores.listen(&ear);
+        *self.ear.lock().unwrap_or_else(PoisonError::into_inner) = Some(ear);
     }
 }
 
-/// The entry in an envelope; its value shares the envelope's bytes.
-fn opened(bytes: &Bytes, clock: &HostClock) -> Result<Entry<Payload>, StoreFailure> {
+/// Hears the log of the shared store for a driver.
+struct Hearing(Weak<Driver>);
+
+impl Ear for Hearing {
+    fn hear(&self, heard: Heard) {
+        let Some(driver) = self.0.upgrade() else { return };
+        if let Err(broken) = driver.engine.learn(heard.news(driver.writer, driver.clock.wall()), driver.clock.now()) {
+            error!(error = %broken, "news of the shared store");
+        }
+    }
+}
+
+/// What an envelope holds; its value shares the envelope's bytes.
+fn opened(bytes: &Bytes, clock: &HostClock) -> Result<Found<Payload>, StoreFailure> {
     match envelope::decode(bytes, clock.wall()) {
-        Ok(entry) => Ok(entry.map(|value| bytes.slice_ref(value).into())),
+        Ok(Opened { stamp, entry, tags }) => {
+            let entry = entry.map(|entry| entry.map(|value| Payload::from(bytes.slice_ref(value)).tagged(tags)));
+            Ok(Found { entry, version: Some(stamp.version), born: stamp.born })
+        }
         Err(reason) => {
             debug!(%reason, "bytes in the store are no envelope of ours");
             Err(StoreFailure::Corrupt)
@@ -478,14 +535,20 @@ impl Flying {
                     }
                     Event::Landed
                 }
-                Step::WriteStore { tier, key, entry, deadline } => {
-                    Event::StoreWritten(driver.write(tier, &key, entry, deadline).await)
+                Step::WriteStore { tier, key, entry, intent, deadline } => {
+                    Event::StoreWritten(driver.write(tier, &key, entry, intent, deadline).await)
                 }
-                Step::RemoveStore { tier, key, deadline } => {
-                    Event::StoreRemoved(driver.stores.remove(tier, &key, driver.clock.at(deadline)).await)
+                Step::RemoveStore { tier, key, intent, fence_for, deadline } => {
+                    Event::StoreRemoved(driver.remove(tier, &key, intent, fence_for, deadline).await)
                 }
                 Step::ClearStore { tier, deadline } => {
-                    Event::StoreCleared(driver.stores.clear(tier, driver.clock.at(deadline)).await)
+                    let (wall, deadline) = (driver.clock.wall(), driver.clock.at(deadline));
+                    Event::StoreCleared(driver.stores.clear(tier, driver.writer, wall, deadline).await)
+                }
+                Step::InvalidateStore { tag, how, made_ago, deadline } => {
+                    let at = driver.clock.wall().before(made_ago);
+                    let (note, deadline) = (Note::Invalidated(tag, how), driver.clock.at(deadline));
+                    Event::StoreInvalidated(driver.stores.note(driver.writer, note, at, deadline).await)
                 }
                 Step::Done { next } => {
                     self.flight = None;

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use tideover_core::{Class, StoreFailure, Tier};
+use tideover_core::stamp::{Condition, Written};
+use tideover_core::{Class, Note, StoreFailure, Tier, WallTime};
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 use crate::engine::Key;
 use crate::loader::{LoadContext, LoadError, Loaded, Loader};
-use crate::store::{Store, StoreError};
+use crate::store::{Ear, Store, StoreError};
 
 tokio::task_local! {
     static CHAIN: Chain;
@@ -107,23 +108,70 @@ impl Stores {
         limited(self.tier(tier)?.read(key), deadline).await
     }
 
+    /// Writes an envelope, if the condition holds and the store can tell.
     pub(crate) async fn write(
         &self,
         tier: Tier,
         key: &str,
-        value: Bytes,
+        envelope: Bytes,
         ttl: Option<Duration>,
+        condition: Condition,
+        deadline: Instant,
+    ) -> Result<Written, StoreFailure> {
+        let store = self.tier(tier)?;
+        if tier == Tier::Primary && store.abilities().compare {
+            return limited(store.replace(key, envelope, ttl, condition), deadline).await;
+        }
+        limited(store.write(key, envelope, ttl), deadline).await.map(|()| Written::Kept)
+    }
+
+    /// Puts a tombstone in the place of what is there, if the condition holds; a store that cannot compare has no use for
+    /// one.
+    pub(crate) async fn remove(
+        &self,
+        tier: Tier,
+        key: &str,
+        tombstone: Bytes,
+        fence_for: Duration,
+        condition: Condition,
+        deadline: Instant,
+    ) -> Result<Written, StoreFailure> {
+        let store = self.tier(tier)?;
+        if tier == Tier::Primary && store.abilities().compare {
+            return limited(store.replace(key, tombstone, Some(fence_for), condition), deadline).await;
+        }
+        limited(store.remove(key), deadline).await.map(|()| Written::Kept)
+    }
+
+    /// Clears a store: by a note in its log, where it has one.
+    pub(crate) async fn clear(
+        &self,
+        tier: Tier,
+        writer: u64,
+        wall: WallTime,
         deadline: Instant,
     ) -> Result<(), StoreFailure> {
-        limited(self.tier(tier)?.write(key, value, ttl), deadline).await
+        let store = self.tier(tier)?;
+        if tier == Tier::Primary && store.abilities().log {
+            return self.note(writer, Note::Cleared, wall, deadline).await;
+        }
+        limited(store.clear(), deadline).await
     }
 
-    pub(crate) async fn remove(&self, tier: Tier, key: &str, deadline: Instant) -> Result<(), StoreFailure> {
-        limited(self.tier(tier)?.remove(key), deadline).await
+    pub(crate) async fn note(
+        &self,
+        writer: u64,
+        note: Note,
+        made_at: WallTime,
+        deadline: Instant,
+    ) -> Result<(), StoreFailure> {
+        limited(self.tier(Tier::Primary)?.note(writer, note, made_at), deadline).await
     }
 
-    pub(crate) async fn clear(&self, tier: Tier, deadline: Instant) -> Result<(), StoreFailure> {
-        limited(self.tier(tier)?.clear(), deadline).await
+    pub(crate) fn listen(&self, ear: &Arc<dyn Ear>) {
+        if let Some(primary) = self.primary.as_ref().filter(|primary| primary.abilities().log) {
+            primary.listen(ear);
+        }
     }
 
     pub(crate) async fn close(&self) {
@@ -155,7 +203,7 @@ async fn limited<T>(
     debug!(%failure, "store operation failed");
     Err(match failure {
         StoreError::TimedOut(_) => StoreFailure::TimedOut,
-        StoreError::Rejected(_) => StoreFailure::Rejected,
+        StoreError::Rejected(_) | StoreError::Unsupported(_) => StoreFailure::Rejected,
         StoreError::Unavailable(_) | StoreError::Closed => StoreFailure::Unavailable,
     })
 }

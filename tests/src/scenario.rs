@@ -22,12 +22,14 @@
 //! | `removals` | what has left memory since the last time |
 //! | `snapshot` | the machine as bytes |
 //! | `restore last`, `restore earlier` | an empty machine takes the place of the present one, and restores the last snapshot |
-//! | `1 store-read miss`, `1 store-read "v" [age 3s] [WINDOWS]` | what flight 1 found in the store |
+//! | `1 store-read miss [version 7.3]`, `1 store-read "v" [tags a,b] [age 3s] [version 7.3] [born 5] [WINDOWS]` | what flight 1 found in the store: which write of whom (by default 9.1 if there is a value), and up to where in the log it is valid |
 //! | `1 loaded "v" [tags a,b] [age 3s] [share] [private] [WINDOWS]` | what its loader brought |
 //! | `1 not-modified [age 3s] [WINDOWS]`, `1 absent [ttl 5s]` | the same: what was at hand is true; there is no such thing |
 //! | `1 load-failed answer [retry-after 2s]` | `unavailable`, `timed-out`, `answer`, `isolated` or `panicked` |
 //! | `1 store-failed timed-out` | its store operation: `unavailable`, `timed-out`, `rejected` or `corrupt` |
-//! | `1 slept`, `1 launched`, `1 landed`, `1 written`, `1 removed`, `1 cleared`, `1 resigned`, `1 abandoned` | the other events |
+//! | `1 slept`, `1 launched`, `1 landed`, `1 written`, `1 removed`, `1 cleared`, `1 noted`, `1 resigned`, `1 abandoned` | the other events |
+//! | `1 overtaken` | its write or removal was refused, as another process had changed the key |
+//! | `learn 5 TAG [expire] [own] [ago 2s]`, `learn 5 clear [own]`, `learn 5 unknown` | what stands in the store's log at number 5 |
 //! | `1 ends` | every landing and change that is left succeeds, up to the flight's end |
 //!
 //! A flight that a step names as the next one is launched at once. WINDOWS are `ttl 10s swr 5s sie 1m keep 1h` or `never-expires`; what is not named is the policy's. Where the story's policy does not say
@@ -40,9 +42,10 @@ mod words;
 use std::collections::BTreeMap;
 
 use tideover::Policy;
+use tideover::core::stamp::{Version, Written};
 use tideover::core::{
-    Answer, Call, Class, Command, Entry, Event, FlightId, Instant, Invalidation, Launch, LoadFailure, Loaded, Lookup,
-    Outcome, Sharing, Step, StoreFailure, Tag, Windows,
+    Answer, Call, Class, Command, Entry, Event, FlightId, Found, Instant, Invalidation, Launch, LoadFailure, Loaded,
+    Lookup, News, Note, Outcome, Sharing, Step, StoreFailure, Tag, Windows,
 };
 use tideover::engine::{Engine, Key, Payload};
 
@@ -50,6 +53,9 @@ use self::words::Words;
 
 /// Begins a line that no story may hold.
 pub const WRONG: &str = "> wrong:";
+
+/// Which write a value in the store is by, if the story does not say.
+const SOMEBODYS: Version = Version { writer: 9, number: 1 };
 
 /// Makes an engine for the policy of a story.
 pub type MakeEngine = fn(Policy) -> Box<dyn Engine>;
@@ -149,6 +155,7 @@ impl Stage {
             "removals" => self.removals(),
             "snapshot" => self.take_snapshot(),
             "restore" => self.restore(words),
+            "learn" => self.learn(words),
             "put" | "remove" | "expire" | "invalidate" | "clear" => self.change(&verb, words),
             "leave" => {
                 let left = self.engine()?.leave(words.flight()?).map_err(|broken| broken.to_string())?;
@@ -286,8 +293,13 @@ impl Stage {
             "slept" => Event::Slept,
             "launched" => Event::Launched,
             "landed" => Event::Landed,
-            "written" => Event::StoreWritten(Ok(())),
-            "removed" => Event::StoreRemoved(Ok(())),
+            "written" => Event::StoreWritten(Ok(Written::Kept)),
+            "removed" => Event::StoreRemoved(Ok(Written::Kept)),
+            "overtaken" if matches!(self.steps.get(&flight), Some(Step::RemoveStore { .. })) => {
+                Event::StoreRemoved(Ok(Written::Overtaken))
+            }
+            "overtaken" => Event::StoreWritten(Ok(Written::Overtaken)),
+            "noted" => Event::StoreInvalidated(Ok(())),
             "cleared" => Event::StoreCleared(Ok(())),
             "resigned" => Event::Resigned,
             "abandoned" => Event::Abandoned,
@@ -314,14 +326,29 @@ impl Stage {
         })
     }
 
-    fn found(&self, words: &mut Words) -> Result<Option<Entry<Payload>>, String> {
-        let value = words.next("a value or miss")?;
-        if value == "miss" {
-            return Ok(None);
+    fn found(&self, words: &mut Words) -> Result<Found<Payload>, String> {
+        let value = words.tagged_value()?;
+        let version = words.version()?;
+        if &value.bytes[..] == b"miss" {
+            return Ok(Found { version, ..Found::NOTHING });
         }
-        let age = words.option("age")?.unwrap_or_default();
+        let (age, born) = (words.option("age")?.unwrap_or_default(), words.count("born")?.unwrap_or_default());
         let windows: Windows = words.windows(self.policy.windows())?.unwrap_or_else(|| self.policy.windows());
-        Ok(Some(Entry { age, ..Entry::new(value.into(), windows) }))
+        let entry = Some(Entry { age, ..Entry::new(value, windows) });
+        Ok(Found { entry, version: version.or(Some(SOMEBODYS)), born })
+    }
+
+    fn learn(&self, words: &mut Words) -> Said {
+        let number = words.next("a number")?.parse().map_err(|_| "expected a number".to_owned())?;
+        let note = match words.next("a tag, clear or unknown")?.as_str() {
+            "clear" => Note::Cleared,
+            "unknown" => Note::Unknown,
+            tag if words.flag("expire") => Note::Invalidated(Tag::named(tag), Invalidation::Expire),
+            tag => Note::Invalidated(Tag::named(tag), Invalidation::Remove),
+        };
+        let (own, ago) = (words.flag("own"), words.option("ago")?.unwrap_or_default());
+        let learnt = self.engine()?.learn(News { number, ago, own, note }, self.now);
+        learnt.map(|()| Vec::new()).map_err(|broken| broken.to_string())
     }
 
     fn loaded(&self, words: &mut Words) -> Result<Loaded<Payload>, String> {
@@ -348,6 +375,7 @@ impl Stage {
             Some(Step::WriteStore { .. }) => Ok(Event::StoreWritten(Err(failure))),
             Some(Step::RemoveStore { .. }) => Ok(Event::StoreRemoved(Err(failure))),
             Some(Step::ClearStore { .. }) => Ok(Event::StoreCleared(Err(failure))),
+            Some(Step::InvalidateStore { .. }) => Ok(Event::StoreInvalidated(Err(failure))),
             _ => Err(format!("flight {} is at no store", flight.0)),
         }
     }
@@ -369,8 +397,9 @@ impl Stage {
 fn success(step: &Step<Key, Payload>) -> Option<Event<Payload>> {
     match step {
         Step::Land { .. } => Some(Event::Landed),
-        Step::WriteStore { .. } => Some(Event::StoreWritten(Ok(()))),
-        Step::RemoveStore { .. } => Some(Event::StoreRemoved(Ok(()))),
+        Step::WriteStore { .. } => Some(Event::StoreWritten(Ok(Written::Kept))),
+        Step::RemoveStore { .. } => Some(Event::StoreRemoved(Ok(Written::Kept))),
+        Step::InvalidateStore { .. } => Some(Event::StoreInvalidated(Ok(()))),
         Step::ClearStore { .. } => Some(Event::StoreCleared(Ok(()))),
         Step::ReadStore { .. } | Step::Load { .. } | Step::Sleep { .. } | Step::Wait | Step::Done { .. } => None,
     }

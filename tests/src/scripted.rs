@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use tideover::core::{WallTime, envelope};
-use tideover::store::{MemoryStore, Store, StoreError};
+use tideover::core::stamp::{Condition, Written};
+use tideover::core::{Note, WallTime, envelope};
+use tideover::store::{Abilities, Ear, MemoryStore, Store, StoreError};
 
 /// What a store operation is, to who awaits it.
 pub type Operation<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -60,7 +61,7 @@ impl ScriptedStore {
         self.operations.load(Ordering::Relaxed)
     }
 
-    /// What it holds under `key`, whatever the weather.
+    /// What it holds under `key`, whatever the weather; a tombstone is nothing.
     ///
     /// # Panics
     ///
@@ -69,7 +70,7 @@ impl ScriptedStore {
         let bytes = self.held.read(key).await.expect("a store in memory")?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = WallTime::from_unix_millis(u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
-        Some(Bytes::copy_from_slice(envelope::decode(&bytes, now).expect("an envelope").value))
+        envelope::decode(&bytes, now).expect("an envelope").entry.map(|entry| Bytes::copy_from_slice(entry.value))
     }
 
     async fn weathered<T>(
@@ -109,6 +110,28 @@ impl Store for ScriptedStore {
 
     fn clear(&self) -> Operation<'_, Result<(), StoreError>> {
         Box::pin(self.weathered(self.held.clear()))
+    }
+
+    fn abilities(&self) -> Abilities {
+        self.held.abilities()
+    }
+
+    fn replace<'a>(
+        &'a self,
+        key: &'a str,
+        envelope: Bytes,
+        ttl: Option<Duration>,
+        condition: Condition,
+    ) -> Operation<'a, Result<Written, StoreError>> {
+        Box::pin(self.weathered(self.held.replace(key, envelope, ttl, condition)))
+    }
+
+    fn note(&self, writer: u64, note: Note, made_at: WallTime) -> Operation<'_, Result<(), StoreError>> {
+        Box::pin(self.weathered(self.held.note(writer, note, made_at)))
+    }
+
+    fn listen(&self, ear: &Arc<dyn Ear>) {
+        self.held.listen(ear);
     }
 
     fn ping(&self) -> Operation<'_, Result<(), StoreError>> {

@@ -11,13 +11,15 @@
 
 mod flying;
 mod oracle;
+mod others;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use tideover_core::stamp::{Condition, Stamp, Written};
 use tideover_core::{
-    Answer, Cache, Call, Class, Command, Entry, Event, FlightId, Instant, Invalidation, Left, Lookup, Policy,
-    PolicyError, Sharing, Step, Tag, Tier, Windows,
+    Answer, Cache, Call, Class, Command, Entry, Event, FlightId, Instant, Invalidation, Left, Lookup, News, Note,
+    Policy, PolicyError, Sharing, Step, Tag, Tier, Windows,
 };
 
 /// Keys are small numbers.
@@ -51,6 +53,8 @@ struct Origin {
     birth: Birth,
     /// When it was found to be still true.
     renewed: Vec<Birth>,
+    /// Invalidations of other processes that it is newer than: it was on its way to the store when they were learnt.
+    spared: Vec<u64>,
     windows: Windows,
     /// Who may have it, as its loader said.
     sharing: Sharing,
@@ -85,6 +89,33 @@ struct Stored {
     value: Value,
     born_at: Instant,
     windows: Windows,
+    stamp: Stamp,
+    /// Only the stamp is left, until then.
+    gone: Option<Instant>,
+}
+
+/// Who writes to the shared store; all others have greater numbers.
+const MACHINE: u64 = 1;
+
+/// What stands in the log of the shared store.
+#[derive(Debug, Clone)]
+struct Noted {
+    number: u64,
+    at: Instant,
+    own: bool,
+    note: Note,
+    /// The keys that it reaches, and the versions that were true then.
+    reached: Vec<(Key, u32)>,
+}
+
+/// A load of another process, which will write what it brings.
+#[derive(Debug, Clone, Copy)]
+struct Rival {
+    key: Key,
+    value: Value,
+    condition: Condition,
+    born: u64,
+    began_at: Instant,
 }
 
 /// What a load brought, if it did not fail.
@@ -121,8 +152,8 @@ struct Flying {
     /// When its present step was issued, and how many invalidations there had been.
     asked_at: Instant,
     after: u64,
-    /// A change that has taken effect already.
-    applied: bool,
+    /// A change that has taken effect already, or was refused.
+    applied: Option<Written>,
     landed: bool,
     /// What became of its newest load.
     load: Option<Result<Brought, Class>>,
@@ -221,6 +252,20 @@ pub struct World {
     private: BTreeMap<Key, Instant>,
     primary: BTreeMap<Key, Stored>,
     fallback: BTreeMap<Key, Stored>,
+    /// The log of the shared store, which numbers begin anew with each restart of it but never repeat, and how much of it
+    /// the machine was told.
+    log: Vec<Noted>,
+    logged: u64,
+    told: u64,
+    /// Puts that are on their way to the store.
+    puts: BTreeMap<FlightId, (Key, Value)>,
+    /// What was true when a removal was asked for.
+    removals: BTreeMap<FlightId, Value>,
+    rivals: Vec<Rival>,
+    /// Writes of all others so far.
+    others: u64,
+    /// The oldest version that the shared store may have of a key: nothing undoes what was changed there.
+    store_floors: BTreeMap<Key, u32>,
     flying: BTreeMap<FlightId, Flying>,
     callers: Vec<Caller>,
     store_failures: u64,
@@ -242,9 +287,12 @@ impl World {
     ///
     /// [`PolicyError`] as [`Cache::new`] finds it.
     pub fn new(policy: Policy, seed: u64) -> Result<Self, PolicyError> {
+        let mut cache = Cache::new(policy, seed)?;
+        // Where the log begins.
+        cache.learn(News { number: 0, ago: Duration::ZERO, own: false, note: Note::Unknown }, Instant::ZERO);
         Ok(Self {
-            windows: policy.windows(),
-            cache: Cache::new(policy, seed)?,
+            windows: cache.policy().windows(),
+            cache,
             now: Instant::ZERO,
             values: Vec::new(),
             truth: BTreeMap::new(),
@@ -260,6 +308,14 @@ impl World {
             private: BTreeMap::new(),
             primary: BTreeMap::new(),
             fallback: BTreeMap::new(),
+            log: Vec::new(),
+            logged: 0,
+            told: 0,
+            puts: BTreeMap::new(),
+            removals: BTreeMap::new(),
+            rivals: Vec::new(),
+            others: 0,
+            store_floors: BTreeMap::new(),
             flying: BTreeMap::new(),
             callers: Vec::new(),
             store_failures: 0,
@@ -336,7 +392,8 @@ impl World {
     pub fn stock(&mut self, key: Key, age: Duration) {
         let version = *self.truth.entry(key).or_default();
         let value = self.value(self.origin(key, version));
-        let stored = Stored { value, born_at: self.now, windows: self.windows };
+        let stamp = self.others_stamp(self.logged);
+        let stored = Stored { value, born_at: self.now, windows: self.windows, stamp, gone: None };
         self.primary.insert(key, stored);
         self.fallback.insert(key, stored);
         self.wait(age);
@@ -347,9 +404,12 @@ impl World {
         *self.truth.entry(key).or_default() += 1;
     }
 
-    /// The shared store restarts empty.
+    /// The shared store restarts empty: nobody knows what was noted in the end.
     pub fn lose_store(&mut self) {
         self.primary.clear();
+        self.store_floors.clear();
+        self.rivals.clear();
+        self.log_note(Note::Unknown, self.now, false);
     }
 
     /// Time passes.
@@ -383,6 +443,9 @@ impl World {
         let lookup = self.cache.command(Command::Put { key, value, windows: None }, self.now);
         let kept_for = self.windows.ttl.into_iter().chain(self.cache.policy().time_to_idle).min();
         let kept_until = kept_for.map_or(Instant::NEVER, |time| self.now + time);
+        if let Answer::Pending { flight, .. } = lookup.answer {
+            self.puts.insert(flight, (key, value));
+        }
         self.on_change(&[key], Some(kept_until), lookup)
     }
 
@@ -392,8 +455,12 @@ impl World {
     ///
     /// As [`World::lookup`].
     pub fn remove(&mut self, key: Key) -> Result<(), Broken> {
-        self.change(key);
+        let version = self.change(key);
         let lookup = self.cache.command(Command::Remove { key }, self.now);
+        if let Answer::Pending { flight, .. } = lookup.answer {
+            let value = self.value(self.origin(key, version));
+            self.removals.insert(flight, value);
+        }
         self.on_change(&[key], None, lookup)
     }
 
@@ -559,7 +626,15 @@ impl World {
     /// A value for everybody, as new as can be.
     fn origin(&self, key: Key, version: u32) -> Origin {
         let birth = Birth { at: self.now, after: self.invalidations };
-        Origin { key, version, birth, renewed: Vec::new(), windows: self.windows, sharing: Sharing::Store }
+        Origin {
+            key,
+            version,
+            birth,
+            renewed: Vec::new(),
+            spared: Vec::new(),
+            windows: self.windows,
+            sharing: Sharing::Store,
+        }
     }
 
     fn origin_of(&self, value: Value) -> &Origin {

@@ -93,10 +93,23 @@ impl Walk {
             680..700 => self.invalidate(key),
             700..704 => self.act("clear".to_owned(), World::clear),
             704..730 => self.act("visit".to_owned(), World::maintain),
-            730..760 => {
+            730..736 => {
+                self.others_note();
+                Ok(())
+            }
+            736..754 => {
                 self.world.drift(key);
                 Ok(())
             }
+            754..757 => {
+                self.act(format!("another process changes {key}"), |world| world.other_changes(key, key % 2 == 0))
+            }
+            757..759 => {
+                self.note(format!("another process begins to load {key}"));
+                self.world.other_loads(key);
+                Ok(())
+            }
+            759 => self.act("a load of another process ends".to_owned(), World::other_load_ends),
             760..763 => {
                 self.note("the store restarts empty".to_owned());
                 self.world.lose_store();
@@ -110,6 +123,25 @@ impl Walk {
             _ => {
                 self.pass_time();
                 Ok(())
+            }
+        }
+    }
+
+    fn others_note(&mut self) {
+        let tag = TAGS[self.pick(2) as usize];
+        match self.pick(12) {
+            0 => {
+                self.note("another process clears".to_owned());
+                self.world.other_clears();
+            }
+            1..5 => {
+                self.note("the log is told".to_owned());
+                self.world.tell();
+            }
+            roll => {
+                let how = if roll % 2 == 0 { Invalidation::Remove } else { Invalidation::Expire };
+                self.note(format!("another process invalidates {tag:?} {how:?}"));
+                self.world.other_invalidates(tag, how);
             }
         }
     }
@@ -219,6 +251,7 @@ fn policy(dice: &mut Entropy) -> Policy {
     let mut policy = Policy::default();
     let choices: &[(&str, &[&str])] = &[
         ("store", &["true", "true", "true", "false"]),
+        ("store_log", &["true", "true", "false"]),
         ("fallback", &["true", "false"]),
         ("ttl", &["2s", "5s", "1h"]),
         ("stale_while_revalidate", &["0", "3s"]),
@@ -229,6 +262,7 @@ fn policy(dice: &mut Entropy) -> Policy {
         ("load_attempts", &["1", "3"]),
         ("load_deadline", &["1s", "10s"]),
         ("call_deadline", &["2s", "30s"]),
+        ("tombstone_for", &["0", "20s", "10m"]),
         ("leader_age_max", &["3s", "30s"]),
         ("flights_max", &["6", "1000"]),
         ("waiters_max", &["2", "1000"]),

@@ -68,7 +68,7 @@ fn the_table_of_options_is_the_codes() {
 #[test]
 fn the_core_imports_in_one_direction() {
     const LAYERS: [&[&str]; 7] = [
-        &["time", "entropy", "failure", "counts", "value", "storage", "seal"],
+        &["time", "entropy", "failure", "counts", "value", "storage", "seal", "stamp"],
         &["entry", "backoff", "breaker", "budget", "civil", "eviction", "latency", "limit", "tags"],
         &["memory", "step", "envelope"],
         &["policy"],

@@ -3,15 +3,17 @@
 
 use core::hash::Hash;
 
-use super::Machine;
 use super::work::{After, Again, End, First, Kind, Stage, Work};
-use crate::breaker::Verdict;
+use super::{Machine, Shards};
+use crate::breaker;
 use crate::entry::Zone;
 use crate::failure::{Refusal, StoreFailure};
 use crate::flight::Flight;
 use crate::journal::Change;
+use crate::stamp::{Condition, Intent, Written};
 use crate::step::{Answer, FlightId, Launch, Lookup, Outcome, Settled, Step, Tier};
 use crate::storage::{Map, Profile};
+use crate::tags::Verdict;
 use crate::time::Instant;
 use crate::value::Value;
 
@@ -108,16 +110,20 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
 
     pub(super) fn begin_change(&mut self, id: FlightId, now: Instant) -> Step<K, V> {
         let deadline = now + self.policy.store_write_deadline;
+        self.writes += 1;
         if let Some(flight) = self.flights.get_mut(id) {
             flight.work.begin(deadline);
+            flight.work.number = self.writes;
         }
         self.attempt_change(id, now)
     }
 
     pub(super) fn attempt_change(&mut self, id: FlightId, now: Instant) -> Step<K, V> {
+        let tag_owed = self.owes_a_tag(id);
         let Some(flight) = self.flights.get_mut(id) else { return Step::Done { next: None } };
         let deadline = flight.work.deadline;
         if !self.journal.owes_clear()
+            && !tag_owed
             && let Ok(permit) = self.store_breaker.try_acquire(now, deadline)
         {
             if flight.work.attempt == 0 {
@@ -131,33 +137,56 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
 
     /// The step that makes the flight's change in `tier`.
     fn change_in(&mut self, id: FlightId, tier: Tier, deadline: Instant, now: Instant) -> Step<K, V> {
+        let fence_for = self.policy.fence_for();
+        let position = self.position;
         let Some(flight) = self.flights.get_mut(id) else { return Step::Done { next: None } };
-        let Some(key) = flight.key.clone() else { return Step::Done { next: None } };
-        flight.work.attempt += 1;
-        flight.work.asked_at = now;
-        // What has lost all use while it waited is not written, but what it was to replace goes.
-        let entry = flight.work.change.as_ref().and_then(|change| change.entry(now));
-        let Some(entry) = entry.filter(|entry| entry.zone() != Zone::Gone) else {
-            flight.work.stage = Stage::Removing(tier);
-            return Step::RemoveStore { tier, key, deadline };
+        let work = &mut flight.work;
+        let (Some(key), Some(change)) = (flight.key.clone(), &work.change) else { return Step::Done { next: None } };
+        work.attempt += 1;
+        work.asked_at = now;
+        let made_ago = change.made_ago(now);
+        let condition = match (tier, change.condition) {
+            (Tier::Fallback, _) => Condition::Always,
+            (Tier::Primary, _) if work.kind == Kind::Replay => Condition::Newest,
+            // What had to wait may be older than what others have changed meanwhile.
+            (Tier::Primary, Condition::Always) if !made_ago.is_zero() => Condition::Newest,
+            (Tier::Primary, condition) => condition,
         };
-        flight.work.stage = Stage::Writing(tier);
-        Step::WriteStore { tier, key, entry, deadline }
+        let intent = Intent { number: work.number, made_ago, born: position, condition };
+        work.stamped = position;
+        // What has lost all use while it waited, or was invalidated, is not written, but what it was to replace goes;
+        // and in the fallback nobody looks at tags.
+        // And what may be older than a removal that nobody remembers does not come back.
+        let stays = (condition != Condition::Newest || made_ago < fence_for)
+            && self.tags.verdict(change.tags(), change.born) == Verdict::Valid
+            && (tier == Tier::Primary || change.tags().is_empty());
+        let Some(entry) = change.entry(now).filter(|entry| stays && entry.zone() != Zone::Gone) else {
+            work.stage = Stage::Removing(tier);
+            return Step::RemoveStore { tier, key, intent, fence_for, deadline };
+        };
+        work.stage = Stage::Writing(tier);
+        Step::WriteStore { tier, key, entry, intent, deadline }
     }
 
     pub(super) fn on_changed(
         &mut self,
+        shards: &mut impl Shards<K, V, P>,
         id: FlightId,
         tier: Tier,
-        result: Result<(), StoreFailure>,
+        result: Result<Written, StoreFailure>,
         now: Instant,
     ) -> Step<K, V> {
         if tier == Tier::Fallback {
-            return self.on_changed_in_fallback(id, result, now);
+            return self.on_changed_in_fallback(id, result.is_err(), now);
         }
-        let verdict = if result.is_ok() { Verdict::Success } else { Verdict::Failure };
+        let verdict = if result.is_ok() { breaker::Verdict::Success } else { breaker::Verdict::Failure };
         self.give_back(id, verdict, now);
-        let Err(failure) = result else { return self.in_primary(id, now) };
+        let failure = match result {
+            Ok(Written::Kept) if self.was_stamped_too_early(id, now) => return self.attempt_change(id, now),
+            Ok(Written::Kept) => return self.in_primary(id, now),
+            Ok(Written::Overtaken) => return self.overtaken_in_primary(shards, id, now),
+            Err(failure) => failure,
+        };
         self.stats.store_failures += 1;
         let attempts = if failure == StoreFailure::Rejected { 0 } else { self.policy.store_attempts };
         if let Some(sleep) = self.pause(id, Again::Change, attempts, None, now) {
@@ -173,12 +202,12 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     /// to it from the second refusal on is the removal.
     fn settle_for_removal(&mut self, id: FlightId) {
         if let Some(flight) = self.flights.get_mut(id).filter(|flight| flight.work.kind == Kind::Replay) {
-            flight.work.change = Some(Change::Remove);
+            flight.work.change = flight.work.change.take().map(Change::removing);
         }
     }
 
-    fn on_changed_in_fallback(&mut self, id: FlightId, result: Result<(), StoreFailure>, now: Instant) -> Step<K, V> {
-        if result.is_err() {
+    fn on_changed_in_fallback(&mut self, id: FlightId, failed: bool, now: Instant) -> Step<K, V> {
+        if failed {
             self.doubt_fallback(id);
         }
         let key = self.flights.get(id).and_then(|flight| flight.key.as_ref());
@@ -201,6 +230,9 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     pub(super) fn owe_unsettled(&mut self, id: FlightId) {
         let Some(flight) = self.flights.get_mut(id) else { return };
         let work = &mut flight.work;
+        if let Kind::Note { tag, issue, .. } = work.kind {
+            return self.owed_tags.fly(tag, issue, false);
+        }
         match &work.stage {
             Stage::Landing(After::Change(change)) => work.change = Some(change.clone()),
             Stage::Writing(_) | Stage::Removing(_) | Stage::Pausing(Again::Change) | Stage::Ready(First::Change) => {}
@@ -212,6 +244,30 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             self.owe(id, &key, kind, change);
         }
         self.doubt_fallback(id);
+    }
+
+    /// The store has something newer, by another process, unless it is by a later write of this one. What is here is
+    /// older then, if the flight knows what it would have replaced, and goes.
+    fn overtaken_in_primary(&mut self, shards: &mut impl Shards<K, V, P>, id: FlightId, now: Instant) -> Step<K, V> {
+        self.stats.overtaken += 1;
+        let Some(Flight { key: Some(key), work, .. }) = self.flights.get_mut(id) else {
+            return Step::Done { next: None };
+        };
+        let unchanged = work.change.as_ref().is_some_and(|change| matches!(change.condition, Condition::Unchanged(_)));
+        let knows = !unchanged || work.kind == Kind::Replay || work.seen.is_some();
+        let newer_here = self.writing.get(key).is_some_and(|slot| slot.holder == id && slot.next.is_some());
+        if !knows {
+            // It did not look before it loaded: what is there may be older, and what is owed stays owed.
+            return self.not_in_primary(id, now);
+        }
+        if newer_here {
+            return self.in_primary(id, now);
+        }
+        work.change = Some(Change::remove(now));
+        work.settled = Settled::Store;
+        shards.with(key, |memory| memory.remove(key));
+        self.journal.settle(key);
+        self.change_fallback(id, now)
     }
 
     fn in_primary(&mut self, id: FlightId, now: Instant) -> Step<K, V> {
@@ -260,16 +316,16 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             && core::mem::take(&mut slot.tainted)
             && let Some(key) = key
         {
-            self.journal.record(key, Change::Remove);
+            self.journal.record(key, Change::remove(now));
         }
         self.change_in(id, Tier::Fallback, now + self.policy.store_write_deadline, now)
     }
 
     fn changed_everywhere(&mut self, id: FlightId, now: Instant) -> Step<K, V> {
-        if self.flights.has_landed(id) {
+        let Some(flight) = self.flights.get(id) else { return Step::Done { next: None } };
+        if self.flights.has_landed(id) || flight.work.kind == Kind::Replay {
             return self.finish(id, now);
         }
-        let Some(flight) = self.flights.get_mut(id) else { return Step::Done { next: None } };
         let settled = flight.work.settled;
         self.land(id, Outcome::Settled(settled), After::Finish, now)
     }
@@ -286,13 +342,13 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         if self.replay == Some(id) {
             self.replay = None;
         }
-        let next = flight.key.and_then(|key| self.pass_on_slot(id, key));
+        let next = flight.key.and_then(|key| self.pass_on_slot(id, key, now));
         // Who has a load's slot to give back has not landed, and who has not landed writes no key: never both.
         let next = next.or(admitted).or_else(|| if failed_replay { None } else { self.pay_debt(now) });
         Step::Done { next: next.or_else(|| self.admit_waiting(now)) }
     }
 
-    fn pass_on_slot(&mut self, id: FlightId, key: K) -> Option<FlightId> {
+    fn pass_on_slot(&mut self, id: FlightId, key: K, now: Instant) -> Option<FlightId> {
         let slot = self.writing.get_mut(&key).filter(|slot| slot.holder == id)?;
         if let Some(next) = slot.next.take() {
             (slot.holder, slot.tainted) = (next, false);
@@ -302,7 +358,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         let tainted = slot.tainted;
         self.writing.remove(&key);
         if tainted {
-            self.journal.record(key, Change::Remove);
+            self.journal.record(key, Change::remove(now));
         }
         None
     }
@@ -311,12 +367,23 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     /// way.
     pub(super) fn pay_debt(&mut self, now: Instant) -> Option<FlightId> {
         let refused = self.store_breaker.refusal(now).is_some();
-        if !self.policy.store || refused || self.replay.is_some() || self.journal.is_empty() {
+        if !self.policy.store
+            || refused
+            || self.replay.is_some()
+            || self.journal.is_empty() && self.owed_tags.len() == 0
+        {
             return None;
         }
         if self.journal.owes_clear() {
             let flight = self.open_clear(now).ok()?;
             self.stage(flight, Stage::Ready(First::Clear));
+            self.replay = Some(flight);
+            return Some(flight);
+        }
+        let owed_tag = self.owed_tags.iter().find(|(_, owed)| !owed.flying);
+        if let Some((tag, owed)) = owed_tag {
+            let flight = self.open_note(tag, owed, now).ok()?;
+            self.stage(flight, Stage::Ready(First::Note));
             self.replay = Some(flight);
             return Some(flight);
         }
@@ -335,15 +402,20 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     /// Takes a debt to the store, unless its breaker has changed its mind.
     pub(super) fn begin_debt(&mut self, id: FlightId, now: Instant) -> Step<K, V> {
         let deadline = now + self.policy.store_write_deadline;
+        if self.owes_a_tag(id) {
+            return self.finish(id, now);
+        }
         let Ok(permit) = self.store_breaker.try_acquire(now, deadline) else { return self.finish(id, now) };
+        self.writes += 1;
         let Some(flight) = self.flights.get_mut(id) else { return Step::Done { next: None } };
         flight.work.begin(deadline);
+        flight.work.number = self.writes;
         flight.work.permit = Some(permit);
         self.change_in(id, Tier::Primary, deadline, now)
     }
 }
 
 /// Whether somebody asked for this change, as opposed to keeping what was loaded.
-pub(super) fn is_asked_for<V>(kind: Kind, change: &Change<V>) -> bool {
-    matches!(kind, Kind::Change | Kind::Replay) || matches!(change, Change::Remove)
+pub(super) fn is_asked_for<V: Value>(kind: Kind, change: &Change<V>) -> bool {
+    matches!(kind, Kind::Change | Kind::Replay) || change.is_removal()
 }

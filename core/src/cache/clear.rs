@@ -26,7 +26,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         }
         self.journal.void();
         self.fallback_doubts.raise();
-        self.outdate_changes();
+        self.outdate_changes(now);
         let flight = match self.open_clear(now).and_then(|id| self.flights.join(id).map(|()| id)) {
             Ok(flight) => flight,
             Err(refusal) => return self.refuse(refusal),
@@ -39,17 +39,17 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     }
 
     /// Whatever is being written, or waits for it, is older than the clear: what is left of it to do is a removal.
-    fn outdate_changes(&mut self) {
+    fn outdate_changes(&mut self, now: Instant) {
         for slot in self.writing.values_mut() {
             for id in [Some(slot.holder), slot.next].into_iter().flatten() {
                 let Some(flight) = self.flights.get_mut(id) else { continue };
                 let work = &mut flight.work;
                 if let Stage::Landing(After::Change(change) | After::Mirror(change)) = &mut work.stage {
-                    *change = Change::Remove;
+                    *change = Change::remove(now);
                 }
                 // The write that is under way may come after the clear.
                 slot.tainted |= matches!(work.stage, Stage::Writing(_));
-                work.change = work.change.as_ref().map(|_| Change::Remove);
+                work.change = work.change.as_ref().map(|_| Change::remove(now));
             }
         }
     }

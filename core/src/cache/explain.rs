@@ -23,7 +23,7 @@ use crate::latency::Latency;
 use crate::limit::{Limit, LimitPolicy};
 use crate::memory::Memory;
 use crate::policy::Policy;
-use crate::step::{Answer, Call, Event, FlightId, Launch, Loaded, Lookup, Outcome, Served, Step};
+use crate::step::{Answer, Call, Event, FlightId, Found, Launch, Loaded, Lookup, Outcome, Served, Step};
 use crate::storage::{Alloc, Linked, Map, Profile};
 use crate::tags;
 use crate::time::Instant;
@@ -149,6 +149,16 @@ pub struct Conditions {
     pub overtaken: bool,
     /// Somebody had joined after an invalidation.
     pub joined_late: bool,
+    /// How what the store had stood to the invalidations.
+    pub found: tags::Verdict,
+    /// What was to be written had been invalidated.
+    pub dead: bool,
+    /// What was to be written bears a tag whose invalidation is owed to the store.
+    pub tag_owed: bool,
+    /// How far the store's log was known.
+    pub position: u64,
+    /// Writes to the shared store before.
+    pub writes: u64,
     /// The state of the dice.
     pub dice: u64,
 }
@@ -266,6 +276,16 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
                 .zip(brought)
                 .is_some_and(|(work, value)| standing(value, work.born) != tags::Verdict::Valid),
             joined_late: work.is_some_and(|work| work.joined > work.born),
+            found: match event {
+                Some(Event::StoreRead(Ok(Found { entry: Some(entry), born, .. }))) => {
+                    self.standing(entry.value.tags(), *born)
+                }
+                _ => tags::Verdict::Valid,
+            },
+            dead: work.is_some_and(|work| self.is_dead(work)),
+            tag_owed: flight.is_some_and(|flight| self.owes_a_tag(flight)),
+            position: self.position,
+            writes: self.writes,
             dice: self.entropy.state(),
         }
     }
@@ -351,7 +371,7 @@ impl Machine<(), Erased, Alloc> {
         self.bring_about_limits(under, now);
         self.journal = Journal::new(self.policy.journal_max as usize);
         if under.owed && !under.clear_owed {
-            self.journal.record((), Change::Remove);
+            self.journal.record((), Change::remove(now));
         }
         if under.clear_owed {
             self.journal.void();
@@ -368,12 +388,28 @@ impl Machine<(), Erased, Alloc> {
             let somebody = Work::new(Kind::Load);
             let _there_is_room = self.flights.open(Some(()), Some(Purpose::Load), somebody, now);
         }
-        if under.overtaken {
-            self.newest += 1;
-            self.tags.note(SOME_TAG[0], Invalidation::Remove, self.newest, now);
-        }
+        self.bring_about_log(under, now);
+        self.writes = under.writes;
         self.entropy = Entropy::from_seed(under.dice);
         self.bring_about_in_flight(flight, moment);
+    }
+
+    fn bring_about_log(&mut self, under: &Conditions, now: Instant) {
+        self.position = under.position;
+        (self.noted, self.heard) = (tags::Invalidations::new(1), true);
+        match under.found {
+            tags::Verdict::Valid => {}
+            tags::Verdict::Expired(at) => self.noted.note(SOME_TAG[0], Invalidation::Expire, u64::MAX, at),
+            tags::Verdict::Invalid => self.noted.note_all(Invalidation::Remove, u64::MAX, now),
+        }
+        self.owed_tags.clear();
+        if under.tag_owed {
+            self.owed_tags.owe(SOME_TAG[0], Invalidation::Remove, now);
+        }
+        if under.overtaken || under.dead {
+            self.newest += 1;
+            self.tags.note_all(Invalidation::Remove, self.newest, now);
+        }
     }
 
     fn bring_about_limits(&mut self, under: &Conditions, now: Instant) {
@@ -517,11 +553,16 @@ impl Then {
             &Step::Sleep { until } => Step::Sleep { until },
             Step::Wait => Step::Wait,
             Step::Land { outcome, .. } => Step::Land { outcome: outcome.erased(), next: None },
-            &Step::WriteStore { tier, ref entry, deadline, .. } => {
-                Step::WriteStore { tier, key: (), entry: erased(entry), deadline }
+            &Step::WriteStore { tier, ref entry, intent, deadline, .. } => {
+                Step::WriteStore { tier, key: (), entry: erased(entry), intent, deadline }
             }
-            &Step::RemoveStore { tier, deadline, .. } => Step::RemoveStore { tier, key: (), deadline },
+            &Step::RemoveStore { tier, intent, fence_for, deadline, .. } => {
+                Step::RemoveStore { tier, key: (), intent, fence_for, deadline }
+            }
             &Step::ClearStore { tier, deadline } => Step::ClearStore { tier, deadline },
+            &Step::InvalidateStore { tag: _, how, made_ago, deadline } => {
+                Step::InvalidateStore { tag: SOME_TAG[0], how, made_ago, deadline }
+            }
             Step::Done { .. } => Step::Done { next: None },
         };
         Self { answer: None, step: Some(step) }
@@ -537,7 +578,12 @@ impl<V: Value> Event<V> {
     pub(super) fn erased(&self) -> Event<Erased> {
         match self {
             Self::StoreRead(result) => {
-                Event::StoreRead(result.as_ref().map(|found| found.as_ref().map(erased)).map_err(|e| *e))
+                let found = |&Found { ref entry, version, born }: &Found<V>| Found {
+                    entry: entry.as_ref().map(erased),
+                    version,
+                    born,
+                };
+                Event::StoreRead(result.as_ref().map(found).map_err(|e| *e))
             }
             Self::Loaded(result) => Event::Loaded(result.as_ref().map(Loaded::erased).map_err(|e| *e)),
             Self::Slept => Event::Slept,
@@ -546,6 +592,7 @@ impl<V: Value> Event<V> {
             Self::StoreWritten(result) => Event::StoreWritten(*result),
             Self::StoreRemoved(result) => Event::StoreRemoved(*result),
             Self::StoreCleared(result) => Event::StoreCleared(*result),
+            Self::StoreInvalidated(result) => Event::StoreInvalidated(*result),
             Self::Resigned => Event::Resigned,
             Self::Abandoned => Event::Abandoned,
         }

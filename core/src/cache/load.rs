@@ -12,7 +12,8 @@ use crate::failure::{Class, Failure, LoadFailure, StoreFailure};
 use crate::flight::Purpose;
 use crate::journal::Change;
 use crate::limit::Slot;
-use crate::step::{Absence, FlightId, Loaded, Outcome, Sharing, Source, Stale, Step, Tier};
+use crate::stamp::Version;
+use crate::step::{Absence, FlightId, Found, Loaded, Outcome, Sharing, Source, Stale, Step, Tier};
 use crate::storage::{Map, Profile};
 use crate::tags;
 use crate::time::{Instant, nanos};
@@ -70,25 +71,27 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         shards: &mut impl Shards<K, V, P>,
         id: FlightId,
         tier: Tier,
-        result: Result<Option<Entry<V>>, StoreFailure>,
+        result: Result<Found<V>, StoreFailure>,
         now: Instant,
     ) -> Step<K, V> {
         if tier == Tier::Fallback {
-            let Ok(Some(entry)) = result else { return self.not_in_store(shards, id, now) };
+            // Doubts may have come up while it was being read.
+            let found = result.ok().and_then(|found| found.entry).filter(|_| !self.fallback_doubts.remain());
+            let Some(entry) = found else { return self.not_in_store(shards, id, now) };
             self.stats.fallback_hits += 1;
             return self.on_found(shards, id, tier, entry, now);
         }
+        self.note_seen(id, &result);
         match result {
-            Ok(Some(entry)) => {
-                self.give_back(id, Verdict::Success, now);
-                self.stats.store_hits += 1;
-                self.on_found(shards, id, tier, entry, now)
-            }
-            Ok(None) | Err(StoreFailure::Corrupt) => {
+            Ok(_) | Err(StoreFailure::Corrupt) => {
                 self.give_back(id, Verdict::Success, now);
                 self.stats.corrupt += u64::from(result.is_err());
-                self.stats.store_misses += 1;
-                self.not_in_store(shards, id, now)
+                let Some(entry) = result.ok().and_then(|found| self.valid(found, now)) else {
+                    self.stats.store_misses += 1;
+                    return self.not_in_store(shards, id, now);
+                };
+                self.stats.store_hits += 1;
+                self.on_found(shards, id, tier, entry, now)
             }
             Err(failure) => {
                 self.give_back(id, Verdict::Failure, now);
@@ -100,6 +103,18 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
                 let Some(key) = self.key(id) else { return Step::Done { next: None } };
                 self.read_fallback(shards, id, key, now)
             }
+        }
+    }
+
+    /// Notes which version the shared store has. Whatever is no envelope of ours may be replaced as if it were nothing.
+    fn note_seen(&mut self, id: FlightId, result: &Result<Found<V>, StoreFailure>) {
+        let seen = match result {
+            Ok(found) => Some(found.version),
+            Err(StoreFailure::Corrupt) => Some(None),
+            Err(_) => None,
+        };
+        if let Some(flight) = self.flights.get_mut(id) {
+            flight.work.seen = seen;
         }
     }
 
@@ -137,7 +152,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         let zone = if too_old { zone.max(Zone::StaleIfError) } else { zone };
         match zone {
             Zone::Fresh => {
-                let mirror = Change::Put(entry.clone(), now);
+                let mirror = Change::put(entry.clone(), born, now);
                 let after = if tier == Tier::Primary { self.reserve_mirror(id, &key, mirror) } else { After::Finish };
                 self.land(id, Outcome::Served(entry.serve(source, None)), after, now)
             }
@@ -244,7 +259,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             return Some(sighting.entry);
         }
         let (entry, at) = self.flights.get(id)?.work.previous.clone()?;
-        Change::Put(entry, at).entry(now).filter(|entry| entry.zone() != Zone::Gone)
+        Some(entry.aged(now - at)).filter(|entry| entry.zone() != Zone::Gone)
     }
 
     pub(super) fn on_loaded(
@@ -330,7 +345,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
                 self.stats.fenced += 1;
             } else {
                 shards.with(&key, |memory| memory.insert(key.clone(), entry.clone(), born, now));
-                after = self.keep_in_store(id, &key, entry, now);
+                after = self.keep_in_store(id, &key, entry, born, now);
             }
         }
         if overtaken {
@@ -342,12 +357,12 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     }
 
     /// Takes a loaded value to the store, or out of it the older one that was found there.
-    fn keep_in_store(&mut self, id: FlightId, key: &K, entry: Entry<V>, now: Instant) -> After<V> {
+    fn keep_in_store(&mut self, id: FlightId, key: &K, entry: Entry<V>, born: u64, now: Instant) -> After<V> {
         let found = self.flights.get(id).is_some_and(|flight| flight.work.previous.is_some());
-        match Change::of(entry, now) {
-            Change::Remove if !found => After::Finish,
-            change => self.reserve_change(id, key, change, now),
-        }
+        // It is as new as the question was.
+        let asked_ago = entry.load_time;
+        let change = self.shared(entry, born, now).after(self.seen(id)).made_earlier(asked_ago);
+        if change.is_removal() && !found { After::Finish } else { self.reserve_change(id, key, change, now) }
     }
 
     /// The origin says that there is no such thing: what was known before is retracted.
@@ -382,7 +397,9 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         if self.flights.is_fenced(id) || !shards.with(key, |memory| memory.remove(key)) && !found {
             return After::Finish;
         }
-        self.reserve_change(id, key, Change::Remove, now)
+        let asked_ago = self.flights.get(id).map_or(Duration::ZERO, |flight| now - flight.work.asked_at);
+        let change = Change::remove(now).after(self.seen(id)).made_earlier(asked_ago);
+        self.reserve_change(id, key, change, now)
     }
 
     /// The load has failed for good. Stale stands in if no answer was had (law 7); an answer that is an error
@@ -410,6 +427,11 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             self.remember_failure(id, key, failure, now);
         }
         self.land(id, stale.map_or(Outcome::Failed(failure), Outcome::Served), After::Finish, now)
+    }
+
+    /// The version that the flight has seen in the shared store, if it has seen any.
+    fn seen(&self, id: FlightId) -> Option<Version> {
+        self.flights.get(id)?.work.seen?
     }
 
     fn remember_failure(&mut self, id: FlightId, key: K, failure: Failure, now: Instant) {
@@ -459,8 +481,9 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             return Step::Done { next: None };
         };
         self.flights.keep(refresh);
-        if let Some(flight) = self.flights.get_mut(refresh) {
-            flight.work.begin(now + self.policy.leader_age_max);
+        if let Some(refresh) = self.flights.get_mut(refresh) {
+            refresh.work.begin(now + self.policy.leader_age_max);
+            refresh.work.seen = flight.work.seen;
         }
         self.stage(refresh, Stage::Ready(First::Load));
         Step::Done { next: Some(refresh) }

@@ -33,7 +33,7 @@ use crate::seal::{Seal, Unsealed};
 use crate::step::{FlightId, Settled};
 use crate::storage::{Map, Profile};
 use crate::time::{Instant, WallTime};
-use crate::value::Value;
+use crate::value::{Invalidation, Tag, Value};
 
 const SEAL: Seal = Seal { letters: *b"ts", version: 1 };
 
@@ -98,6 +98,13 @@ pub struct Restored {
     pub age: Duration,
 }
 
+/// What is owed, at the age that it had, and how long ago that was decided.
+#[derive(Serialize, Deserialize)]
+struct Debt<V> {
+    entry: Option<Entry<V>>,
+    made_ago: Duration,
+}
+
 #[derive(Serialize, Deserialize)]
 struct Saved<K, V> {
     taken_unix_millis: u64,
@@ -109,7 +116,10 @@ struct Saved<K, V> {
     latency: latency::Saved,
     owes_clear: bool,
     fallback_doubted: bool,
-    debts: Vec<(K, Option<Entry<V>>)>,
+    debts: Vec<(K, Debt<V>)>,
+    /// Each with how long ago it was invalidated.
+    owed_tags: Vec<(Tag, Invalidation, Duration)>,
+    position: u64,
     remembered: Vec<(K, Entry<Remembered>)>,
     entries: Vec<(K, Entry<V>)>,
 }
@@ -140,7 +150,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         K: Serialize,
         V: Serialize,
     {
-        let owed = self.all_debts();
+        let owed = self.all_debts(now);
         let mut entries = Vec::new();
         shards.each(|memory| entries.extend(memory.iter(now).map(|(key, entry)| (key.clone(), entry))));
         let saved = Saved {
@@ -153,7 +163,9 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             latency: self.latency.save(),
             owes_clear: owed.owes_clear(),
             fallback_doubted: self.fallback_doubts.remain(),
-            debts: owed.debts().map(|(key, change)| (key.clone(), change.entry(now))).collect(),
+            debts: owed.debts().map(|(key, change)| (key.clone(), Debt::of(change, now))).collect(),
+            owed_tags: self.owed_tags.iter().map(|(tag, owed)| (tag, owed.how, now - owed.made_at)).collect(),
+            position: self.position,
             remembered: self.remembered.iter(now).map(|(key, entry)| (key.clone(), entry)).collect(),
             entries,
         };
@@ -187,17 +199,27 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         let then = Instant::from_nanos(now.as_nanos().saturating_sub(crate::time::nanos(age)));
         self.restore_machines(&saved, then);
         self.restore_debts(saved.debts, saved.owes_clear, taken, age, now);
+        for (tag, how, made_ago) in saved.owed_tags {
+            let made_ago = made_ago.saturating_add(age);
+            // Longer ago than this clock can tell: what it expired would look younger than it is.
+            let how = if made_ago > now - Instant::ZERO { Invalidation::Remove } else { how };
+            let made_at = Instant::from_nanos(now.as_nanos().saturating_sub(crate::time::nanos(made_ago)));
+            if self.owed_tags.owe(tag, how, made_at).is_none() {
+                self.journal.distrust();
+            }
+        }
         if saved.fallback_doubted || taken == Taken::Earlier {
             self.fallback_doubts.raise();
         }
         let mut entries = 0;
         if taken == Taken::Last {
+            self.position = saved.position;
             for (key, entry) in saved.remembered {
-                self.remembered.insert(key, aged(entry, age), 0, now);
+                self.remembered.insert(key, entry.aged(age), 0, now);
             }
             let newest = self.newest;
             for (key, entry) in saved.entries {
-                shards.with(&key, |memory| _ = memory.insert(key.clone(), aged(entry, age), newest, now));
+                shards.with(&key, |memory| _ = memory.insert(key.clone(), entry.aged(age), newest, now));
             }
             shards.each(|memory| entries += memory.len());
         }
@@ -219,32 +241,26 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         self.latency = Latency::restore(super::LATENCY_PERCENT, &saved.latency);
     }
 
-    fn restore_debts(
-        &mut self,
-        debts: Vec<(K, Option<Entry<V>>)>,
-        owes_clear: bool,
-        taken: Taken,
-        age: Duration,
-        now: Instant,
-    ) {
+    fn restore_debts(&mut self, debts: Vec<(K, Debt<V>)>, owes_clear: bool, taken: Taken, age: Duration, now: Instant) {
         if owes_clear {
             self.journal.void();
         }
-        for (key, entry) in debts {
-            let entry = entry.filter(|_| taken == Taken::Last).map(|entry| aged(entry, age));
-            self.journal.record(key, entry.map_or(Change::Remove, |entry| Change::Put(entry, now)));
+        for (key, Debt { entry, made_ago }) in debts {
+            let entry = entry.filter(|_| taken == Taken::Last).map(|entry| entry.aged(age));
+            let change = entry.map_or(Change::remove(now), |entry| Change::put(entry, self.newest, now));
+            self.journal.record(key, change.made_earlier(made_ago.saturating_add(age)));
         }
     }
 
     /// The journal as it would be if every change under way were given up now.
-    fn all_debts(&self) -> Journal<K, V, P::Journal> {
+    fn all_debts(&self, now: Instant) -> Journal<K, V, P::Journal> {
         let mut journal = self.journal.clone();
         // In the order in which they were asked for, whatever the table's: every engine pays them alike.
         let mut writing: Vec<_> = self.writing.iter().collect();
         writing.sort_by_key(|(_, slot)| slot.holder);
         for (key, slot) in writing {
             if slot.tainted {
-                journal.record(key.clone(), Change::Remove);
+                journal.record(key.clone(), Change::remove(now));
             }
             for id in [Some(slot.holder), slot.next].into_iter().flatten() {
                 if let Some(change) = self.unsettled(id) {
@@ -266,8 +282,10 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     }
 }
 
-fn aged<V>(entry: Entry<V>, by: Duration) -> Entry<V> {
-    Entry { age: entry.age.saturating_add(by), ..entry }
+impl<V: Value> Debt<V> {
+    fn of(change: &Change<V>, now: Instant) -> Self {
+        Self { entry: change.entry(now), made_ago: change.made_ago(now) }
+    }
 }
 
 fn sealed(state: &impl Serialize) -> Vec<u8> {

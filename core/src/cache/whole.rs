@@ -15,7 +15,7 @@ use super::{Dependency, Health, Machine};
 use crate::breaker::Mode;
 use crate::memory::{Memory, MemoryStats, Reason};
 use crate::policy::{Policy, PolicyError};
-use crate::step::{Answer, Call, Command, Event, FlightId, Left, Lookup, Step};
+use crate::step::{Answer, Call, Command, Event, FlightId, Left, Lookup, News, Step};
 use crate::storage::{Profile, Usual};
 use crate::time::Instant;
 #[cfg(feature = "alloc")]
@@ -75,6 +75,11 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Cache<K, V, P> {
     /// See [`Machine::expire`].
     pub fn expire(&mut self, flight: FlightId, deadline: Instant, now: Instant) -> Answer<V> {
         self.machine.expire(&mut self.memory, flight, deadline, now)
+    }
+
+    /// See [`Machine::learn`].
+    pub fn learn(&mut self, news: News, now: Instant) {
+        self.machine.learn(&mut self.memory, news, now);
     }
 
     /// See [`Machine::maintain`].

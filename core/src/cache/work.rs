@@ -12,9 +12,10 @@ use crate::entry::Entry;
 use crate::failure::{Class, Failure};
 use crate::journal::Change;
 use crate::limit;
+use crate::stamp::Version;
 use crate::step::{Settled, Tier};
 use crate::time::Instant;
-use crate::value::Value;
+use crate::value::{Invalidation, Tag, Value};
 
 /// What is known of a key that has no value: for each caller alone, nothing, or a failure not to be provoked again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -39,6 +40,13 @@ pub(super) enum Kind {
     Change,
     /// Pays a debt of the journal.
     Replay,
+    /// Takes an invalidation to the shared store's log.
+    Note {
+        tag: Tag,
+        how: Invalidation,
+        made_at: Instant,
+        issue: u64,
+    },
     /// Settles the doubts in either store that had been raised when it began.
     Clear {
         primary: u64,
@@ -57,6 +65,8 @@ pub(super) enum Stage<V> {
     Writing(Tier),
     Removing(Tier),
     Clearing(Tier),
+    /// Noting an invalidation.
+    Noting,
     /// Put aside until fewer loads are under way.
     Waiting,
     /// No step is outstanding: another flight holds the key's slot and will name this one.
@@ -82,6 +92,7 @@ pub(super) enum First {
     Load,
     Change,
     Debt,
+    Note,
     Clear,
     ClearFallback,
 }
@@ -91,6 +102,7 @@ pub(super) enum Again {
     Read,
     Load,
     Change,
+    Note,
 }
 
 /// What follows a landing.
@@ -128,7 +140,12 @@ pub(super) struct Work<V> {
     /// The newest invalidation when the load was asked for, and when the last caller joined.
     pub(super) born: u64,
     pub(super) joined: u64,
+    /// What the store said that it has, if it was read: an entry or a tombstone, or neither.
+    pub(super) seen: Option<Option<Version>>,
     pub(super) change: Option<Change<V>>,
+    /// Which write of this machine its change is, and the place in the log that it was last stamped with.
+    pub(super) number: u64,
+    pub(super) stamped: u64,
     pub(super) settled: Settled,
     /// Whether its end has been counted.
     pub(super) ended: bool,
@@ -154,11 +171,22 @@ impl<V> Work<V> {
             max_age: None,
             born: 0,
             joined: 0,
+            seen: None,
             change: None,
+            number: 0,
+            stamped: 0,
             settled: Settled::Memory,
             ended: false,
             #[cfg(feature = "alloc")]
             story: None,
+        }
+    }
+
+    /// The change that it brings, or will bring once it has landed.
+    pub(super) const fn to_write(&self) -> Option<&Change<V>> {
+        match &self.stage {
+            Stage::Landing(After::Change(change) | After::Mirror(change)) => Some(change),
+            _ => self.change.as_ref(),
         }
     }
 

@@ -52,7 +52,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
     pub(super) fn end_freshness(&mut self, index: u32, at: Instant) {
         let Some(row) = self.rows.get_mut(index) else { return };
         let Some(shape) = self.shapes.get(row.kind.shape()) else { return };
-        let windows = cut(&shape.windows, row.origin.age(at));
+        let windows = shape.windows.cut(Duration::from_nanos(row.origin.age(at)));
         self.shapes.release(row.kind.shape());
         if let Some(shape) = self.shapes.take(&windows) {
             row.kind = row.kind.with_shape(shape);
@@ -65,7 +65,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
         let origin = Origin::of(nanos(entry.age), now);
         let windows = match self.invalidations.verdict(entry.value.tags(), born) {
             Verdict::Invalid => return Kept::Useless,
-            Verdict::Expired(at) => cut(&entry.windows, origin.age(at)),
+            Verdict::Expired(at) => entry.windows.cut(Duration::from_nanos(origin.age(at))),
             Verdict::Valid => entry.windows,
         };
         let newest = born.max(self.invalidations.newest());
@@ -236,10 +236,4 @@ struct Arrival<V> {
     windows: Windows,
     born: u32,
     weight: u64,
-}
-
-/// The windows of what was expired at that age.
-pub(super) fn cut(windows: &Windows, age: u64) -> Windows {
-    let age = Duration::from_nanos(age);
-    Windows { ttl: Some(windows.ttl.map_or(age, |ttl| ttl.min(age))), ..*windows }
 }

@@ -3,9 +3,10 @@
 use core::time::Duration;
 
 use tideover_core::entropy::Entropy;
+use tideover_core::stamp::{Version, Written};
 use tideover_core::{
-    Answer, Call, Class, Command, Entry, Event, FlightId, Instant, Invalidation, Launch, Left, LoadFailure, Loaded,
-    Lookup, Outcome, Policy, Sharing, Step, StoreFailure, Tag, Value, Windows,
+    Answer, Call, Class, Command, Entry, Event, FlightId, Found, Instant, Invalidation, Launch, Left, LoadFailure,
+    Loaded, Lookup, News, Note, Outcome, Policy, Sharing, Step, StoreFailure, Tag, Value, Windows,
 };
 
 const TAG: Tag = Tag::named("tag");
@@ -60,6 +61,7 @@ pub(crate) trait Subject {
     fn leave(&mut self, flight: FlightId) -> Left;
     fn expire(&mut self, flight: FlightId, deadline: Instant, now: Instant) -> Answer<Tagged>;
     fn maintain(&mut self, now: Instant) -> Option<FlightId>;
+    fn learn(&mut self, news: News, now: Instant);
     /// Looks at what was answered at once.
     fn answered(&mut self, _outcome: &Outcome<Tagged>) {}
     /// Looks at what `flight` lands with.
@@ -74,12 +76,14 @@ pub(crate) struct Walk<S> {
     dice: Entropy,
     flying: Vec<(FlightId, Step<u8, Tagged>)>,
     callers: Vec<(FlightId, Instant, Instant)>,
+    /// The newest number in the log.
+    logged: u64,
 }
 
 impl<S: Subject> Walk<S> {
     pub(crate) fn new(subject: S, seed: u64) -> Self {
         let dice = Entropy::from_seed(seed);
-        Self { subject, waited: 0, now: Instant::ZERO, dice, flying: Vec::new(), callers: Vec::new() }
+        Self { subject, waited: 0, now: Instant::ZERO, dice, flying: Vec::new(), callers: Vec::new(), logged: 0 }
     }
 
     fn pick(&mut self, of: u64) -> u64 {
@@ -125,6 +129,7 @@ impl<S: Subject> Walk<S> {
                 self.follow(next);
             }
             14 => self.leave(),
+            17 if self.pick(2) == 0 => self.learn(),
             15..=16 => self.now = self.now + Duration::from_millis(self.dice.bits() % 3_000),
             _ if self.flying.is_empty() => {}
             _ => {
@@ -188,11 +193,13 @@ impl<S: Subject> Walk<S> {
         match step {
             Step::ReadStore { .. } => Event::StoreRead(match (result, self.pick(3)) {
                 (Err(failure), _) => Err(failure),
-                (_, 0) => Ok(None),
+                (_, 0) => Ok(Found { version: self.version(), ..Found::NOTHING }),
                 _ => {
                     let windows = Windows { ttl: Some(Duration::from_secs(10)), ..self.subject.policy().windows() };
                     let age = Duration::from_millis(self.pick(40_000));
-                    Ok(Some(Entry { age, ..Entry::new(Tagged(false), windows) }))
+                    let tagged = Tagged(self.pick(3) == 0);
+                    let entry = Some(Entry { age, ..Entry::new(tagged, windows) });
+                    Ok(Found { entry, version: self.version(), born: self.pick(self.logged + 1) })
                 }
             }),
             Step::Load { .. } => Event::Loaded(match self.pick(12) {
@@ -218,9 +225,33 @@ impl<S: Subject> Walk<S> {
             }
             Step::Wait => unreachable!("nobody flies it"),
             Step::Land { .. } | Step::Done { .. } => Event::Landed,
-            Step::WriteStore { .. } => Event::StoreWritten(result),
-            Step::RemoveStore { .. } => Event::StoreRemoved(result),
+            Step::WriteStore { .. } => Event::StoreWritten(result.map(|()| self.written())),
+            Step::RemoveStore { .. } => Event::StoreRemoved(result.map(|()| self.written())),
             Step::ClearStore { .. } => Event::StoreCleared(result),
+            Step::InvalidateStore { .. } => Event::StoreInvalidated(result),
         }
+    }
+
+    /// A version as this machine or another one might have written it.
+    fn version(&mut self) -> Option<Version> {
+        (self.pick(3) > 0).then(|| Version { writer: self.pick(2), number: self.pick(9) })
+    }
+
+    fn written(&mut self) -> Written {
+        if self.pick(4) == 0 { Written::Overtaken } else { Written::Kept }
+    }
+
+    /// Something from the log: as a rule newer than what is known, of this machine or of another one.
+    fn learn(&mut self) {
+        let note = match self.pick(6) {
+            0 => Note::Cleared,
+            1 => Note::Unknown,
+            roll if roll < 4 => Note::Invalidated(TAG, Invalidation::Remove),
+            _ => Note::Invalidated(TAG, Invalidation::Expire),
+        };
+        self.logged += self.pick(3);
+        let (number, own) = (self.logged, self.pick(4) == 0);
+        let ago = Duration::from_millis(self.pick(3_000));
+        self.subject.learn(News { number, ago, own, note }, self.now);
     }
 }

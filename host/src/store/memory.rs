@@ -1,14 +1,17 @@
 //! The store inside the process: what stands in while the shared one is away, and what tests and small services use.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use tideover_core::envelope::stamp_of;
 use tideover_core::memory::{Memory, MemoryPolicy};
-use tideover_core::{Entry, Instant, Windows};
+use tideover_core::stamp::{Condition, Written};
+use tideover_core::{Entry, Instant, Note, WallTime, Windows};
 
-use super::{Store, StoreError};
+use super::log::Log;
+use super::{Abilities, Ear, Store, StoreError};
 use crate::engine::Payload;
 
 /// A bounded store in the memory of this process.
@@ -31,6 +34,7 @@ use crate::engine::Payload;
 pub struct MemoryStore {
     /// `None` once closed.
     memory: Mutex<Option<Memory<Box<str>, Payload>>>,
+    log: Mutex<Log>,
     /// The zero of the core's readings.
     started_at: tokio::time::Instant,
 }
@@ -41,13 +45,17 @@ impl MemoryStore {
     pub fn new(entries_max: usize) -> Self {
         let entries_max = u32::try_from(entries_max).unwrap_or(u32::MAX);
         let memory = Memory::new(MemoryPolicy { entries_max, ..MemoryPolicy::default() });
-        Self { memory: Mutex::new(Some(memory)), started_at: tokio::time::Instant::now() }
+        Self { memory: Mutex::new(Some(memory)), log: Mutex::default(), started_at: tokio::time::Instant::now() }
     }
 
     /// Runs `work` on the memory at this moment.
     fn with<T>(&self, work: impl FnOnce(&mut Memory<Box<str>, Payload>, Instant) -> T) -> Result<T, StoreError> {
         let now = Instant::ZERO + self.started_at.elapsed();
         self.lock().as_mut().map(|memory| work(memory, now)).ok_or(StoreError::Closed)
+    }
+
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Memory<Box<str>, Payload>>> {
@@ -65,8 +73,7 @@ impl Store for MemoryStore {
     }
 
     fn write<'a>(&'a self, key: &'a str, value: Bytes, ttl: Option<Duration>) -> BoxFuture<'a, Result<(), StoreError>> {
-        let windows = Windows { ttl, ..Windows::FOREVER };
-        let entry = Entry::new(value.into(), windows);
+        let entry = entry(value, ttl);
         Box::pin(async move { self.with(|memory, now| memory.insert(key.into(), entry, 0, now)).map(drop) })
     }
 
@@ -78,6 +85,46 @@ impl Store for MemoryStore {
         Box::pin(async move { self.with(|memory, _| memory.clear()) })
     }
 
+    fn abilities(&self) -> Abilities {
+        Abilities { compare: true, log: true }
+    }
+
+    fn replace<'a>(
+        &'a self,
+        key: &'a str,
+        envelope: Bytes,
+        ttl: Option<Duration>,
+        condition: Condition,
+    ) -> BoxFuture<'a, Result<Written, StoreError>> {
+        Box::pin(async move {
+            self.with(|memory, now| {
+                let held = memory.peek(key, now).and_then(|held| stamp_of(&held.value.bytes));
+                if stamp_of(&envelope).is_some_and(|new| !condition.admits(held.as_ref(), &new)) {
+                    return Written::Overtaken;
+                }
+                memory.insert(key.into(), entry(envelope, ttl), 0, now);
+                Written::Kept
+            })
+        })
+    }
+
+    fn note(&self, writer: u64, note: Note, made_at: WallTime) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let mut log = self.log();
+            self.with(|memory, _| {
+                if note == Note::Cleared {
+                    memory.clear()
+                }
+            })?;
+            log.note(writer, note, made_at);
+            Ok(())
+        })
+    }
+
+    fn listen(&self, ear: &Arc<dyn Ear>) {
+        self.log().listen(ear);
+    }
+
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move { self.with(|_, _| ()) })
     }
@@ -85,6 +132,10 @@ impl Store for MemoryStore {
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move { *self.lock() = None })
     }
+}
+
+fn entry(value: Bytes, ttl: Option<Duration>) -> Entry<Payload> {
+    Entry::new(value.into(), Windows { ttl, ..Windows::FOREVER })
 }
 
 #[cfg(test)]

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use tideover::core::breaker::{BreakerReport, State};
+use tideover::core::stamp::{Condition, Intent, Version};
 use tideover::core::time::Text;
 use tideover::core::{
-    Absence, Answer, Class, Entry, Failure, Outcome, Refusal, Served, Settled, Source, Stale, Step, Tier,
+    Absence, Answer, Class, Entry, Failure, Invalidation, Outcome, Refusal, Served, Settled, Source, Stale, Step, Tier,
 };
 use tideover::engine::{Key, Payload, Report};
 
@@ -48,14 +49,34 @@ pub(super) fn step(step: &Step<Key, Payload>) -> String {
         Step::Sleep { until } => format!("sleep until {until:?}"),
         Step::Wait => "wait".to_owned(),
         Step::Land { outcome: landed, .. } => format!("land {}", outcome(landed)),
-        Step::WriteStore { tier: place, key, entry: written, deadline } => {
+        Step::WriteStore { tier: place, key, entry: written, intent, deadline } => {
             let kept = written.remaining().map_or_else(|| "for ever".to_owned(), |left| format!("for {}", Text(left)));
-            format!("write {} {key} {} {kept} by {deadline:?}", tier(*place), entry(written))
+            format!("write {} {key} {} {kept}{} by {deadline:?}", tier(*place), entry(written), condition(intent))
         }
-        Step::RemoveStore { tier: place, key, deadline } => format!("remove {} {key} by {deadline:?}", tier(*place)),
+        Step::RemoveStore { tier: place, key, intent, deadline, .. } => {
+            format!("remove {} {key}{} by {deadline:?}", tier(*place), condition(intent))
+        }
+        Step::InvalidateStore { how, made_ago, deadline, .. } => {
+            let expired = if *how == Invalidation::Expire { " as expired" } else { "" };
+            let ago = if made_ago.is_zero() { String::new() } else { format!(" since {} ago", Text(*made_ago)) };
+            format!("note a tag{expired}{ago} by {deadline:?}")
+        }
         Step::ClearStore { tier: place, deadline } => format!("clear {} by {deadline:?}", tier(*place)),
         Step::Done { .. } => "done".to_owned(),
     }
+}
+
+/// What must be true, and how the write is stamped if anything is known of a log.
+fn condition(intent: &Intent) -> String {
+    let condition = match intent.condition {
+        Condition::Always => String::new(),
+        Condition::Unchanged(None) => " over nothing".to_owned(),
+        Condition::Unchanged(Some(Version { writer, number })) => format!(" over {writer}.{number}"),
+        Condition::Newest if intent.made_ago.is_zero() => " if newest".to_owned(),
+        Condition::Newest => format!(" if newest since {} ago", Text(intent.made_ago)),
+    };
+    let born = if intent.born > 0 { format!(" born {}", intent.born) } else { String::new() };
+    condition + &born
 }
 
 fn refusal(refusal: &Refusal) -> String {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tideover::core::stamp::Version;
 use tideover::core::time::parse_duration;
 use tideover::core::{FlightId, Tag, Windows};
 use tideover::engine::Payload;
@@ -60,6 +61,20 @@ impl Words {
             Some(names) => value.tagged(names.split(',').map(Tag::named)),
             None => value,
         })
+    }
+
+    /// Which write, as in `version 7.3`: the third one of writer 7.
+    pub(super) fn version(&mut self) -> Result<Option<Version>, String> {
+        let Some(text) = self.text("version")? else { return Ok(None) };
+        let parts = text.split_once('.').and_then(|(writer, number)| writer.parse().ok().zip(number.parse().ok()));
+        let (writer, number) = parts.ok_or("expected a version such as 7.3")?;
+        Ok(Some(Version { writer, number }))
+    }
+
+    /// Takes `name` and the number behind it away if they are there.
+    pub(super) fn count(&mut self, name: &str) -> Result<Option<u64>, String> {
+        let number = |text: String| text.parse().map_err(|_| format!("expected a number after {name}"));
+        self.text(name)?.map(number).transpose()
     }
 
     /// The windows named here, the others as in `policy`; `None` if none is named.

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
+use tideover_core::stamp::{Condition, Intent, Written};
 use tideover_core::{
-    Absence, Class, Entry, Event, FlightId, Instant, Launch, Left, LoadFailure, Loaded, Outcome, Sharing, Step,
-    StoreFailure, Tier,
+    Absence, Class, Entry, Event, FlightId, Found, Instant, Launch, Left, LoadFailure, Loaded, Note, Outcome, Sharing,
+    Step, StoreFailure, Tier,
 };
 
+use super::others::civil;
 use super::{
-    ANSWERS_MAX, Birth, Broken, Brought, Caller, Flying, Key, Origin, Remembered, Reply, Stored, Value, World, oracle,
+    ANSWERS_MAX, Birth, Broken, Brought, Caller, Flying, Key, MACHINE, Origin, Remembered, Reply, Stored, Value, World,
+    oracle,
 };
 
 impl World {
@@ -19,8 +22,8 @@ impl World {
         let mut replies = vec![Reply::Well];
         match &flying.step {
             Step::ReadStore { tier, key, .. } => {
-                let present = self.store(*tier).get(key).map(|stored| stored.value);
-                if present != flying.seen.map(|stored| stored.value) {
+                let present = self.held(*tier, *key).map(|stored| stored.stamp.version);
+                if present != flying.seen.map(|stored| stored.stamp.version) {
                     replies.push(Reply::AsItBegan);
                 }
                 replies.extend([Reply::Fails, Reply::TimesOut, Reply::Rejects, Reply::Corrupt]);
@@ -41,8 +44,11 @@ impl World {
                     replies.push(Reply::NotModified);
                 }
             }
-            Step::WriteStore { .. } | Step::RemoveStore { .. } | Step::ClearStore { .. } => {
-                if !flying.applied {
+            Step::WriteStore { .. }
+            | Step::RemoveStore { .. }
+            | Step::ClearStore { .. }
+            | Step::InvalidateStore { .. } => {
+                if flying.applied.is_none() {
                     replies.push(Reply::Applies);
                 }
                 replies.extend([Reply::Fails, Reply::TimesOut, Reply::Rejects]);
@@ -73,12 +79,12 @@ impl World {
         }
         let event = match flying.step.clone() {
             Step::ReadStore { tier, key, .. } => {
-                let found = if reply == Reply::AsItBegan { flying.seen } else { self.store(tier).get(&key).copied() };
+                let found = if reply == Reply::AsItBegan { flying.seen } else { self.held(tier, key) };
                 self.count(tier, reply, failed.is_some());
                 Event::StoreRead(match (reply, failed) {
                     (Reply::Corrupt, _) => Err(StoreFailure::Corrupt),
                     (_, Some(failure)) => Err(failure),
-                    _ => Ok(found.map(|stored| self.entry(stored))),
+                    _ => Ok(found.map_or(Found::NOTHING, |stored| self.found(stored))),
                 })
             }
             Step::Load { key, previous, .. } => self.loaded(flight, key, previous, reply),
@@ -89,21 +95,36 @@ impl World {
             Step::Land { .. } => Event::Landed,
             Step::WriteStore { tier, .. } | Step::RemoveStore { tier, .. } | Step::ClearStore { tier, .. } => {
                 if failed.is_none() {
-                    self.apply(flight);
+                    self.apply(flight)?;
                 }
                 if reply == Reply::Applies {
                     return Ok(());
                 }
                 self.count(tier, reply, failed.is_some());
-                let result = failed.map_or(Ok(()), Err);
+                let applied = self.flying.get(&flight).and_then(|flying| flying.applied).unwrap_or_default();
+                let result = failed.map_or(Ok(applied), Err);
                 match flying.step {
                     Step::WriteStore { .. } => Event::StoreWritten(result),
                     Step::RemoveStore { .. } => Event::StoreRemoved(result),
-                    _ => Event::StoreCleared(result),
+                    _ => Event::StoreCleared(result.map(drop)),
                 }
+            }
+            Step::InvalidateStore { .. } => {
+                if failed.is_none() {
+                    self.apply(flight)?;
+                }
+                if reply == Reply::Applies {
+                    return Ok(());
+                }
+                self.count(Tier::Primary, reply, failed.is_some());
+                Event::StoreInvalidated(failed.map_or(Ok(()), Err))
             }
             Step::Wait | Step::Done { .. } => return Ok(()),
         };
+        if failed.is_none() && oracle::touches_primary(&flying.step) {
+            // What a store answers, it answers after everything that was noted there before.
+            self.tell();
+        }
         self.resume(flight, event)
     }
 
@@ -193,21 +214,79 @@ impl World {
     }
 
     /// The change that `flight` is to make takes effect, once.
-    pub(super) fn apply(&mut self, flight: FlightId) {
-        let Some(flying) = self.flying.get_mut(&flight).filter(|flying| !flying.applied) else { return };
-        flying.applied = true;
+    pub(super) fn apply(&mut self, flight: FlightId) -> Result<(), Broken> {
+        let Some(flying) = self.flying.get_mut(&flight).filter(|flying| flying.applied.is_none()) else {
+            return Ok(());
+        };
+        flying.applied = Some(Written::Kept);
         let asked_at = flying.asked_at;
         match flying.step.clone() {
-            Step::WriteStore { tier, key, entry, .. } => {
+            Step::WriteStore { tier, key, entry, intent, .. } => {
                 let born_at = Instant::ZERO + (asked_at - Instant::ZERO).saturating_sub(entry.age);
-                let stored = Stored { value: entry.value, born_at, windows: entry.windows };
-                self.store_mut(tier).insert(key, stored);
+                let stamp = intent.stamp(MACHINE, civil(asked_at));
+                let stored = Stored { value: entry.value, born_at, windows: entry.windows, stamp, gone: None };
+                self.replace(flight, tier, key, stored, intent)
             }
-            Step::RemoveStore { tier, key, .. } => {
-                self.store_mut(tier).remove(&key);
+            Step::RemoveStore { tier: Tier::Fallback, key, .. } => {
+                self.fallback.remove(&key);
+                Ok(())
             }
-            Step::ClearStore { tier, .. } => self.store_mut(tier).clear(),
-            _ => {}
+            Step::RemoveStore { tier, key, intent, fence_for, .. } => {
+                // A tombstone is as new as what was true when it was asked for.
+                let value = self.removals.remove(&flight).unwrap_or(Value { number: u32::MAX, tags: &[] });
+                let (stamp, gone) = (intent.stamp(MACHINE, civil(asked_at)), Some(self.now + fence_for));
+                let stored = Stored { value, born_at: self.now, windows: self.windows, stamp, gone };
+                self.replace(flight, tier, key, stored, intent)
+            }
+            Step::ClearStore { tier: Tier::Primary, .. } if self.cache.policy().store_log => {
+                self.log_note(Note::Cleared, asked_at, true);
+                Ok(())
+            }
+            Step::ClearStore { tier, .. } => {
+                if tier == Tier::Primary {
+                    // Without a log a clear takes what is newer with it, and nobody can tell.
+                    self.store_floors.clear();
+                    self.rivals.clear();
+                }
+                self.store_mut(tier).clear();
+                Ok(())
+            }
+            Step::InvalidateStore { tag, how, made_ago, .. } => {
+                let at = Instant::ZERO + (asked_at - Instant::ZERO).saturating_sub(made_ago);
+                self.log_note(Note::Invalidated(tag, how), at, true);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn replace(
+        &mut self,
+        flight: FlightId,
+        tier: Tier,
+        key: Key,
+        stored: Stored,
+        intent: Intent,
+    ) -> Result<(), Broken> {
+        let held = self.held(tier, key).map(|held| held.stamp);
+        if tier == Tier::Primary && !intent.condition.admits(held.as_ref(), &stored.stamp) {
+            if let Some(flying) = self.flying.get_mut(&flight) {
+                flying.applied = Some(Written::Overtaken);
+            }
+            // Somebody else's is newer: what is in memory goes.
+            self.put_until.insert(key, Instant::ZERO);
+            return Ok(());
+        }
+        self.store_mut(tier).insert(key, stored);
+        match (tier, intent.condition) {
+            (Tier::Fallback, _) => Ok(()),
+            // Who changes the same key at the same time comes before it or after it.
+            (Tier::Primary, Condition::Always) => self.trust_store(key),
+            // Nobody knows which of two came first in the same millisecond.
+            (Tier::Primary, Condition::Newest) if held.is_some_and(|held| oracle::at_once(&held, &stored.stamp)) => {
+                self.trust_store(key)
+            }
+            (Tier::Primary, _) => self.check_store(key),
         }
     }
 
@@ -230,7 +309,7 @@ impl World {
             version: 0,
             asked_at: self.now,
             after: self.invalidations,
-            applied: false,
+            applied: None,
             landed: false,
             load: None,
             steps: 0,
@@ -270,13 +349,14 @@ impl World {
     pub(super) fn follow(&mut self, flight: FlightId, step: Step<Key, Value>) -> Result<(), Broken> {
         self.check_step(flight, &step)?;
         if let Step::Done { next } = step {
+            self.puts.remove(&flight);
             // Who is to wait at once in its place is a refresh of its key.
             let key = self.flying.remove(&flight).and_then(|flying| flying.key);
             return self.launch_next(next, key);
         }
         let key = oracle::key_of(&step);
         let seen = match &step {
-            Step::ReadStore { tier, key, .. } => self.store(*tier).get(key).copied(),
+            Step::ReadStore { tier, key, .. } => self.held(*tier, *key),
             _ => None,
         };
         let version = key.and_then(|key| self.truth.get(&key).copied()).unwrap_or(0);
@@ -285,7 +365,7 @@ impl World {
             flying.key = flying.key.or(key);
             (flying.step, flying.seen, flying.version) = (step, seen, version);
             (flying.asked_at, flying.after) = (self.now, self.invalidations);
-            (flying.applied, flying.steps) = (false, flying.steps + 1);
+            (flying.applied, flying.steps) = (None, flying.steps + 1);
         }
         self.check_machine()?;
         let Some((outcome, beside)) = landing else { return Ok(()) };

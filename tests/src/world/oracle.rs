@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use tideover_core::breaker::{LEASE_GRACE, State};
+use tideover_core::stamp::Stamp;
 use tideover_core::{
     Absence, Answer, Class, Command, Failure, FlightId, Instant, Outcome, Policy, Refusal, Served, Sharing, Source,
     Stale, Step, Tier, Windows, Zone,
 };
 
-use super::{Asked, Birth, Broken, Brought, Caller, Flying, Key, Origin, Reply, Value, World};
+use super::{Asked, Birth, Broken, Brought, Caller, Expiry, Flying, Key, Origin, Reply, Value, World};
 
 /// No flight of these policies takes more steps than this.
 const STEPS_MAX: u32 = 40;
@@ -28,13 +29,14 @@ pub(super) fn key_of(step: &Step<Key, Value>) -> Option<Key> {
     }
 }
 
-fn touches_primary(step: &Step<Key, Value>) -> bool {
+pub(super) fn touches_primary(step: &Step<Key, Value>) -> bool {
     matches!(
         step,
         Step::ReadStore { tier: Tier::Primary, .. }
             | Step::WriteStore { tier: Tier::Primary, .. }
             | Step::RemoveStore { tier: Tier::Primary, .. }
             | Step::ClearStore { tier: Tier::Primary, .. }
+            | Step::InvalidateStore { .. }
     )
 }
 
@@ -48,7 +50,12 @@ impl World {
         let value = self.origin_of(served.value);
         law(caller.key == Some(value.key), || format!("{:?} got the value of {}", caller.key, value.key))?;
         law(value.version >= caller.floor, || {
-            format!("laws 4 and 9: version {} was served, {} was put or removed", value.version, caller.floor - 1)
+            let Caller { key, floor, .. } = caller;
+            format!(
+                "laws 4 and 9: version {} of {key:?} was served, {} was put or removed: {served:?}",
+                value.version,
+                floor - 1
+            )
         })?;
         law(served.stale.is_some() || value.version >= caller.fresh_floor, || {
             format!("law 4: version {} was served as fresh, {} was expired", value.version, caller.fresh_floor - 1)
@@ -102,7 +109,7 @@ impl World {
         let mut zones = Vec::new();
         for birth in value.births() {
             let age = self.now - birth.at;
-            let ended = self.ended(value.key, birth);
+            let ended = self.ended(value, birth);
             // What was expired may count as aged to the end of its freshness.
             if served.age == age || ended.is_some() && served.age > age {
                 let past = ended.map_or(Duration::ZERO, |at| self.now - at);
@@ -130,14 +137,18 @@ impl World {
             }
         };
         law(zones.iter().any(honest), || {
-            format!("law 7: {zones:?} was served as {:?} to {:?}", served.stale, caller.call)
+            let expiries: Vec<_> =
+                self.expiries.iter().filter(|expiry| expiry.key == value.key).rev().take(4).collect();
+            format!("law 7: {zones:?} was served as {:?} to {:?}: {value:?}, {expiries:?}", served.stale, caller.call)
         })
     }
 
     /// When the freshness of what was born then was ended, if it was: at its birth, if its load was asked for before.
-    fn ended(&self, key: Key, birth: Birth) -> Option<Instant> {
-        let ended = self.expiries.iter().find(|expiry| expiry.key == key && expiry.number > birth.after);
-        ended.map(|expiry| expiry.at.max(birth.at))
+    fn ended(&self, value: &Origin, birth: Birth) -> Option<Instant> {
+        let concerns = |expiry: &&Expiry| {
+            expiry.key == value.key && expiry.number > birth.after && !value.spared.contains(&expiry.number)
+        };
+        self.expiries.iter().find(concerns).map(|expiry| expiry.at.max(birth.at))
     }
 
     /// While it is fresh and nothing can have pushed it out, what was put is there.
@@ -274,7 +285,9 @@ impl World {
         let mut later = self.clone();
         later.heal()?;
         let health = later.cache.health();
-        law(health.stats.owed == 0 && !health.owes_clear, || format!("law 9: still owed: {health:?}"))?;
+        law(health.stats.owed == 0 && health.stats.owed_tags == 0 && !health.owes_clear, || {
+            format!("law 9: still owed: {health:?}")
+        })?;
         let closed = health.store_breaker.state == State::Closed;
         law(!later.cache.policy().store || closed, || format!("law 5: {:?}", health.store_breaker))?;
         later.check_trust()
@@ -343,6 +356,12 @@ impl World {
     }
 }
 
+/// Whether two changes were made at the same time, as far as civil clocks can tell.
+pub(super) fn at_once(one: &Stamp, other: &Stamp) -> bool {
+    let (one, other) = (one.changed_at.as_unix_millis(), other.changed_at.as_unix_millis());
+    one.abs_diff(other) <= 1
+}
+
 /// When a step must have ended.
 pub(super) fn deadline(step: &Step<Key, Value>) -> Option<Instant> {
     match step {
@@ -350,7 +369,8 @@ pub(super) fn deadline(step: &Step<Key, Value>) -> Option<Instant> {
         | Step::Load { deadline, .. }
         | Step::WriteStore { deadline, .. }
         | Step::RemoveStore { deadline, .. }
-        | Step::ClearStore { deadline, .. } => Some(*deadline),
+        | Step::ClearStore { deadline, .. }
+        | Step::InvalidateStore { deadline, .. } => Some(*deadline),
         _ => None,
     }
 }

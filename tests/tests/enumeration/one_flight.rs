@@ -5,9 +5,10 @@
 use std::mem::discriminant;
 use std::time::Duration;
 
+use tideover_core::stamp::{Version, Written};
 use tideover_core::{
-    Answer, Cache, Call, Class, Command, Entry, Event, FlightId, Instant, Launch, Left, LoadFailure, Loaded, Lookup,
-    Policy, Sharing, Step, StoreFailure, Tier, Windows,
+    Answer, Cache, Call, Class, Command, Entry, Event, FlightId, Found, Instant, Launch, Left, LoadFailure, Loaded,
+    Lookup, Policy, Sharing, Step, StoreFailure, Tier, Windows,
 };
 
 type Key = &'static str;
@@ -145,7 +146,7 @@ impl History {
                 matches!(step, Step::ReadStore { tier: Tier::Primary, .. }),
                 "law 5: a permit of the store is lost"
             );
-            step = later.cache.resume(flight, Event::StoreRead(Ok(None)), later.now);
+            step = later.cache.resume(flight, Event::StoreRead(Ok(Found::NOTHING)), later.now);
         }
         assert!(matches!(step, Step::Load { .. }), "law 5: a permit of the loader is lost: {step:?}");
     }
@@ -153,13 +154,17 @@ impl History {
 
 /// Every event that answers `step`; the first one says that all went well.
 fn answers(step: &Step<Key, u32>) -> Vec<Event<u32>> {
-    let changed = [Ok(()), Err(StoreFailure::Unavailable), Err(StoreFailure::Rejected)];
+    let done = [Ok(()), Err(StoreFailure::Unavailable), Err(StoreFailure::Rejected)];
+    let [kept, failed, refused] = done.map(|result| result.map(|()| Written::Kept));
+    let changed = [kept, Ok(Written::Overtaken), failed, refused];
     match step {
         Step::ReadStore { .. } => {
             let entry = |age| Entry { age: Duration::from_secs(age), ..Entry::new(1, WINDOWS) };
             let failures = [StoreFailure::Unavailable, StoreFailure::Rejected, StoreFailure::Corrupt];
-            let found = AGES.map(|age| Ok(Some(entry(age))));
-            [Ok(None)].into_iter().chain(found).chain(failures.map(Err)).map(Event::StoreRead).collect()
+            let version = Some(Version { writer: 1, number: 1 });
+            let found = AGES.map(|age| Ok(Found { entry: Some(entry(age)), version, born: 0 }));
+            let nothing = [None, version].map(|version| Ok(Found { version, ..Found::NOTHING }));
+            nothing.into_iter().chain(found).chain(failures.map(Err)).map(Event::StoreRead).collect()
         }
         Step::Load { .. } => {
             let loaded =
@@ -186,7 +191,8 @@ fn answers(step: &Step<Key, u32>) -> Vec<Event<u32>> {
         Step::Land { .. } => vec![Event::Landed],
         Step::WriteStore { .. } => changed.map(Event::StoreWritten).to_vec(),
         Step::RemoveStore { .. } => changed.map(Event::StoreRemoved).to_vec(),
-        Step::ClearStore { .. } => changed.map(Event::StoreCleared).to_vec(),
+        Step::ClearStore { .. } => done.map(Event::StoreCleared).to_vec(),
+        Step::InvalidateStore { .. } => done.map(Event::StoreInvalidated).to_vec(),
         Step::Done { .. } => Vec::new(),
     }
 }
@@ -195,14 +201,15 @@ fn answers(step: &Step<Key, u32>) -> Vec<Event<u32>> {
 fn wrong(step: &Step<Key, u32>) -> Vec<Event<u32>> {
     let loaded = Loaded::new(3);
     let one_of_each = [
-        Event::StoreRead(Ok(None)),
+        Event::StoreRead(Ok(Found::NOTHING)),
         Event::Loaded(Ok(loaded)),
         Event::Slept,
         Event::Launched,
         Event::Landed,
-        Event::StoreWritten(Ok(())),
-        Event::StoreRemoved(Ok(())),
+        Event::StoreWritten(Ok(Written::Kept)),
+        Event::StoreRemoved(Ok(Written::Kept)),
         Event::StoreCleared(Ok(())),
+        Event::StoreInvalidated(Ok(())),
         Event::Resigned,
         Event::Abandoned,
     ];

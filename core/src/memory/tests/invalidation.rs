@@ -143,7 +143,7 @@ fn a_logical_clear_is_in_effect_at_once_and_its_rows_leave_by_themselves() {
     for key in 0..100_u32 {
         memory.insert(key.to_string(), entry(key, 10), 0, at(0));
     }
-    memory.invalidate_all(1);
+    memory.invalidate_all(Invalidation::Remove, 1, at(0));
     assert_eq!(memory.len(), 100, "nothing was walked");
     assert!(memory.iter(at(0)).next().is_none());
     assert!(value(&mut memory, "7", at(0)).is_none());
@@ -158,7 +158,7 @@ fn a_logical_clear_is_in_effect_at_once_and_its_rows_leave_by_themselves() {
 #[test]
 fn a_physical_clear_forgets_rows_but_no_invalidation() {
     let mut memory = memory(10);
-    memory.invalidate_all(3);
+    memory.invalidate_all(Invalidation::Remove, 3, at(0));
     memory.clear();
     assert_eq!(memory.insert("late".to_string(), entry(1, 10), 2, at(0)), Kept::Useless);
     assert_eq!(memory.insert("new".to_string(), entry(1, 10), 3, at(0)), Kept::Yes);
@@ -187,7 +187,7 @@ fn the_logical_clock_may_run_past_what_a_row_keeps() {
     for number in [0, 5, far - 1, far, far + 1, 3 * far, u64::MAX - 1] {
         memory.insert("a".to_string(), entry(1, 10), number, at(0));
         assert_eq!(value(&mut memory, "a", at(0)), Some(1), "born at {number}");
-        memory.invalidate_all(number + 1);
+        memory.invalidate_all(Invalidation::Remove, number + 1, at(0));
         assert_eq!(value(&mut memory, "a", at(0)), None, "cleared at {}", number + 1);
         assert_eq!(memory.insert("b".to_string(), entry(1, 10), number, at(0)), Kept::Useless);
     }

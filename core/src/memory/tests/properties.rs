@@ -125,7 +125,7 @@ impl<P: Profile> World<P> {
             }
             Deed::InvalidateAll => {
                 self.clock += 1;
-                self.memory.invalidate_all(self.clock);
+                self.memory.invalidate_all(Invalidation::Remove, self.clock, now);
                 self.allowed.clear();
                 String::new()
             }

@@ -69,7 +69,7 @@ fn each_reason_is_reported_and_counted() {
     insert(&mut memory, "b", at(1));
     insert(&mut memory, "c", at(1));
     assert!(memory.find("b", at(11)).is_none());
-    memory.invalidate_all(1);
+    memory.invalidate_all(Invalidation::Remove, 1, at(11));
     assert!(memory.find("c", at(1)).is_none());
     insert(&mut memory, "late", at(1));
     memory.insert("d".to_string(), entry(0, 10), 1, at(1));
