@@ -27,6 +27,8 @@ pub(super) struct Slot {
     pub(super) next: Option<FlightId>,
     /// What the holder wrote may be older than what the store is to have: a removal is owed after it.
     pub(super) tainted: bool,
+    /// Memory has something newer, for which there was no room here.
+    pub(super) outdone: bool,
 }
 
 impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
@@ -78,7 +80,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     /// Gives `key` to `holder`, which nobody else writes.
     pub(super) fn take_slot(&mut self, key: K, holder: FlightId) {
         // One slot for each flight at most, and as much room for slots as for flights.
-        let _there_is_room = self.writing.insert(key, Slot { holder, next: None, tainted: false });
+        let _there_is_room = self.writing.insert(key, Slot { holder, next: None, tainted: false, outdone: false });
     }
 
     /// Secures the place in the order of writes for what a landing flight brings.
@@ -92,6 +94,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             let refused = self.enqueue(key, change, now).is_err();
             if let Some(slot) = self.writing.get_mut(key) {
                 slot.tainted |= refused;
+                slot.outdone |= refused;
             }
             return After::Finish;
         }
@@ -238,6 +241,9 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             Stage::Writing(_) | Stage::Removing(_) | Stage::Pausing(Again::Change) | Stage::Ready(First::Change) => {}
             _ => return,
         }
+        if work.settled == Settled::Memory {
+            work.settled = Settled::Journaled;
+        }
         let (kind, change) = (work.kind, work.change.clone());
         let fallback = matches!(work.stage, Stage::Writing(Tier::Fallback) | Stage::Removing(Tier::Fallback));
         if let Some(key) = flight.key.clone().filter(|_| !fallback) {
@@ -351,7 +357,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     fn pass_on_slot(&mut self, id: FlightId, key: K, now: Instant) -> Option<FlightId> {
         let slot = self.writing.get_mut(&key).filter(|slot| slot.holder == id)?;
         if let Some(next) = slot.next.take() {
-            (slot.holder, slot.tainted) = (next, false);
+            (slot.holder, slot.tainted, slot.outdone) = (next, false, false);
             self.stage(next, Stage::Ready(First::Change));
             return Some(next);
         }

@@ -80,14 +80,13 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     /// Puts that are on their way to the store are as new as the invalidation that is about to be noted.
     fn spare_puts(&mut self) {
         let number = self.newest + 1;
-        for slot in self.writing.values_mut() {
-            if slot.tainted && slot.next.is_none() {
-                // Memory has something newer, for which there was no room behind the put.
-                continue;
-            }
+        for slot in self.writing.values_mut().filter(|slot| !slot.outdone || slot.next.is_some()) {
             let newest = self.flights.get_mut(slot.next.unwrap_or(slot.holder));
-            let change = newest.filter(|flight| flight.work.kind == Kind::Change).and_then(|f| f.work.change.as_mut());
-            let Some(change) = change.filter(|change| change.condition == Condition::Always) else { continue };
+            // What has reached the store, or is owed to it, may be older.
+            let unsettled = |work: &Work<V>| work.kind == Kind::Change && work.settled == Settled::Memory;
+            let change = newest.filter(|flight| unsettled(&flight.work)).and_then(|f| f.work.change.as_mut());
+            let asked_for = |change: &&mut Change<V>| change.condition == Condition::Always && !change.is_removal();
+            let Some(change) = change.filter(asked_for) else { continue };
             if self.tags.verdict(change.tags(), change.born) == Verdict::Valid {
                 change.born = number;
             }

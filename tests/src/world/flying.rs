@@ -348,8 +348,16 @@ impl World {
     /// Takes note of the next step of `flight`.
     pub(super) fn follow(&mut self, flight: FlightId, step: Step<Key, Value>) -> Result<(), Broken> {
         self.check_step(flight, &step)?;
-        if let Step::Done { next } = step {
+        let on_its_way = matches!(
+            step,
+            Step::WriteStore { tier: Tier::Primary, .. }
+                | Step::RemoveStore { tier: Tier::Primary, .. }
+                | Step::Sleep { .. }
+        );
+        if !on_its_way {
             self.puts.remove(&flight);
+        }
+        if let Step::Done { next } = step {
             // Who is to wait at once in its place is a refresh of its key.
             let key = self.flying.remove(&flight).and_then(|flying| flying.key);
             return self.launch_next(next, key);

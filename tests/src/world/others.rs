@@ -110,7 +110,10 @@ impl World {
             // It reaches keys, too, that nobody had asked for when it was noted.
             let unknown_then = self.truth.keys().filter(|key| reached.iter().all(|(known, _)| known != *key));
             let number = self.invalidations;
-            self.expiries.extend(unknown_then.map(|key| Expiry { key: *key, at, number }));
+            for key in unknown_then {
+                self.expiries.push(Expiry { key: *key, at, number });
+                self.put_until.insert(*key, Instant::ZERO);
+            }
         }
         for &(key, truth) in reached {
             self.expiries.push(Expiry { key, at, number: self.invalidations });
@@ -131,6 +134,9 @@ impl World {
 
     /// Notes something in the log.
     pub(super) fn log_note(&mut self, note: Note, at: Instant, own: bool) {
+        if !self.cache.policy().store_log {
+            return;
+        }
         // Numbers are moments, as a rule.
         self.logged = (self.logged + 1).max(self.now.as_nanos() / 1_000_000);
         let concerns = |key: Key| match note {
@@ -160,13 +166,13 @@ impl World {
 
     /// What has come into the shared store under `key` is not older than what was there.
     pub(super) fn check_store(&mut self, key: Key) -> Result<(), Broken> {
-        let Some(Stored { value, .. }) = self.primary.get(&key).copied() else { return Ok(()) };
+        let Some(Stored { value, gone, .. }) = self.primary.get(&key).copied() else { return Ok(()) };
         let floor = self.store_floors.entry(key).or_default();
         let Some(version) = self.values.get(value.number as usize).map(|origin| origin.version) else { return Ok(()) };
-        if version < *floor {
+        if version < *floor && gone.is_none() {
             return Err(format!("law 4: version {version} of {key} has come into the store, which had {floor}"));
         }
-        *floor = version;
+        *floor = version.max(*floor);
         Ok(())
     }
 
