@@ -318,15 +318,9 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
                     return self.refuse(refusal);
                 }
                 self.overtake(&key);
-                let stale = shards.with(&key, |memory| {
-                    memory.expire(&key, now);
-                    memory.peek(&key, now)
-                });
-                // What a store with a log has may be newer than what is here, and is not to be replaced by it.
-                let stale = stale.filter(|_| !self.policy.store_log);
-                let born = self.newest;
-                let change = stale.map_or(Change::remove(now), |entry| self.shared(entry, born, now));
-                self.change(key, change, now)
+                shards.with(&key, |memory| memory.expire(&key, now));
+                // What the store has may be newer than what is here, and is not to be replaced by it.
+                self.change(key, Change::remove(now), now)
             }
             Command::Invalidate { tag, how } => {
                 self.stats.invalidations += 1;

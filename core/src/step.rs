@@ -332,7 +332,7 @@ pub enum Command<K, V> {
     /// Remove `key`.
     #[allow(missing_docs, reason = "the fields are named for what they are")]
     Remove { key: K },
-    /// Age `key` to the end of its freshness: from now on it is stale, inside its windows.
+    /// Age `key` to the end of its freshness: from now on it is stale here, inside its windows, and gone from the stores.
     #[allow(missing_docs, reason = "the fields are named for what they are")]
     Expire { key: K },
     /// Invalidate everything that bears `tag`, whatever the number of keys.

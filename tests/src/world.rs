@@ -55,6 +55,8 @@ struct Origin {
     renewed: Vec<Birth>,
     /// Invalidations of other processes that it is newer than: it was on its way to the store when they were learnt.
     spared: Vec<u64>,
+    /// How far the process knew the log that had it from the origin.
+    knows: u64,
     windows: Windows,
     /// Who may have it, as its loader said.
     sharing: Sharing,
@@ -81,6 +83,8 @@ struct Expiry {
     at: Instant,
     /// Which one of the invalidations.
     number: u64,
+    /// Its place in the log, if another process noted it.
+    logged: u64,
 }
 
 /// A copy in a store.
@@ -503,7 +507,7 @@ impl World {
     fn expire_values(&mut self, keys: &[Key]) {
         self.invalidations += 1;
         for key in keys {
-            self.expiries.push(Expiry { key: *key, at: self.now, number: self.invalidations });
+            self.expiries.push(Expiry { key: *key, at: self.now, number: self.invalidations, logged: 0 });
             self.fresh_floors.insert(*key, self.truth[key]);
             self.put_until.insert(*key, Instant::ZERO);
         }
@@ -632,6 +636,7 @@ impl World {
             birth,
             renewed: Vec::new(),
             spared: Vec::new(),
+            knows: 0,
             windows: self.windows,
             sharing: Sharing::Store,
         }

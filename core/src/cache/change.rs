@@ -157,12 +157,15 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         };
         let intent = Intent { number: work.number, made_ago, born: position, condition };
         work.stamped = position;
-        // What has lost all use while it waited, or was invalidated, is not written, but what it was to replace goes;
-        // and in the fallback nobody looks at tags.
-        // And what may be older than a removal that nobody remembers does not come back.
-        let stays = (condition != Condition::Newest || made_ago < fence_for)
-            && self.tags.verdict(change.tags(), change.born) == Verdict::Valid
-            && (tier == Tier::Primary || change.tags().is_empty());
+        // What has lost all use while it waited, or was invalidated, is not written, but what it was to replace goes.
+        let valid = self.tags.verdict(change.tags(), change.born) == Verdict::Valid;
+        let stays = valid
+            && match tier {
+                // What may be older than a removal that nobody remembers does not come back.
+                Tier::Primary => made_ago <= fence_for.saturating_sub(self.policy.store_write_deadline),
+                // Nobody looks at tags there.
+                Tier::Fallback => change.tags().is_empty(),
+            };
         let Some(entry) = change.entry(now).filter(|entry| stays && entry.zone() != Zone::Gone) else {
             work.stage = Stage::Removing(tier);
             return Step::RemoveStore { tier, key, intent, fence_for, deadline };

@@ -151,6 +151,8 @@ pub struct Conditions {
     pub joined_late: bool,
     /// How what the store had stood to the invalidations.
     pub found: tags::Verdict,
+    /// What has become since of the stale value that was found on the way.
+    pub previous: tags::Verdict,
     /// What was to be written had been invalidated.
     pub dead: bool,
     /// What was to be written bears a tag whose invalidation is owed to the store.
@@ -282,6 +284,9 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
                 }
                 _ => tags::Verdict::Valid,
             },
+            previous: work
+                .and_then(|work| work.previous.as_ref())
+                .map_or(tags::Verdict::Valid, |(entry, _, born)| self.tags.verdict(entry.value.tags(), *born)),
             dead: work.is_some_and(|work| self.is_dead(work)),
             tag_owed: flight.is_some_and(|flight| self.owes_a_tag(flight)),
             position: self.position,
@@ -448,6 +453,10 @@ impl Machine<(), Erased, Alloc> {
             flight.work.stage = Stage::Ready(First::Load);
             (flight.work.slot, flight.work.place) = (slot, None);
         }
+        flight.work.previous = flight.work.previous.take().and_then(|(entry, at, _)| {
+            let judged = entry.aged(moment.at - at).judged(under.previous, moment.at)?;
+            Some((judged, moment.at, u64::MAX))
+        });
         flight.fence = under.fence;
         flight.work.max_age = under.max_age;
         flight.work.joined = flight.work.born + u64::from(under.joined_late);

@@ -161,7 +161,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             }
             Zone::StaleIfError | Zone::Keep | Zone::Gone => {
                 if let Some(flight) = self.flights.get_mut(id) {
-                    flight.work.previous = Some((entry, now));
+                    flight.work.previous = Some((entry, now, born));
                 }
                 self.not_in_store(shards, id, now)
             }
@@ -258,8 +258,9 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         if let Some(sighting) = shards.with(key, |memory| memory.find(key, now)) {
             return Some(sighting.entry);
         }
-        let (entry, at) = self.flights.get(id)?.work.previous.clone()?;
-        Some(entry.aged(now - at)).filter(|entry| entry.zone() != Zone::Gone)
+        let (entry, at, born) = self.flights.get(id)?.work.previous.clone()?;
+        let verdict = self.tags.verdict(entry.value.tags(), born);
+        entry.aged(now - at).judged(verdict, now).filter(|entry| entry.zone() != Zone::Gone)
     }
 
     pub(super) fn on_loaded(

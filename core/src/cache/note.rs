@@ -24,6 +24,20 @@ use crate::value::{Tag, Value};
 /// How often a put is written anew because an invalidation came between that it is newer than.
 const STAMPS_MAX: u32 = 8;
 
+impl<V> Entry<V> {
+    /// What an invalidation leaves of the entry.
+    pub(super) fn judged(self, verdict: Verdict, now: Instant) -> Option<Self> {
+        match verdict {
+            Verdict::Valid => Some(self),
+            Verdict::Invalid => None,
+            Verdict::Expired(at) => {
+                let windows = self.windows.cut(self.age.saturating_sub(now - at));
+                Some(Self { windows, ..self })
+            }
+        }
+    }
+}
+
 impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     /// What stands in the shared store's log, told by the driver: each note once, in the order of the numbers, and
     /// everything that was noted before an operation of the store took effect before the flight that waits for that
@@ -121,14 +135,8 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     /// The entry that was found in the shared store, as far as it was not invalidated.
     pub(super) fn valid(&self, found: Found<V>, now: Instant) -> Option<Entry<V>> {
         let entry = found.entry?;
-        match self.standing(entry.value.tags(), found.born) {
-            Verdict::Valid => Some(entry),
-            Verdict::Invalid => None,
-            Verdict::Expired(at) => {
-                let windows = entry.windows.cut(entry.age.saturating_sub(now - at));
-                Some(Entry { windows, ..entry })
-            }
-        }
+        let verdict = self.standing(entry.value.tags(), found.born);
+        entry.judged(verdict, now)
     }
 
     /// Whether the change that the flight has written is stamped as older than an invalidation that it is newer than.

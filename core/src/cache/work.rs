@@ -131,8 +131,8 @@ pub(super) struct Work<V> {
     pub(super) place: Option<u32>,
     /// When the present operation was asked for.
     pub(super) asked_at: Instant,
-    /// A stale value found on the way, and when its age was taken.
-    pub(super) previous: Option<(Entry<V>, Instant)>,
+    /// A stale value found on the way, when its age was taken, and the newest invalidation then.
+    pub(super) previous: Option<(Entry<V>, Instant, u64)>,
     /// What the loader was told that there is.
     pub(super) offered: Option<Entry<V>>,
     /// What is older does not do for somebody who waits.

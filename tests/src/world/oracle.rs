@@ -146,7 +146,8 @@ impl World {
     /// When the freshness of what was born then was ended, if it was: at its birth, if its load was asked for before.
     fn ended(&self, value: &Origin, birth: Birth) -> Option<Instant> {
         let concerns = |expiry: &&Expiry| {
-            expiry.key == value.key && expiry.number > birth.after && !value.spared.contains(&expiry.number)
+            let (known, spared) = ((1..=value.knows).contains(&expiry.logged), value.spared.contains(&expiry.number));
+            expiry.key == value.key && expiry.number > birth.after && !known && !spared
         };
         self.expiries.iter().find(concerns).map(|expiry| expiry.at.max(birth.at))
     }

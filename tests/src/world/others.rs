@@ -3,7 +3,7 @@
 use tideover_core::stamp::{Condition, Stamp, Version};
 use tideover_core::{Entry, Found, Instant, Invalidation, News, Note, Tag, Tier, WallTime};
 
-use super::{Birth, Broken, Expiry, Key, MACHINE, Noted, Origin, Rival, Stored, Value, World};
+use super::{Broken, Expiry, Key, MACHINE, Noted, Origin, Rival, Stored, Value, World};
 
 /// The civil time at a reading of the clock.
 pub(super) fn civil(at: Instant) -> WallTime {
@@ -78,9 +78,7 @@ impl World {
 
     /// What another process has from the origin now, which knows what stands in the log.
     fn others_origin(&self, key: Key, version: u32) -> Origin {
-        let untold = self.log.iter().filter(|noted| !noted.own).count() as u64;
-        let origin = self.origin(key, version);
-        Origin { birth: Birth { after: self.invalidations + untold, ..origin.birth }, ..origin }
+        Origin { knows: self.logged, ..self.origin(key, version) }
     }
 
     /// The machine is told what stands in the log.
@@ -92,7 +90,7 @@ impl World {
             let Noted { number, at, own, note, reached } = noted;
             if !own {
                 let at = if note == Note::Unknown { self.now } else { at };
-                self.on_told(note, at, &reached);
+                self.on_told(note, at, number, &reached);
             }
             self.cache.learn(News { number, ago: self.now - at, own, note }, self.now);
             self.told = number;
@@ -100,23 +98,22 @@ impl World {
     }
 
     /// From here on nobody may get what another process has invalidated; but puts that are on their way are newer.
-    fn on_told(&mut self, note: Note, at: Instant, reached: &[(Key, u32)]) {
+    fn on_told(&mut self, note: Note, at: Instant, logged: u64, reached: &[(Key, u32)]) {
         self.invalidations += 1;
         let spared: Vec<(Key, Value)> = self.puts.values().copied().collect();
         for (_, value) in &spared {
             self.values[value.number as usize].spared.push(self.invalidations);
         }
-        if matches!(note, Note::Cleared | Note::Unknown) {
-            // It reaches keys, too, that nobody had asked for when it was noted.
-            let unknown_then = self.truth.keys().filter(|key| reached.iter().all(|(known, _)| known != *key));
-            let number = self.invalidations;
-            for key in unknown_then {
-                self.expiries.push(Expiry { key: *key, at, number });
-                self.put_until.insert(*key, Instant::ZERO);
-            }
+        // It reaches keys, too, that nobody had asked for when it was noted.
+        let known_then = |key: &Key| reached.iter().any(|(known, _)| known == key);
+        let (mut later, number) = (self.truth.keys().copied().collect::<Vec<Key>>(), self.invalidations);
+        later.retain(|key| self.concerns(note, *key) && !known_then(key));
+        for key in later {
+            self.expiries.push(Expiry { key, at, number, logged });
+            self.put_until.insert(key, Instant::ZERO);
         }
         for &(key, truth) in reached {
-            self.expiries.push(Expiry { key, at, number: self.invalidations });
+            self.expiries.push(Expiry { key, at, number: self.invalidations, logged });
             // A put that is spared may have been replaced by what a load brought, which is not.
             self.put_until.insert(key, Instant::ZERO);
             if spared.iter().any(|(spared, _)| *spared == key) {
@@ -139,12 +136,20 @@ impl World {
         }
         // Numbers are moments, as a rule.
         self.logged = (self.logged + 1).max(self.now.as_nanos() / 1_000_000);
-        let concerns = |key: Key| match note {
+        let reached = self
+            .truth
+            .iter()
+            .filter(|(key, _)| self.concerns(note, **key))
+            .map(|(key, truth)| (*key, *truth))
+            .collect();
+        self.log.push(Noted { number: self.logged, at, own, note, reached });
+    }
+
+    fn concerns(&self, note: Note, key: Key) -> bool {
+        match note {
             Note::Invalidated(tag, _) => (self.tags)(key).contains(&tag),
             Note::Cleared | Note::Unknown => true,
-        };
-        let reached = self.truth.iter().filter(|(key, _)| concerns(**key)).map(|(key, truth)| (*key, *truth)).collect();
-        self.log.push(Noted { number: self.logged, at, own, note, reached });
+        }
     }
 
     /// What a tier has under `key`: an entry or a tombstone.
