@@ -399,7 +399,9 @@ impl World {
         let stamp = self.others_stamp(self.logged);
         let stored = Stored { value, born_at: self.now, windows: self.windows, stamp, gone: None };
         self.primary.insert(key, stored);
-        self.fallback.insert(key, stored);
+        if value.tags.is_empty() {
+            self.fallback.insert(key, stored);
+        }
         self.wait(age);
     }
 

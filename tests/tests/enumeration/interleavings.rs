@@ -28,9 +28,22 @@ enum Act {
     /// Of the tag of the key.
     Invalidate(Invalidation),
     Clear,
+    /// Another process puts the key, or removes it.
+    TheyPut,
+    TheyRemove,
+    /// Another process reads the store and loads the key, and later writes what it has loaded.
+    TheyLoad,
+    TheyWrite,
+    /// Another process invalidates the tag of the key.
+    TheyInvalidate(Invalidation),
+    /// The machine is told what stands in the log.
+    Told,
 }
 
-use Act::{Clear, Expire, Get, Invalidate, Lookup, LookupNew, Put, Remove};
+use Act::{
+    Clear, Expire, Get, Invalidate, Lookup, LookupNew, Put, Remove, TheyInvalidate, TheyLoad, TheyPut, TheyRemove,
+    TheyWrite, Told,
+};
 
 /// How often what nobody wishes for may happen in one history.
 #[derive(Debug, Clone, Copy, Default)]
@@ -178,6 +191,21 @@ fn answers_at_once(world: &World, flight: FlightId) -> bool {
 
 fn perform(world: &mut World, act: Act) -> Result<(), Broken> {
     match act {
+        TheyPut => world.other_changes(KEY, true),
+        TheyRemove => world.other_changes(KEY, false),
+        TheyLoad => {
+            world.other_loads(KEY);
+            Ok(())
+        }
+        TheyWrite => world.other_load_ends(),
+        TheyInvalidate(how) => {
+            world.other_invalidates(TAG, how);
+            Ok(())
+        }
+        Told => {
+            world.tell();
+            Ok(())
+        }
         Lookup => world.lookup(KEY, Asked::default()),
         LookupNew => world.lookup(KEY, Asked { max_age: Some(Duration::from_secs(1)), ..Asked::default() }),
         Get => world.lookup(KEY, Asked { read_only: true, ..Asked::default() }),
@@ -347,6 +375,44 @@ fn what_was_loaded_before_an_invalidation_is_not_served_after_it() {
         }
         for script in [[Lookup, how, Lookup], [Put(KEY), how, Get]] {
             Exploration::new(FAILS).quick().run(&stocked(&[]), &script, budget, 10);
+        }
+    }
+}
+
+/// On one store with other processes: no load of anybody undoes a change that it has not seen, no late payment a newer
+/// one, and what was invalidated elsewhere is served to nobody once that was learnt.
+#[test]
+fn what_other_processes_change_is_not_undone() {
+    let outage = Budget { failures: 1, waits: 1, visits: 1, ..NONE };
+    let failure = Budget { failures: 1, ..NONE };
+    let scripts: [&[Act]; 8] = [
+        &[Lookup, TheyPut],
+        &[Lookup, TheyRemove, Get],
+        &[Put(KEY), TheyPut],
+        &[Remove(KEY), TheyPut],
+        &[TheyLoad, Put(KEY), TheyWrite],
+        &[TheyLoad, Remove(KEY), TheyWrite],
+        &[TheyLoad, Clear, TheyWrite],
+        &[Lookup, Put(KEY), TheyRemove],
+    ];
+    for script in scripts {
+        let budget = if script.len() > 2 { failure } else { outage };
+        let logged = world(&[("store_log", "true"), ("stale_if_error", "5s")]);
+        Exploration::new(FAILS).quick().run(&logged, script, budget, 10);
+    }
+    for how in [Invalidation::Remove, Invalidation::Expire] {
+        let scripts: [&[Act]; 6] = [
+            &[LookupNew, TheyInvalidate(how), Lookup],
+            &[Put(KEY), TheyInvalidate(how), Get],
+            &[LookupNew, TheyInvalidate(how), Told, Lookup],
+            &[Put(KEY), Invalidate(how), Get],
+            &[Invalidate(how), Put(KEY), Get],
+            &[TheyLoad, Invalidate(how), TheyWrite, Get],
+        ];
+        for script in scripts {
+            let mut tagged = world(&[("store_log", "true"), ("stale_if_error", "5s")]).tagged(|_| &[TAG]);
+            tagged.stock(KEY, Duration::from_secs(1));
+            Exploration::new(FAILS).quick().run(&tagged, script, if script.len() > 3 { failure } else { outage }, 10);
         }
     }
 }
