@@ -155,7 +155,7 @@ async fn limited<T>(
     debug!(%failure, "store operation failed");
     Err(match failure {
         StoreError::TimedOut(_) => StoreFailure::TimedOut,
-        StoreError::Rejected(_) => StoreFailure::Rejected,
-        StoreError::Unavailable(_) | StoreError::Closed => StoreFailure::Unavailable,
+        StoreError::Rejected(_) | StoreError::Unsupported(_) => StoreFailure::Rejected,
+        StoreError::Unavailable(_) | StoreError::Overloaded { .. } | StoreError::Closed => StoreFailure::Unavailable,
     })
 }
