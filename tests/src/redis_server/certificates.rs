@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 /// An authority, and a certificate of it for `localhost` that servers and clients may show.
 pub struct Certificates {
@@ -26,6 +26,8 @@ impl Certificates {
     pub fn new() -> Self {
         let mut ca = CertificateParams::new(Vec::new()).expect("no names");
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // A certificate whose subject is its issuer's passes for self-signed.
+        ca.distinguished_name.push(DnType::CommonName, "tideover test authority");
         let ca_key = KeyPair::generate().expect("a key");
         let authority = ca.self_signed(&ca_key).expect("a certificate");
         let issuer = Issuer::new(ca, ca_key);
