@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tideover::store::{RedisConfig, RedisConfigError, RedisStore, RedisTls, Store, StoreError};
 use tideover_tests::redis_server::{Certificates, RedisCluster, RedisSentinels, RedisServer};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 /// What passes for "at once" on the busiest machine.
 const AT_ONCE: Duration = Duration::from_secs(3);
@@ -310,6 +310,32 @@ async fn sentinels_lead_to_the_new_primary_when_the_old_one_freezes() {
     sentinels.servers[0].thaw();
     sleep(Duration::from_millis(500)).await;
     assert_eq!(read(&store, "k").await, Some("new".into()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failover_is_noticed_although_no_caller_waits_for_a_time_out() {
+    // As the driver does: its deadlines are shorter than the store's own limits, and it drops the call.
+    async fn until_written(store: &RedisStore) -> Duration {
+        let begun = Instant::now();
+        while !matches!(timeout(Duration::from_millis(50), store.write("k", "new".into(), None)).await, Ok(Ok(()))) {
+            assert!(begun.elapsed() < Duration::from_secs(12), "nobody noticed");
+            sleep(Duration::from_millis(20)).await;
+        }
+        begun.elapsed()
+    }
+
+    let mut sentinels = RedisSentinels::start();
+    let store = store_with(RedisConfig::new(sentinels.url()));
+    write(&store, "k", "old").await;
+    sentinels.servers[0].freeze();
+    println!("frozen primary, impatient callers: written after {:?}", until_written(&store).await);
+
+    let mut cluster = RedisCluster::start_with_replicas();
+    let store = store_with(RedisConfig::new(cluster.url()));
+    write(&store, "k", "old").await;
+    let master = cluster.master_of(cluster.slot_of("tideover:k"));
+    cluster.masters[master].freeze();
+    println!("frozen node, impatient callers: written after {:?}", until_written(&store).await);
 }
 
 #[tokio::test]

@@ -64,7 +64,9 @@ impl Cluster {
         if self.replicas
             && request.effect == Effect::Read
             && let Some(replica) = self.replica_of(slot)?
-            && let Ok(reply) = self.node(&replica, true)?.ask(request, false, deadline).await
+            && let replica = self.node(&replica, true)?
+            && !replica.is_silent()
+            && let Ok(reply) = replica.ask(request, false, deadline).await
         {
             return Ok(reply);
         }
@@ -160,11 +162,17 @@ impl Cluster {
 
     fn node(&self, address: &Address, replica: bool) -> Result<Arc<Node>, StoreError> {
         let mut state = self.open()?;
-        let node = state
-            .nodes
-            .entry((address.clone(), replica))
-            .or_insert_with(|| Node::new(Arc::clone(&self.plan), Whereabouts::At(address.clone()), replica));
+        let node = state.nodes.entry((address.clone(), replica)).or_insert_with(|| self.new_node(address, replica));
         Ok(Arc::clone(node))
+    }
+
+    fn new_node(&self, address: &Address, replica: bool) -> Arc<Node> {
+        let this = Weak::clone(&self.this);
+        let troubled = move || {
+            // Callers may have left long before; this is how a failover is noticed all the same.
+            let _ = this.upgrade().map(|cluster| cluster.refresh_for_failure());
+        };
+        Node::new(Arc::clone(&self.plan), Whereabouts::At(address.clone()), replica, Some(Box::new(troubled)))
     }
 
     /// Believes a node that says who serves a slot, and asks for the rest.

@@ -44,6 +44,8 @@ pub struct RedisConfig {
     /// How long making a connection may take: name lookup, connect, TLS, log in; default 1 s.
     pub connect_timeout: Duration,
     /// How long the answer to one command may take; default 1 s. A last resort: the driver's deadlines are tighter.
+    /// After a quarter of it without a word, Sentinels and other nodes of a Cluster are asked whether someone else has
+    /// taken over, and reads leave a silent replica alone.
     pub response_timeout: Duration,
     /// The same for commands that change something; default `None`: as `response_timeout`.
     pub write_timeout: Option<Duration>,

@@ -8,12 +8,12 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::rustls;
 
-use super::failure::{Fault, Loss};
+use super::failure::Fault;
 use super::reply::Reply;
 use super::request::{Effect, Request};
 use super::tls::Tls;
 use super::url::{Address, Login};
-use super::wire::{Keeping, Link, Stream};
+use super::wire::{Keeping, Link, Stream, Watcher};
 use crate::store::StoreError;
 
 /// What all connections of a store have in common.
@@ -25,18 +25,18 @@ pub(super) struct Dialer {
 }
 
 impl Dialer {
-    /// A connection to `address`, logged in, by `deadline`. `ended` is called when it ends by itself.
+    /// A connection to `address`, logged in, by `deadline`. `watcher` is told what becomes of it.
     pub(super) async fn dial(
         &self,
         address: &Address,
         login: &Login,
         replica: bool,
         deadline: Instant,
-        ended: impl FnOnce(Loss) + Send + 'static,
+        watcher: Watcher,
     ) -> Result<Link, StoreError> {
         let result = match tokio::time::timeout_at(deadline, self.stream(address)).await {
             Ok(Ok(stream)) => {
-                let link = Link::start(stream, &self.keeping, ended);
+                let link = Link::start(stream, &self.keeping, watcher);
                 greet(&link, address, login, replica, deadline).await.map(|()| link)
             }
             Ok(Err(error)) => Err(error),
@@ -98,6 +98,9 @@ async fn greet(
         link.ask(Request::new(Effect::Once, &words), false, deadline)
     };
     let refused = |fault: Fault, what: &str| match fault {
+        Fault::Refused(refusal) if matches!(refusal.code(), "LOADING" | "BUSY" | "MASTERDOWN") => {
+            Fault::Refused(refusal).into()
+        }
         Fault::Refused(refusal) => StoreError::Rejected(format!("{address} refused {what}: {}", refusal.text())),
         Fault::TimedOut => late(address),
         fault => fault.into(),
@@ -108,7 +111,9 @@ async fn greet(
             None => ask(&["AUTH", password]).await,
         };
         answer.map_err(|fault| match fault {
-            Fault::Refused(_) => StoreError::Rejected(format!("{address} refused to log in: wrong user or password")),
+            Fault::Refused(refusal) if refusal.text().contains("AUTH") || refusal.text().contains("password") => {
+                StoreError::Rejected(format!("{address} refused to log in: wrong user or password"))
+            }
             fault => refused(fault, "to log in"),
         })?;
     }

@@ -13,9 +13,11 @@ pub(super) struct Namespace(pub(super) String);
 impl Namespace {
     /// Where the entry of `key` lies.
     pub(super) fn entry(&self, key: &str) -> Bytes {
-        let mut place = Vec::with_capacity(self.0.len() + key.len() + 1);
+        let escaped = key.starts_with('!');
+        // Exactly as much as it takes, else making it `Bytes` allocates again.
+        let mut place = Vec::with_capacity(self.0.len() + key.len() + usize::from(escaped));
         place.extend_from_slice(self.0.as_bytes());
-        if key.starts_with('!') {
+        if escaped {
             place.push(b'!');
         }
         place.extend_from_slice(key.as_bytes());

@@ -190,6 +190,7 @@ impl Deployment {
             silence_max: config.silence_max,
             idle_max: config.idle_ping_after,
             ping_max: config.connect_timeout,
+            doubt_after: config.response_timeout.min(config.silence_max) / 4,
             merges: !matches!(target.place, Place::Cluster(_)),
         };
         let dialer = Dialer { tls, keeping, connect_timeout: config.connect_timeout };
@@ -202,7 +203,7 @@ impl Deployment {
         });
         Ok(match &target.place {
             Place::Single(address) => {
-                let primary = Node::new(plan, Whereabouts::At(address.clone()), false);
+                let primary = Node::new(plan, Whereabouts::At(address.clone()), false, None);
                 Self::Single { primary, replica: None, address: address.clone() }
             }
             Place::Cluster(seeds) => Self::Cluster(Cluster::new(plan, seeds.clone(), config.read_from_replicas)),
@@ -211,7 +212,8 @@ impl Deployment {
                 let login = Login { username, password, ..Login::default() };
                 let (addresses, master) = (sentinels.clone(), master.clone());
                 let sentinels = Arc::new(Sentinels { dialer, login, addresses, master: master.clone() });
-                let known = |replica| Node::new(Arc::clone(&plan), Whereabouts::Known(Arc::clone(&sentinels)), replica);
+                let known =
+                    |replica| Node::new(Arc::clone(&plan), Whereabouts::Known(Arc::clone(&sentinels)), replica, None);
                 let replica = config.read_from_replicas.then(|| known(true));
                 Self::Single { primary: known(false), replica, address: Address::Tcp(master, 0) }
             }
@@ -225,6 +227,7 @@ impl Deployment {
             Self::Single { primary, replica, .. } => {
                 if request.effect == Effect::Read
                     && let Some(replica) = replica
+                    && !replica.is_silent()
                     && let Ok(reply) = replica.ask(request, false, deadline).await
                 {
                     return Ok(reply);

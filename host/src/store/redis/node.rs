@@ -15,13 +15,13 @@ use tideover_core::backoff::{Backoff, Jitter};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::dial::Dialer;
-use super::failure::{Fault, Loss};
+use super::failure::Fault;
 use super::lock;
 use super::reply::Reply;
 use super::request::{Effect, Request};
 use super::sentinel::Sentinels;
 use super::url::{Address, Login};
-use super::wire::Link;
+use super::wire::{Link, News};
 use crate::cache::random_seed;
 use crate::store::StoreError;
 
@@ -54,8 +54,13 @@ pub(super) struct Node {
     restoring: AtomicBool,
     /// A task is looking whether the primary is another one by now.
     doubting: AtomicBool,
+    /// Told when a connection is lost or silent.
+    troubled: Option<Troubled>,
     this: Weak<Self>,
 }
+
+/// What is to be done when a server is in trouble. It must not take long.
+pub(super) type Troubled = Box<dyn Fn() + Send + Sync>;
 
 /// A server and a name of it that stays.
 pub(super) type Named = (Address, Arc<Node>);
@@ -75,7 +80,12 @@ pub(super) struct Line {
 }
 
 impl Node {
-    pub(super) fn new(plan: Arc<Plan>, whereabouts: Whereabouts, replica: bool) -> Arc<Self> {
+    pub(super) fn new(
+        plan: Arc<Plan>,
+        whereabouts: Whereabouts,
+        replica: bool,
+        troubled: Option<Troubled>,
+    ) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             plan,
             whereabouts,
@@ -83,6 +93,7 @@ impl Node {
             slot: Mutex::new(Slot::Open(None)),
             restoring: AtomicBool::new(false),
             doubting: AtomicBool::new(false),
+            troubled,
             this: Weak::clone(this),
         })
     }
@@ -98,10 +109,8 @@ impl Node {
                 Ok(reply) => return Ok(reply),
                 Err(fault) => fault,
             };
-            match &fault {
-                Fault::TimedOut => self.doubt(&line),
-                Fault::Refused(refusal) if refusal.code() == "READONLY" && !self.replica => self.forget(&line),
-                _ => {}
+            if fault.code() == Some("READONLY") && !self.replica {
+                self.forget(&line);
             }
             if repeated || !found || !fault.may_repeat(request.effect != Effect::Once) {
                 return Err(fault);
@@ -159,13 +168,12 @@ impl Node {
                 Whereabouts::Known(sentinels) if replica => sentinels.replica(deadline).await?,
                 Whereabouts::Known(sentinels) => sentinels.master(deadline).await?,
             };
-            let ended = move |loss: Loss| {
-                tracing::debug!(?loss, "connection lost");
+            let watcher = move |news: News| {
                 if let Some(node) = this.upgrade() {
-                    node.restore();
+                    node.hear(news);
                 }
             };
-            let link = plan.dialer.dial(&address, &plan.login, replica, deadline, ended).await?;
+            let link = plan.dialer.dial(&address, &plan.login, replica, deadline, Box::new(watcher)).await?;
             if matches!(whereabouts, Whereabouts::Known(_)) && !replica {
                 super::sentinel::is_master(&link, &address, deadline).await?;
             }
@@ -215,18 +223,31 @@ impl Node {
         }
     }
 
-    /// Where Sentinels say who is primary: looks whether a primary that did not answer in time still is. If it is not,
-    /// the connection is given up; what it is left with is lost with its role.
-    fn doubt(&self, line: &Arc<Line>) {
+    /// Deals with what a connection tells, whether or not a caller is still there to see it.
+    fn hear(&self, news: News) {
+        match news {
+            News::Ended(loss) => {
+                tracing::debug!(?loss, "connection lost");
+                self.restore();
+            }
+            News::Silent => self.doubt(),
+        }
+        if let Some(troubled) = &self.troubled {
+            troubled();
+        }
+    }
+
+    /// Where Sentinels say who is primary: looks whether a primary that is silent still is. If it is not, the connection
+    /// is given up; what it is left with is lost with its role. A silent replica is left for any other.
+    fn doubt(&self) {
         let Whereabouts::Known(sentinels) = &self.whereabouts else { return };
+        let Some(line) = self.latest() else { return };
         if self.doubting.swap(true, Ordering::AcqRel) {
             return;
         }
-        let (this, sentinels, line) = (Weak::clone(&self.this), Arc::clone(sentinels), Arc::clone(line));
+        let (this, sentinels, replica) = (Weak::clone(&self.this), Arc::clone(sentinels), self.replica);
         let deadline = Instant::now() + self.plan.dialer.connect_timeout;
-        let replica = self.replica;
         tokio::spawn(async move {
-            // A replica that hangs is left for any other.
             let other = replica || sentinels.master(deadline).await.is_ok_and(|master| master != line.address);
             if let Some(node) = this.upgrade() {
                 if other {
@@ -235,6 +256,19 @@ impl Node {
                 node.doubting.store(false, Ordering::Release);
             }
         });
+    }
+
+    /// The connection that there is.
+    fn latest(&self) -> Option<Arc<Line>> {
+        match &*lock(&self.slot) {
+            Slot::Open(Some(attempt)) => attempt.peek()?.as_ref().ok().map(Arc::clone),
+            _ => None,
+        }
+    }
+
+    /// Whether there is a connection on which everything is unanswered for a while.
+    pub(super) fn is_silent(&self) -> bool {
+        self.latest().is_some_and(|line| line.link.is_silent())
     }
 
     /// Calls under way keep the connection until they end.

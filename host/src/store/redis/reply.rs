@@ -256,6 +256,17 @@ mod tests {
     }
 
     #[test]
+    fn flipped_bytes_never_panic() {
+        for at in 0..MANY.len() {
+            for byte in [0, b'-', b'9', b'$', b'*', b'%', b'\r', b'\n', 255] {
+                let mut bytes = MANY.to_vec();
+                bytes[at] = byte;
+                let _ = all(&bytes);
+            }
+        }
+    }
+
+    #[test]
     fn a_refusal_shows_its_code_and_hides_its_words() {
         let replies = all(b"-WRONGTYPE k3y\r\n").expect("of the protocol");
         let [Reply::Refused(refusal)] = &replies[..] else { panic!("{replies:?}") };

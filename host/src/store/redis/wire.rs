@@ -13,7 +13,7 @@ use std::io;
 use std::mem;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -37,6 +37,9 @@ const MGET_MAX: usize = 128;
 /// Room for answers that is made at once.
 const READ_SIZE: usize = 16 * 1024;
 
+/// Room that is kept once it is empty.
+const ROOM_MAX: usize = 1024 * 1024;
+
 /// What a connection runs on.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
@@ -52,13 +55,28 @@ pub(super) struct Keeping {
     /// How long nothing may happen before the server is asked whether it is there, and how long it may then think.
     pub(super) idle_max: Duration,
     pub(super) ping_max: Duration,
+    /// How long everything may stay unanswered before that is told, and told again.
+    pub(super) doubt_after: Duration,
     /// Whether several `GET`s may become one `MGET`.
     pub(super) merges: bool,
 }
 
+/// What a connection tells of itself, apart from answers.
+#[derive(Debug)]
+pub(super) enum News {
+    /// Nothing came back for a while. It may yet.
+    Silent,
+    /// It has ended, and not because nobody wanted it any more.
+    Ended(Loss),
+}
+
+/// Who is told. It runs on the connection's task and must not take long.
+pub(super) type Watcher = Box<dyn Fn(News) + Send>;
+
 /// The callers' end of a connection.
 pub(super) struct Link {
     queue: mpsc::UnboundedSender<Op>,
+    silent: Arc<AtomicBool>,
     /// Requests without an answer.
     pending: Arc<AtomicUsize>,
     queue_max: usize,
@@ -96,17 +114,13 @@ impl Answer {
 }
 
 impl Link {
-    /// Starts the task of a connection on `stream`. `ended` is called with the reason when it ends by itself, and not
-    /// when it ends because this is dropped.
-    pub(super) fn start(stream: Box<dyn Stream>, keeping: &Keeping, ended: impl FnOnce(Loss) + Send + 'static) -> Self {
+    /// Starts the task of a connection on `stream`.
+    pub(super) fn start(stream: Box<dyn Stream>, keeping: &Keeping, watcher: Watcher) -> Self {
         let (queue, ops) = mpsc::unbounded_channel();
-        let wire = Wire::new(stream, ops, keeping.clone());
-        tokio::spawn(async move {
-            if let Some(loss) = wire.run().await {
-                ended(loss);
-            }
-        });
-        Self { queue, pending: Arc::default(), queue_max: keeping.queue_max }
+        let wire = Wire::new(stream, ops, keeping.clone(), watcher);
+        let silent = Arc::clone(&wire.silent);
+        tokio::spawn(wire.run());
+        Self { queue, silent, pending: Arc::default(), queue_max: keeping.queue_max }
     }
 
     /// The answer to `request`, by `deadline`.
@@ -130,6 +144,11 @@ impl Link {
         let unsent = |_| Fault::Lost { sent: false, why: Loss::Broken("it had ended before".into()) };
         self.queue.send(op).map_err(unsent)?;
         Ok(answer)
+    }
+
+    /// Whether everything has been unanswered for [`Keeping::doubt_after`].
+    pub(super) fn is_silent(&self) -> bool {
+        self.silent.load(Ordering::Relaxed)
     }
 
     /// Whether the connection has not ended yet, as far as is known.
@@ -170,11 +189,13 @@ struct Wire {
     heard_at: Instant,
     /// Nothing but our own ping is unanswered.
     ping_alone: bool,
+    silent: Arc<AtomicBool>,
+    watcher: Watcher,
     timer: Pin<Box<Sleep>>,
 }
 
 impl Wire {
-    fn new(stream: Box<dyn Stream>, ops: mpsc::UnboundedReceiver<Op>, keeping: Keeping) -> Self {
+    fn new(stream: Box<dyn Stream>, ops: mpsc::UnboundedReceiver<Op>, keeping: Keeping, watcher: Watcher) -> Self {
         Self {
             stream,
             ops,
@@ -190,13 +211,15 @@ impl Wire {
             merges_refused: false,
             heard_at: Instant::now(),
             ping_alone: false,
-            timer: Box::pin(sleep(keeping.idle_max.min(keeping.silence_max))),
+            silent: Arc::default(),
+            watcher,
+            timer: Box::pin(sleep(keeping.idle_max)),
             keeping,
         }
     }
 
-    /// Serves until the connection ends, and tells why unless nobody wants it any more.
-    async fn run(mut self) -> Option<Loss> {
+    /// Serves until the connection ends, or nobody wants it any more.
+    async fn run(mut self) {
         let loss = std::future::poll_fn(|context| self.poll(context)).await;
         self.ops.close();
         let why = loss.clone().unwrap_or(Loss::Retired);
@@ -213,7 +236,9 @@ impl Wire {
         for op in mem::take(&mut self.gathered).into_iter().chain(queued) {
             op.answer.give(Err(Fault::Lost { sent: false, why: why.clone() }));
         }
-        loss
+        if let Some(loss) = loss {
+            (self.watcher)(News::Ended(loss));
+        }
     }
 
     /// Does what can be done now. Ready when the connection has ended.
@@ -244,6 +269,7 @@ impl Wire {
             }
             self.heard_at = Instant::now();
             self.ping_alone = false;
+            self.silent.store(false, Ordering::Relaxed);
             loop {
                 let reply = match self.decoder.next(&mut self.input) {
                     Ok(Some(reply)) => reply,
@@ -253,6 +279,9 @@ impl Wire {
                 if self.deliver(reply).is_none() {
                     return Poll::Ready(Loss::Garbage);
                 }
+            }
+            if self.input.is_empty() && self.input.capacity() > ROOM_MAX {
+                self.input = BytesMut::new();
             }
         }
     }
@@ -337,7 +366,7 @@ impl Wire {
     fn seal(&mut self) {
         (self.yielded, self.gathered_bytes) = (false, 0);
         if self.awaited.is_empty() {
-            self.heard_at = Instant::now();
+            self.begin_waiting();
         }
         let before = self.awaited.len();
         let mut reads = Vec::new();
@@ -396,6 +425,9 @@ impl Wire {
             self.out.advance(sent);
             self.unflushed = true;
         }
+        if self.out.capacity() > ROOM_MAX {
+            self.out = BytesMut::new();
+        }
         if self.unflushed {
             ready!(Pin::new(&mut self.stream).poll_flush(context))?;
             self.unflushed = false;
@@ -403,41 +435,57 @@ impl Wire {
         Poll::Ready(Ok(()))
     }
 
+    /// From now on silence counts.
+    fn begin_waiting(&mut self) {
+        self.heard_at = Instant::now();
+        // The timer is moved when it is far off only, not for each request.
+        let doubt_at = self.heard_at + self.keeping.doubt_after;
+        if self.timer.deadline() > doubt_at {
+            self.timer.as_mut().reset(doubt_at);
+        }
+    }
+
     /// Ready when the server has been silent for too long; asks it whether it is there when nothing happens.
     fn keep_time(&mut self, context: &mut Context<'_>) -> Poll<Loss> {
         while self.timer.as_mut().poll(context).is_ready() {
-            if self.awaited.is_empty() && self.heard_at.elapsed() >= self.keeping.idle_max {
+            let now = Instant::now();
+            if self.awaited.is_empty() && now >= self.heard_at + self.keeping.idle_max {
                 pack(&mut self.out, [&b"PING"[..]].into_iter());
                 self.awaited.push_back(Awaited::Nobody);
                 self.close_batch();
-                (self.heard_at, self.ping_alone) = (Instant::now(), true);
+                (self.heard_at, self.ping_alone) = (now, true);
                 if let Poll::Ready(Err(error)) = self.send(context) {
                     return Poll::Ready(broken(&error));
                 }
             }
-            let patience = self.patience();
-            let up_at = self.heard_at + patience;
-            if !self.awaited.is_empty() && up_at <= Instant::now() {
-                return Poll::Ready(Loss::Silent);
-            }
-            // Whatever begins meanwhile is looked at soon enough.
-            let next = up_at.min(Instant::now() + self.shortest());
-            self.timer.as_mut().reset(next.max(Instant::now() + Duration::from_millis(1)));
+            let next = if self.awaited.is_empty() {
+                self.heard_at + self.keeping.idle_max
+            } else {
+                let given_up_at = self.heard_at + self.patience();
+                if now >= given_up_at {
+                    return Poll::Ready(Loss::Silent);
+                }
+                if now >= self.heard_at + self.keeping.doubt_after {
+                    self.silent.store(true, Ordering::Relaxed);
+                    (self.watcher)(News::Silent);
+                    given_up_at.min(now + self.keeping.doubt_after)
+                } else {
+                    given_up_at.min(self.heard_at + self.keeping.doubt_after)
+                }
+            };
+            self.timer.as_mut().reset(next);
         }
         Poll::Pending
     }
 
+    /// How long everything may be unanswered.
     fn patience(&self) -> Duration {
-        match (self.awaited.is_empty(), self.ping_alone) {
-            (true, _) => self.keeping.idle_max,
+        if self.ping_alone {
             // Nothing that could be overtaken is unanswered, so there is no reason to wait for long.
-            (false, true) => self.keeping.ping_max.min(self.keeping.silence_max),
-            (false, false) => self.keeping.silence_max,
+            self.keeping.ping_max.min(self.keeping.silence_max)
+        } else {
+            self.keeping.silence_max
         }
-    }
-
-    fn shortest(&self) -> Duration {
-        self.keeping.idle_max.min(self.keeping.silence_max)
     }
 }
 
