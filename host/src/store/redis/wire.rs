@@ -26,8 +26,8 @@ use super::failure::{Fault, Loss};
 use super::reply::{Decoder, Refusal, Reply};
 use super::request::{Body, Request, pack};
 
-/// Batches unanswered at once; past it requests gather. Two keep the server busy while answers travel.
-const BATCHES_MAX: usize = 2;
+/// Batches unanswered at once; past it requests gather. More than one, so that distance to the server costs no throughput.
+const BATCHES_MAX: usize = 4;
 
 /// Requests and bytes in one batch, and keys in one `MGET`: others get a turn at the server in between.
 const BATCH_MAX: usize = 512;
