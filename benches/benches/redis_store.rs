@@ -74,34 +74,27 @@ fn sequential(handle: &Handle, calls: u64, peers: &Peers) {
 
 fn concurrent(handle: &Handle, calls: u64, peers: &Peers) {
     let (manager, multiplexed, store) = (&peers.manager, &peers.multiplexed, &peers.store);
-    let each = |n: u64| n / CALLERS;
     compare(
         "GET, 64 callers",
         calls / CALLERS * CALLERS,
         vec![
-            (
-                "ConnectionManager",
-                Box::new(|n| handle.block_on(all((0..CALLERS).map(|caller| ask(manager.clone(), caller, each(n)))))),
-            ),
+            ("ConnectionManager", Box::new(|n| all(handle, |caller| ask(manager.clone(), caller, n / CALLERS)))),
             (
                 "MultiplexedConnection",
-                Box::new(|n| {
-                    handle.block_on(all((0..CALLERS).map(|caller| ask(multiplexed.clone(), caller, each(n)))))
-                }),
+                Box::new(|n| all(handle, |caller| ask(multiplexed.clone(), caller, n / CALLERS))),
             ),
-            (
-                "tideover",
-                Box::new(|n| handle.block_on(all((0..CALLERS).map(|caller| read(Arc::clone(store), caller, each(n)))))),
-            ),
+            ("tideover", Box::new(|n| all(handle, |caller| read(Arc::clone(store), caller, n / CALLERS)))),
         ],
     );
 }
 
-/// Runs the callers as tasks of their own.
-async fn all<F: Future<Output: Send> + Send + 'static>(callers: impl Iterator<Item = F>) {
-    let mut tasks = JoinSet::new();
-    callers.for_each(|caller| drop(tasks.spawn(caller)));
-    while tasks.join_next().await.is_some() {}
+/// Runs the callers, each as a task of its own.
+fn all<F: Future<Output: Send> + Send + 'static>(handle: &Handle, caller: impl Fn(u64) -> F) {
+    handle.block_on(async {
+        let mut tasks = JoinSet::new();
+        (0..CALLERS).for_each(|number| drop(tasks.spawn(caller(number))));
+        while tasks.join_next().await.is_some() {}
+    });
 }
 
 async fn ask(mut connection: impl AsyncCommands, caller: u64, calls: u64) -> redis::RedisResult<()> {

@@ -33,7 +33,9 @@ impl Request {
     }
 
     pub(super) fn new(effect: Effect, words: &[&[u8]]) -> Self {
-        let mut packed = BytesMut::new();
+        // The lengths stand before the words, and lines end.
+        let size = words.iter().map(|word| word.len() + 16).sum::<usize>() + 16;
+        let mut packed = BytesMut::with_capacity(size);
         pack(&mut packed, words.iter().copied());
         Self { effect, body: Body::Packed(packed.freeze()) }
     }
