@@ -157,6 +157,21 @@ async fn a_server_that_is_no_cluster_node_says_so() {
     assert!(error.to_string().contains("no node of a cluster"), "{error}");
 }
 
+#[tokio::test]
+async fn every_node_of_a_cluster_is_logged_in_to() {
+    let cluster = RedisCluster::start();
+    for master in &cluster.masters {
+        assert_eq!(master.command(&["CONFIG", "SET", "requirepass", "opensesame"]), "OK");
+    }
+    let url = cluster.url().replace("redis://", "redis://:opensesame@");
+    let store = RedisStore::connect(RedisConfig::new(url)).await.expect("let in everywhere");
+    for number in 0..30 {
+        write(&store, &format!("k{number}"), "1").await;
+    }
+    let Err(error) = RedisStore::connect(RedisConfig::new(cluster.url())).await else { panic!("let in") };
+    assert!(error.to_string().contains("wants a password"), "{error}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slot_that_moves_while_it_is_used_fails_no_call() {
     let cluster = RedisCluster::start();

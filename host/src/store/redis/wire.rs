@@ -531,3 +531,6 @@ fn broken(error: &io::Error) -> Loss {
         false => Loss::Broken(text),
     }
 }
+
+#[cfg(test)]
+mod tests;
