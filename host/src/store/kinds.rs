@@ -66,10 +66,9 @@ impl fmt::Debug for Page {
     }
 }
 
-/// What a store can do beside reading, writing and removing. The default is nothing.
+/// What a store can do beside reading, writing and removing. The default is nothing, and what there may be to say
+/// later on is not said by `Abilities { ttl: true, ..Abilities::default() }`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
-#[allow(clippy::struct_excessive_bools, reason = "a list of independent facts")]
 pub struct Abilities {
     /// Entries end by themselves, and their end can be asked for and changed: `expire`, `remaining`.
     pub ttl: bool,

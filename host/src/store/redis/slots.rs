@@ -97,7 +97,10 @@ impl SlotMap {
 
     /// All masters that serve something, in a fixed order.
     pub(super) fn masters(&self) -> Vec<Address> {
-        let mut masters: Vec<Address> = (0..SLOTS).filter_map(|slot| Some(self.shard(slot)?.master.clone())).collect();
+        let mut serves = vec![false; self.shards.len() + 1];
+        self.owners.iter().for_each(|owner| serves[usize::from(*owner)] = true);
+        let shards = self.shards.iter().zip(&serves[1..]).filter(|(_, serves)| **serves);
+        let mut masters: Vec<Address> = shards.map(|(shard, _)| shard.master.clone()).collect();
         masters.sort();
         masters.dedup();
         masters
