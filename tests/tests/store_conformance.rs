@@ -274,6 +274,21 @@ async fn redis_cluster() {
 }
 
 #[tokio::test]
+async fn redis_cluster_over_tls() {
+    let certificates = Certificates::new();
+    let cluster = RedisCluster::start_with_tls(&certificates);
+    // The nodes want to know who asks.
+    let tls = RedisTls {
+        ca_pem: Some(certificates.ca.into()),
+        client_cert_pem: Some(certificates.certificate.into()),
+        client_key_pem: Some(certificates.key.into()),
+        server_name: None,
+    };
+    let one = cluster.masters[0].tls_url().replacen("rediss", "rediss+cluster", 1);
+    redis_conforms(RedisConfig { tls, ..RedisConfig::new(one) }).await;
+}
+
+#[tokio::test]
 async fn redis_behind_sentinels() {
     let sentinels = RedisSentinels::start();
     redis_conforms(RedisConfig::new(sentinels.url())).await;

@@ -38,7 +38,20 @@ impl Certificates {
         Self { ca: authority.pem(), certificate, key: key.serialize_pem() }
     }
 
-    pub(super) fn save(&self, folder: &Path) {
+    /// Puts them into `folder`, and what tells a server to use them there.
+    pub(super) fn arguments(&self, tls_port: u16, folder: &Path) -> Vec<String> {
+        self.save(folder);
+        let file = |name: &str| folder.join(name).display().to_string();
+        let all = [
+            ("--tls-port", tls_port.to_string()),
+            ("--tls-cert-file", file("server.pem")),
+            ("--tls-key-file", file("server.key")),
+            ("--tls-ca-cert-file", file("ca.pem")),
+        ];
+        all.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
+    }
+
+    fn save(&self, folder: &Path) {
         for (name, text) in [("ca.pem", &self.ca), ("server.pem", &self.certificate), ("server.key", &self.key)] {
             fs::write(folder.join(name), text).expect("the temporary folder is writable");
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{RedisServer, free_port, plain, wait_until};
+use super::{Certificates, RedisServer, free_port, plain, wait_until};
 
 /// Milliseconds after which the nodes give one up.
 const NODE_TIMEOUT: &str = "1000";
@@ -27,7 +27,17 @@ impl RedisCluster {
     /// When they do not, within half a minute.
     #[must_use]
     pub fn start() -> Self {
-        let cluster = Self { masters: (0..3).map(|_| node()).collect(), replicas: Vec::new() };
+        Self::start_with(None)
+    }
+
+    /// As [`start`](Self::start), with nodes that speak TLS with each other, and with clients on ports of their own.
+    #[must_use]
+    pub fn start_with_tls(certificates: &Certificates) -> Self {
+        Self::start_with(Some(certificates))
+    }
+
+    fn start_with(certificates: Option<&Certificates>) -> Self {
+        let cluster = Self { masters: (0..3).map(|_| node(certificates)).collect(), replicas: Vec::new() };
         for (number, master) in cluster.masters.iter().enumerate() {
             let (first, next) = (SLOTS * number / 3, SLOTS * (number + 1) / 3);
             let range = ["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &(next - 1).to_string()];
@@ -44,7 +54,7 @@ impl RedisCluster {
     #[must_use]
     pub fn start_with_replicas() -> Self {
         let mut cluster = Self::start();
-        cluster.replicas = (0..3).map(|_| node()).collect();
+        cluster.replicas = (0..3).map(|_| node(None)).collect();
         cluster.replicas.iter().for_each(|replica| cluster.masters[0].meet(replica));
         for (master, replica) in cluster.masters.iter().zip(&cluster.replicas) {
             let id = master.command(&["CLUSTER", "MYID"]);
@@ -139,7 +149,8 @@ impl RedisCluster {
 impl RedisServer {
     fn meet(&self, other: &Self) {
         let bus = other.bus_port().to_string();
-        assert_eq!(self.command(&["CLUSTER", "MEET", "127.0.0.1", &other.port().to_string(), &bus]), "OK");
+        let port = other.tls_port.unwrap_or(other.port).to_string();
+        assert_eq!(self.command(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]), "OK");
     }
 
     fn bus_port(&self) -> u16 {
@@ -149,14 +160,22 @@ impl RedisServer {
     }
 }
 
-fn node() -> RedisServer {
-    RedisServer::start_as(None, &|port, folder| {
+fn node(certificates: Option<&Certificates>) -> RedisServer {
+    let tls_port = certificates.map(|_| free_port());
+    let mut server = RedisServer::start_as(None, &|port, folder| {
         let bus = free_port().to_string();
         let more = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", NODE_TIMEOUT];
         let rest = ["--cluster-require-full-coverage", "no", "--cluster-replica-validity-factor", "0"];
         let more = more.into_iter().chain(rest).map(str::to_owned);
-        plain(port, folder).into_iter().chain(more).collect()
-    })
+        let mut arguments: Vec<String> = plain(port, folder).into_iter().chain(more).collect();
+        if let (Some(certificates), Some(tls_port)) = (certificates, tls_port) {
+            arguments.extend(certificates.arguments(tls_port, folder));
+            arguments.extend(["--tls-cluster", "yes"].map(str::to_owned));
+        }
+        arguments
+    });
+    server.tls_port = tls_port;
+    server
 }
 
 /// The ids, addresses and slots of the nodes that `server` knows.

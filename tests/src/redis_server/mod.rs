@@ -87,17 +87,9 @@ impl RedisServer {
     pub fn start_with_tls(certificates: &Certificates, mutual: bool) -> Self {
         let tls_port = free_port();
         let mut server = Self::start_as(None, &|port, folder| {
-            certificates.save(folder);
-            let file = |name: &str| folder.join(name).display().to_string();
-            let more = [
-                ("--tls-port", tls_port.to_string()),
-                ("--tls-cert-file", file("server.pem")),
-                ("--tls-key-file", file("server.key")),
-                ("--tls-ca-cert-file", file("ca.pem")),
-                ("--tls-auth-clients", if mutual { "yes" } else { "no" }.to_owned()),
-            ];
-            let more = more.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
-            plain(port, folder).into_iter().chain(more).collect()
+            let auth = if mutual { "yes" } else { "no" }.to_owned();
+            let auth = ["--tls-auth-clients".to_owned(), auth];
+            [plain(port, folder), certificates.arguments(tls_port, folder), auth.to_vec()].concat()
         });
         server.tls_port = Some(tls_port);
         server
