@@ -424,11 +424,28 @@ async fn a_primary_that_became_a_replica_is_given_up_for_its_successor() {
 }
 
 #[tokio::test]
+async fn a_value_of_a_foreign_kind_is_a_miss_alone_and_among_others() {
+    let server = RedisServer::start();
+    let store = store_on(&server);
+    assert_eq!(server.command(&["RPUSH", "tideover:list", "1"]), "1");
+    write(&store, "text", "1", None).await;
+
+    // `GET` is refused by the server, `MGET` answers nil: a caller cannot tell, and nothing counts as failed.
+    assert_eq!(read(&store, "list").await, None);
+    let both = store.read_many(&["list", "text", "list"]).await.expect("the server answers");
+    assert_eq!(both, [None, Some("1".into()), None]);
+    assert_eq!(store.take("list").await.expect("the server answers"), None);
+    // A write takes the place of it.
+    write(&store, "list", "2", None).await;
+    assert_eq!(read(&store, "list").await, Some("2".into()));
+}
+
+#[tokio::test]
 async fn what_the_server_refuses_is_rejected_without_naming_the_key() {
     let server = RedisServer::start();
     let store = store_on(&server);
     assert_eq!(server.command(&["RPUSH", "tideover:secret", "1"]), "1");
-    let Err(StoreError::Rejected(text)) = store.read("secret").await else { panic!("a list was read as bytes") };
+    let Err(StoreError::Rejected(text)) = store.increment("secret", 1, None).await else { panic!("a list counted") };
     assert!(text.contains("WRONGTYPE") && !text.contains("secret"), "{text}");
 
     assert_eq!(server.command(&["CONFIG", "SET", "maxmemory", "1"]), "OK");
