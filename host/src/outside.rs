@@ -156,6 +156,7 @@ async fn limited<T>(
     Err(match failure {
         StoreError::TimedOut(_) => StoreFailure::TimedOut,
         StoreError::Rejected(_) => StoreFailure::Rejected,
+        StoreError::Foreign(_) => StoreFailure::Corrupt,
         StoreError::Unavailable(_) | StoreError::Closed => StoreFailure::Unavailable,
     })
 }

@@ -408,13 +408,14 @@ fn escape_glob(text: &str) -> String {
     pattern
 }
 
-/// What a failed attempt to connect means. No key is in play yet, so the server's own words may be passed on.
+/// What a failed attempt to connect means. No key is in play yet, so the server's own words may be passed on, and a
+/// refusal to log in says nothing against any value: it stays owed until the server takes the password.
 fn connect_error(server: &str, error: &RedisError) -> StoreError {
     match error.kind() {
         ErrorKind::AuthenticationFailed => {
-            StoreError::Rejected(format!("{server} refused to log in: wrong user or password"))
+            StoreError::Unavailable(format!("{server} refused to log in: wrong user or password"))
         }
-        ErrorKind::Server(_) => StoreError::Rejected(format!("{server}: {error}")),
+        ErrorKind::Server(_) => StoreError::Unavailable(format!("{server}: {error}")),
         _ if error.is_timeout() => StoreError::TimedOut(format!("no connection to {server} in time")),
         ErrorKind::Io => StoreError::Unavailable(format!("no connection to {server}: {error}")),
         _ => command_error(error),
@@ -432,7 +433,7 @@ fn command_error(error: &RedisError) -> StoreError {
     }
 }
 
-/// Sorts the codes with which a server refuses: into those of a server that cannot serve now, and all others.
+/// Sorts the codes with which a server refuses: into those of a server that cannot serve us now, and all others.
 fn refusal(code: &str) -> StoreError {
     let unavailable = |why| StoreError::Unavailable(format!("{code}: {why}"));
     let rejected = |why| StoreError::Rejected(format!("{code}: {why}"));
@@ -442,13 +443,13 @@ fn refusal(code: &str) -> StoreError {
         "CLUSTERDOWN" => unavailable("the cluster does not serve this key now"),
         "MASTERDOWN" => unavailable("the replica has lost its primary"),
         "TRYAGAIN" => unavailable("the cluster is moving this key"),
-        "WRONGTYPE" => rejected("the key holds something that is not plain bytes"),
+        "READONLY" => unavailable("the server is a read-only replica"),
+        "MISCONF" => unavailable("the server fails to persist and takes no writes"),
+        "NOREPLICAS" => unavailable("the server has too few replicas and takes no writes"),
+        "NOAUTH" => unavailable("the server wants a password"),
+        "NOPERM" => unavailable("the user lacks the permission"),
+        "WRONGTYPE" => StoreError::Foreign(format!("{code}: the key holds something that is not plain bytes")),
         "OOM" => rejected("the server is at its memory limit and may evict nothing"),
-        "READONLY" => rejected("the server is a read-only replica"),
-        "MISCONF" => rejected("the server fails to persist and takes no writes"),
-        "NOREPLICAS" => rejected("the server has too few replicas and takes no writes"),
-        "NOAUTH" => rejected("the server wants a password"),
-        "NOPERM" => rejected("the user lacks the permission"),
         "MOVED" | "ASK" => rejected("the key lives on another node of the cluster"),
         _ => rejected("the server refused the command"),
     }
@@ -472,15 +473,25 @@ mod tests {
         for line in ["LOADING Redis is loading", "BUSY a script", "CLUSTERDOWN", "MASTERDOWN Link", "TRYAGAIN later"] {
             assert!(matches!(refused_with(line), StoreError::Unavailable(_)), "{line}");
         }
+        for line in ["READONLY k3y", "NOAUTH k3y", "NOPERM k3y", "MISCONF k3y", "NOREPLICAS k3y"] {
+            let StoreError::Unavailable(text) = refused_with(line) else { panic!("{line}") };
+            assert!(!text.contains("k3y"), "{text}");
+        }
     }
 
     #[test]
     fn a_refusal_is_named_by_its_code_and_quotes_nothing() {
-        for line in ["WRONGTYPE k3y", "OOM k3y", "READONLY k3y", "NOAUTH k3y", "ERR unknown command, args 'k3y'"] {
+        for line in ["OOM k3y", "MOVED k3y", "ERR unknown command, args 'k3y'"] {
             let StoreError::Rejected(text) = refused_with(line) else { panic!("{line}") };
             let code = line.split(' ').next().expect("a code");
             assert!(text.starts_with(code) && !text.contains("k3y"), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_not_plain_bytes_is_foreign() {
+        let StoreError::Foreign(text) = refused_with("WRONGTYPE k3y") else { panic!("not foreign") };
+        assert!(!text.contains("k3y"), "{text}");
     }
 
     #[test]

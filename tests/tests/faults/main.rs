@@ -6,5 +6,6 @@
 
 mod crowd;
 mod network;
+mod refusal;
 mod server;
 mod trial;
