@@ -20,7 +20,7 @@ async fn a_server_out_of_memory_serves_nothing_older_than_was_put() {
     let mut trial = Trial::begin("out of memory, noeviction", RedisConfig::new(server.url()), SHORT_WAITS).await;
     server.configure("maxmemory", "1");
     trial.all_keys_are_used().await;
-    trial.lasts(Duration::from_secs(2)).await;
+    trial.lasts(Duration::from_secs(1)).await;
     server.configure("maxmemory", "0");
     let record = trial.ends(&server).await;
     record.is_survived_but_for_losses_within(BACK_MAX);
@@ -32,7 +32,7 @@ async fn a_server_that_turns_read_only_gets_every_change_when_it_is_a_primary_ag
     let server = RedisServer::start();
     let mut trial = Trial::begin("read-only replica", RedisConfig::new(server.url()), SHORT_WAITS).await;
     server.become_orphaned_replica();
-    trial.lasts(Duration::from_secs(2)).await;
+    trial.lasts(Duration::from_secs(1)).await;
     server.become_primary();
     let record = trial.ends(&server).await;
     record.is_survived_within(BACK_MAX);
@@ -108,7 +108,7 @@ async fn a_replica_that_serves_nothing_is_an_outage() {
     let mut trial =
         Trial::begin("replica without its primary: MASTERDOWN", RedisConfig::new(server.url()), SHORT_WAITS).await;
     server.become_orphaned_replica();
-    trial.lasts(Duration::from_secs(2)).await;
+    trial.lasts(Duration::from_secs(1)).await;
     server.become_primary();
     let record = trial.ends(&server).await;
     record.is_survived_within(BACK_MAX);
@@ -133,7 +133,7 @@ async fn a_password_changed_while_in_use_undoes_nothing() {
     let mut trial = Trial::begin("password changed while in use", RedisConfig::new(server.url()), SHORT_WAITS).await;
     server.change_password("new");
     server.cut_clients();
-    trial.lasts(Duration::from_secs(2)).await;
+    trial.lasts(Duration::from_secs(1)).await;
     server.change_password("old");
     let record = trial.ends(&server).await;
     record.is_survived_within(BACK_MAX);

@@ -36,6 +36,10 @@ const KEYS: u64 = 19;
 /// Rounds of each caller before the fault: every key has met every call.
 const WARM: u64 = 5 * KEYS;
 
+/// Far fewer entries than there are keys, so that what was put or removed is asked of the store, and of the fallback in
+/// an outage.
+const MEMORY: (&str, &str) = ("entries_max", "64");
+
 /// Between two calls of a caller.
 const PACE: Duration = Duration::from_millis(3);
 
@@ -98,7 +102,7 @@ impl Trial {
     /// Callers set to work on a cache of the native engine, until each has used all of its keys.
     pub(crate) async fn begin(fault: &'static str, config: RedisConfig, options: &[(&str, &str)]) -> Self {
         let (go_on, goes_on) = watch::channel(CALLERS);
-        let cache = cache(config, EngineKind::Native, options);
+        let cache = cache(config, EngineKind::Native, &[&[MEMORY], options].concat());
         let rounds = Arc::new(AtomicU64::new(0));
         let mut callers = JoinSet::new();
         for number in 0..CALLERS {
