@@ -105,7 +105,6 @@ async fn a_server_that_is_loading_its_data_is_away_until_it_has_it() {
     server.restart();
     assert!(server.is_loading(), "it was ready at once");
     trial.lasts(Duration::from_secs(1)).await;
-    assert!(server.is_loading(), "it was ready before its time");
     let began = Instant::now();
     while server.is_loading() {
         assert!(began.elapsed() < HANG, "it is never ready");
