@@ -3,6 +3,7 @@
 pub mod driving;
 pub mod fixed;
 pub mod http;
+pub mod proxy;
 pub mod redis_server;
 pub mod scenario;
 pub mod scripted;

@@ -69,7 +69,7 @@ async fn a_user_of_an_access_list_is_let_in_and_kept_to_it() {
 
     // Another namespace is not this user's.
     let elsewhere = store_with(RedisConfig { namespace: "other:".into(), ..RedisConfig::new(&url) });
-    let Err(StoreError::Rejected(text)) = elsewhere.read("a").await else { panic!("a foreign key was read") };
+    let Err(StoreError::Unavailable(text)) = elsewhere.read("a").await else { panic!("a foreign key was read") };
     assert!(text.contains("NOPERM") && !text.contains("other"), "{text}");
 
     let wrong = RedisConfig::new(url.replace("s3%3Acret", "wr0ng"));

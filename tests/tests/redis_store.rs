@@ -417,7 +417,9 @@ async fn a_primary_that_became_a_replica_is_given_up_for_its_successor() {
     // A failover: the old primary refuses writes, the address leads to the new one.
     assert_eq!(old.command(&["REPLICAOF", "127.0.0.1", &new.port().to_string()]), "OK");
     target.store(new.port(), Ordering::SeqCst);
-    let Err(StoreError::Rejected(text)) = store.write("k", "2".into(), None).await else { panic!("a replica wrote") };
+    let Err(StoreError::Unavailable(text)) = store.write("k", "2".into(), None).await else {
+        panic!("a replica wrote")
+    };
     assert!(text.contains("READONLY"), "{text}");
     write(&store, "k", "2", None).await;
     assert_eq!(new.command(&["GET", "tideover:k"]), "2");
@@ -441,11 +443,11 @@ async fn a_value_of_a_foreign_kind_is_a_miss_alone_and_among_others() {
 }
 
 #[tokio::test]
-async fn what_the_server_refuses_is_rejected_without_naming_the_key() {
+async fn what_the_server_refuses_is_told_without_naming_the_key() {
     let server = RedisServer::start();
     let store = store_on(&server);
     assert_eq!(server.command(&["RPUSH", "tideover:secret", "1"]), "1");
-    let Err(StoreError::Rejected(text)) = store.increment("secret", 1, None).await else { panic!("a list counted") };
+    let Err(StoreError::Foreign(text)) = store.increment("secret", 1, None).await else { panic!("a list counted") };
     assert!(text.contains("WRONGTYPE") && !text.contains("secret"), "{text}");
 
     assert_eq!(server.command(&["CONFIG", "SET", "maxmemory", "1"]), "OK");
@@ -470,7 +472,9 @@ async fn a_wrong_password_or_database_is_refused_in_clear_words() {
         (format!("redis://127.0.0.1:{port}"), "wants a password"),
         (format!("redis://:opensesame@127.0.0.1:{port}/99"), "database"),
     ] {
-        let Err(StoreError::Rejected(text)) = store_with(RedisConfig::new(url)).ping().await else { panic!("let in") };
+        let Err(StoreError::Unavailable(text)) = store_with(RedisConfig::new(url)).ping().await else {
+            panic!("let in")
+        };
         assert!(text.contains(expected) && !text.contains("s3cret") && !text.contains("sesame"), "{text}");
     }
 }

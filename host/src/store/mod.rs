@@ -160,8 +160,8 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Rejected`] when something else than a number of 64 bits is there, or the sum would not be one;
-    /// nothing is changed then.
+    /// [`StoreError::Rejected`] when something else than a number of 64 bits is there, or the sum would not be one, and
+    /// [`StoreError::Foreign`] when it is no text at all; nothing is changed then.
     fn increment<'a>(
         &'a self,
         _key: &'a str,
@@ -210,15 +210,21 @@ fn unsupported<'a, T: Send + 'a>(operation: &'static str) -> BoxFuture<'a, Resul
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// No connection could be made, or it broke. Time can heal it.
+    /// No connection could be made, or it broke, or the server says that it does not serve us now: it is loading its
+    /// data, a read-only replica, or wants another password. Time can heal it, and then the operation is worth repeating.
     #[error("store unavailable: {0}")]
     Unavailable(String),
     /// A limit of the store client passed before the answer came. Time can heal it.
     #[error("store timed out: {0}")]
     TimedOut(String),
-    /// The server answered and refused: wrong type, out of memory, read-only, no permission.
+    /// The server answered and refused this one operation: it is out of memory, or does not know the command. A value
+    /// that is refused for good is not kept: in time its older version is removed instead.
     #[error("store refused: {0}")]
     Rejected(String),
+    /// What lies under the key was not written by a store of this kind. To be read as nothing, and replaced by the next
+    /// write; it says nothing against the store.
+    #[error("foreign value in the store: {0}")]
+    Foreign(String),
     /// So many operations are without an answer already that this one was not taken on. Time can heal it.
     #[error("store overloaded: {queue_max} operations wait for an answer")]
     Overloaded {

@@ -39,7 +39,8 @@ const SETTLE_MAX: Duration = Duration::from_secs(30);
 /// How long one command of [`RedisServer::command`] may take.
 const COMMAND_MAX: Duration = Duration::from_secs(5);
 
-/// A running `redis-server` on 127.0.0.1 with a port and a folder of its own, without persistence.
+/// A running `redis-server` on 127.0.0.1 with a port and a folder of its own, without persistence unless it was
+/// started with it.
 ///
 /// All methods block, for milliseconds as a rule, and panic when they fail. Dropping it kills the server, frozen or
 /// not, and removes the folder.
@@ -64,21 +65,21 @@ impl RedisServer {
     /// When `redis-server` is not installed, or answers on none of ten ports.
     #[must_use]
     pub fn start() -> Self {
-        Self::start_with(None)
+        Self::start_with(None, &[])
     }
 
     /// As [`start`](Self::start), with a server that wants `password` of its clients; letters and digits only, as
     /// [`url`](Self::url) does not encode it.
     #[must_use]
     pub fn start_with_password(password: &str) -> Self {
-        Self::start_with(Some(password.to_owned()))
+        Self::start_with(Some(password.to_owned()), &[])
     }
 
-    /// As [`start`](Self::start), with more arguments for `redis-server`.
+    /// As [`start`](Self::start), with further arguments of `redis-server`, which overrule the usual ones and hold for
+    /// restarts too: `["--appendonly", "yes"]` keeps what was written over [`restart`](Self::restart).
     #[must_use]
-    pub fn start_with_arguments(more: &[&str]) -> Self {
-        let more: Vec<String> = more.iter().map(|&argument| argument.to_owned()).collect();
-        Self::start_as(None, &|port, folder| [plain(port, folder), more.clone()].concat())
+    pub fn start_with_arguments(arguments: &[&str]) -> Self {
+        Self::start_with(None, arguments)
     }
 
     /// A server that takes TLS connections on a port of its own beside the plain one, and shows the certificate of
@@ -95,13 +96,14 @@ impl RedisServer {
         server
     }
 
-    fn start_with(password: Option<String>) -> Self {
+    fn start_with(password: Option<String>, more: &[&str]) -> Self {
+        let more: Vec<String> = more.iter().map(|&argument| argument.to_owned()).collect();
         Self::start_as(password.as_deref(), &|port, folder| {
             let mut arguments = plain(port, folder);
             if let Some(password) = &password {
                 arguments.extend(["--requirepass".to_owned(), password.clone()]);
             }
-            arguments
+            [arguments, more.clone()].concat()
         })
     }
 
@@ -157,7 +159,9 @@ impl RedisServer {
         self.process.wait().expect("the server is a child of this process");
     }
 
-    /// Kills the server if it runs, and starts an empty one on the same port.
+    /// Kills the server if it runs, and starts it anew on the same port: empty, or with what it has persisted.
+    ///
+    /// It answers when this returns, if only that it is loading its data.
     ///
     /// # Panics
     ///
@@ -177,6 +181,49 @@ impl RedisServer {
     /// Lets a frozen server go on; it works off what came in meanwhile.
     pub fn thaw(&mut self) {
         self.signal(libc::SIGCONT);
+    }
+
+    /// Leaves everything unanswered for so long, as `CLIENT PAUSE` does; what came in is worked off after it.
+    pub fn pause(&self, time: Duration) {
+        self.orders(&["CLIENT", "PAUSE", &time.as_millis().to_string(), "ALL"]);
+    }
+
+    /// Makes the server a replica of a primary that is not there: it keeps what it has, serves it, and takes no writes.
+    pub fn become_orphaned_replica(&self) {
+        // Nobody listens on the port for port multiplexing.
+        self.orders(&["REPLICAOF", "127.0.0.1", "1"]);
+    }
+
+    /// Makes the server a primary again.
+    pub fn become_primary(&self) {
+        self.orders(&["REPLICAOF", "NO", "ONE"]);
+    }
+
+    /// Sets a choice of the server's configuration while it runs.
+    pub fn configure(&self, choice: &str, value: &str) {
+        self.orders(&["CONFIG", "SET", choice, value]);
+    }
+
+    /// Changes the password that the server wants of new connections; [`url`](Self::url) names it from now on. Those
+    /// that are there keep their rights until they are [cut](Self::cut_clients).
+    pub fn change_password(&mut self, password: &str) {
+        self.configure("requirepass", password);
+        self.password = Some(password.to_owned());
+    }
+
+    /// Closes all connections of clients.
+    pub fn cut_clients(&self) {
+        let _how_many = self.command(&["CLIENT", "KILL", "TYPE", "normal"]);
+    }
+
+    /// Whether the server answers, but only that it is loading its data.
+    #[must_use]
+    pub fn is_loading(&self) -> bool {
+        self.command(&["INFO", "persistence"]).contains("loading:1\r")
+    }
+
+    fn orders(&self, words: &[&str]) {
+        assert_eq!(self.command(words), "OK", "{words:?}");
     }
 
     /// Sends a command on a connection of its own and returns the answer: bytes as text, numbers in decimal, `(nil)`,

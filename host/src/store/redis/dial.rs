@@ -60,7 +60,7 @@ impl Dialer {
                 let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(unreachable)?;
                 self.prepare(&stream).map_err(unreachable)?;
                 let Some(tls) = &self.tls else { return Ok(Box::new(stream)) };
-                let untrusted = |why: &str| StoreError::Rejected(format!("TLS with {address} failed: {why}"));
+                let untrusted = |why: &str| StoreError::Unavailable(format!("TLS with {address} failed: {why}"));
                 let name = tls.name_of(host).ok_or_else(|| untrusted("its host has no name to be certified"))?;
                 match tls.connector.connect(name, stream).await {
                     Ok(stream) => Ok(Box::new(stream)),
@@ -85,7 +85,7 @@ impl Dialer {
 }
 
 /// Logs in and chooses. The words are sent together and their answers looked at in order. No key is in play yet, so
-/// the server's own words may be passed on.
+/// the server's own words may be passed on, and a refusal says nothing against any value: time can heal it.
 async fn greet(
     link: &Link,
     address: &Address,
@@ -101,7 +101,7 @@ async fn greet(
         Fault::Refused(refusal) if matches!(refusal.code(), "LOADING" | "BUSY" | "MASTERDOWN") => {
             Fault::Refused(refusal).into()
         }
-        Fault::Refused(refusal) => StoreError::Rejected(format!("{address} refused {what}: {}", refusal.text())),
+        Fault::Refused(refusal) => StoreError::Unavailable(format!("{address} refused {what}: {}", refusal.text())),
         Fault::TimedOut => late(address),
         fault => fault.into(),
     };
@@ -112,7 +112,7 @@ async fn greet(
         };
         answer.map_err(|fault| match fault {
             Fault::Refused(refusal) if refusal.text().contains("AUTH") || refusal.text().contains("password") => {
-                StoreError::Rejected(format!("{address} refused to log in: wrong user or password"))
+                StoreError::Unavailable(format!("{address} refused to log in: wrong user or password"))
             }
             fault => refused(fault, "to log in"),
         })?;

@@ -72,7 +72,7 @@ impl From<Loss> for StoreError {
     fn from(loss: Loss) -> Self {
         match loss {
             Loss::Broken(why) => Self::Unavailable(format!("connection lost: {why}")),
-            Loss::Untrusted(why) => Self::Rejected(format!("TLS failed: {why}")),
+            Loss::Untrusted(why) => Self::Unavailable(format!("TLS failed: {why}")),
             Loss::Garbage => Self::Unavailable("the answer is not of the Redis protocol".into()),
             Loss::Silent => Self::Unavailable("connection given up: the server stayed silent".into()),
             Loss::Retired => Self::Unavailable("connection given up for its successor".into()),
@@ -85,7 +85,7 @@ pub(super) fn unexpected(command: &str) -> StoreError {
     StoreError::Rejected(format!("the answer to {command} is of another kind than it should be"))
 }
 
-/// Sorts refusals into those of a server that cannot serve now, and all others. Only the code is passed on.
+/// Sorts refusals into those of a server that cannot serve us now, and all others. Only the code is passed on.
 fn refused(refusal: &Refusal) -> StoreError {
     let code = refusal.code();
     let unavailable = |why| StoreError::Unavailable(format!("{code}: {why}"));
@@ -97,13 +97,16 @@ fn refused(refusal: &Refusal) -> StoreError {
         "MASTERDOWN" => unavailable("the replica has lost its primary"),
         "TRYAGAIN" => unavailable("the cluster is moving this key"),
         "MOVED" | "ASK" => unavailable("the cluster sends this key from node to node"),
-        "WRONGTYPE" => rejected("the key holds something that is not plain bytes"),
+        "READONLY" => unavailable("the server is a read-only replica"),
+        "MISCONF" => unavailable("the server fails to persist and takes no writes"),
+        "NOREPLICAS" => unavailable("the server has too few replicas and takes no writes"),
+        "NOAUTH" => unavailable("the server wants a password"),
+        "NOPERM" => unavailable("the user lacks the permission"),
+        "WRONGTYPE" => StoreError::Foreign(format!("{code}: the key holds something that is not plain bytes")),
         "OOM" => rejected("the server is at its memory limit and may evict nothing"),
-        "READONLY" => rejected("the server is a read-only replica"),
-        "MISCONF" => rejected("the server fails to persist and takes no writes"),
-        "NOREPLICAS" => rejected("the server has too few replicas and takes no writes"),
-        "NOAUTH" => rejected("the server wants a password"),
-        "NOPERM" => rejected("the user lacks the permission"),
+        "ERR" if refusal.text().contains("max number of clients") => {
+            unavailable("the server has as many clients as it takes")
+        }
         "ERR" => rejected(plain_error(refusal.text())),
         _ => rejected("the server refused the command"),
     }
@@ -111,12 +114,11 @@ fn refused(refusal: &Refusal) -> StoreError {
 
 /// Says what some errors without a code of their own mean; others may quote what was asked.
 fn plain_error(text: &str) -> &'static str {
-    const KNOWN: [(&str, &str); 5] = [
+    const KNOWN: [(&str, &str); 4] = [
         ("not an integer", "the value is not a whole number of 64 bits"),
         ("would overflow", "the number would not fit into 64 bits"),
         ("unknown command", "the server does not know the command"),
         ("cluster support disabled", "the server is no node of a cluster"),
-        ("max number of clients", "the server has as many clients as it takes"),
     ];
     KNOWN.into_iter().find(|(part, _)| text.contains(part)).map_or("the server refused the command", |(_, why)| why)
 }
@@ -140,11 +142,21 @@ mod tests {
         for line in ["LOADING Redis is loading", "BUSY a script", "CLUSTERDOWN", "MASTERDOWN Link", "TRYAGAIN later"] {
             assert!(matches!(refused_with(line), StoreError::Unavailable(_)), "{line}");
         }
+        for line in ["READONLY k3y", "NOAUTH k3y", "NOPERM k3y", "MISCONF k3y", "NOREPLICAS k3y"] {
+            let StoreError::Unavailable(text) = refused_with(line) else { panic!("{line}") };
+            assert!(!text.contains("k3y"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_plain_bytes_is_foreign() {
+        let StoreError::Foreign(text) = refused_with("WRONGTYPE k3y") else { panic!("not foreign") };
+        assert!(!text.contains("k3y"), "{text}");
     }
 
     #[test]
     fn a_refusal_is_named_by_its_code_and_quotes_nothing() {
-        for line in ["WRONGTYPE k3y", "OOM k3y", "READONLY k3y", "NOAUTH k3y", "ERR unknown command, args 'k3y'"] {
+        for line in ["OOM k3y", "CROSSSLOT k3y", "ERR unknown command, args 'k3y'"] {
             let StoreError::Rejected(text) = refused_with(line) else { panic!("{line}") };
             let code = line.split(' ').next().expect("a code");
             assert!(text.starts_with(code) && !text.contains("k3y"), "{text}");

@@ -30,7 +30,7 @@ impl Sentinels {
     pub(super) async fn master(&self, deadline: Instant) -> Result<Address, StoreError> {
         match self.ask("GET-MASTER-ADDR-BY-NAME", deadline).await? {
             Reply::List(parts) => address_of(&parts).ok_or_else(|| unexpected("SENTINEL")),
-            Reply::Nil => Err(StoreError::Rejected("the Sentinels know no primary of that name".into())),
+            Reply::Nil => Err(StoreError::Unavailable("the Sentinels know no primary of that name".into())),
             _ => Err(unexpected("SENTINEL")),
         }
     }
@@ -54,7 +54,7 @@ impl Sentinels {
         let reply = link.ask(Request::new(Effect::Read, &words), false, deadline).await?;
         // One that does not know the name is of less worth than any that does.
         if reply == Reply::Nil {
-            return Err(StoreError::Rejected("the Sentinels know no primary of that name".into()));
+            return Err(StoreError::Unavailable("the Sentinels know no primary of that name".into()));
         }
         Ok(reply)
     }
