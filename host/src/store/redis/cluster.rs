@@ -17,10 +17,10 @@ use tokio::time::{Instant, timeout_at};
 use super::failure::{Fault, unexpected};
 use super::lock;
 use super::node::{Named, Node, Plan, Whereabouts};
-use super::reply::Reply;
 use super::request::{Effect, Request};
 use super::slots::{SlotMap, redirection};
 use super::url::Address;
+use super::wire::Answered;
 use crate::store::StoreError;
 
 /// Redirections that one call follows; a cluster that sends it further than that is not settled.
@@ -36,6 +36,8 @@ pub(super) struct Cluster {
     plan: Arc<Plan>,
     seeds: Vec<Address>,
     replicas: bool,
+    /// Where the log lies.
+    log_slot: u16,
     turn: AtomicUsize,
     state: Mutex<State>,
     this: Weak<Self>,
@@ -54,27 +56,40 @@ struct State {
 type Refresh = Shared<BoxFuture<'static, Result<(), StoreError>>>;
 
 impl Cluster {
-    pub(super) fn new(plan: Arc<Plan>, seeds: Vec<Address>, replicas: bool) -> Arc<Self> {
+    pub(super) fn new(plan: Arc<Plan>, seeds: Vec<Address>, replicas: bool, log_slot: u16) -> Arc<Self> {
         let (turn, state) = (AtomicUsize::new(0), Mutex::default());
-        Arc::new_cyclic(|this| Self { plan, seeds, replicas, turn, state, this: Weak::clone(this) })
+        Arc::new_cyclic(|this| Self { plan, seeds, replicas, log_slot, turn, state, this: Weak::clone(this) })
     }
 
-    /// The answer to `request`, whose key lies in `slot`.
-    pub(super) async fn ask(&self, slot: u16, request: &Request, deadline: Instant) -> Result<Reply, Fault> {
+    /// Whether the end of the log can travel with a request, as far as is known.
+    pub(super) fn has_log_with(&self, slot: u16, effect: Effect) -> bool {
+        if self.replicas && effect == Effect::Read {
+            return false;
+        }
+        let state = lock(&self.state);
+        let Some(map) = &state.map else { return false };
+        let master = |slot| map.shard(slot).map(|shard| &shard.master);
+        slot == self.log_slot || master(slot) == master(self.log_slot)
+    }
+
+    /// The answer to `request`, whose key lies in `slot`; with the end of the log if that lies on the same node.
+    pub(super) async fn answer(&self, slot: u16, request: &Request, deadline: Instant) -> Result<Answered, Fault> {
         if self.replicas
             && request.effect == Effect::Read
             && let Some(replica) = self.replica_of(slot)?
             && let replica = self.node(&replica, true)?
             && !replica.is_silent()
-            && let Ok(reply) = replica.ask(request, false, deadline).await
+            && let Ok(reply) = replica.ask(&Request { heeds: false, ..request.clone() }, false, deadline).await
         {
-            return Ok(reply);
+            return Ok(reply.into());
         }
         let mut address = self.master_of(slot, deadline).await?;
         let (mut asking, mut moved_on) = (false, false);
         for _ in 0..=REDIRECTIONS_MAX {
-            let fault = match self.node(&address, false)?.ask(request, asking, deadline).await {
-                Ok(reply) => return Ok(reply),
+            let heeds = request.heeds && self.known_master_of(self.log_slot)?.is_some_and(|master| master == address);
+            let sent = Request { heeds, ..request.clone() };
+            let fault = match self.node(&address, false)?.answer(&sent, asking, deadline).await {
+                Ok(answered) => return Ok(answered),
                 Err(fault) => fault,
             };
             match (fault.code(), &fault) {

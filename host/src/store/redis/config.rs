@@ -63,6 +63,15 @@ pub struct RedisConfig {
     /// 100 ms, and each wait is drawn evenly from zero to twice the previous limit; default 5 s. Calls never wait for
     /// it: on a lost connection they make attempts of their own.
     pub reconnect_wait_max: Duration,
+    /// Whether writes of a cache compare what is there with what they bring, in one step, by a script; default `true`.
+    /// Without it a late load of one process may undo the newer write or removal of another; a user that may not run
+    /// scripts (`EVALSHA`, `EVAL`) needs it so.
+    pub compare: bool,
+    /// Whether invalidated tags and clears are told to other processes, by a stream under the key `NAMESPACE!log` that
+    /// keeps about the last 10 000 of them; default `true`. Without it values with tags are not shared: each process
+    /// keeps its own in memory. All processes with one namespace are to choose the same. Needs `XADD`, `XRANGE`,
+    /// `XREVRANGE` and `XINFO`; evicting the stream (`maxmemory-policy allkeys-*`) loses what it knows.
+    pub log: bool,
     /// How many operations may be without an answer on one connection, sent or not; default 65 536. Past it they are
     /// refused with [`StoreError::Overloaded`](crate::store::StoreError::Overloaded).
     pub queue_max: usize,
@@ -87,6 +96,8 @@ impl RedisConfig {
             silence_max: Duration::from_secs(15),
             idle_ping_after: Duration::from_secs(10),
             reconnect_wait_max: Duration::from_secs(5),
+            compare: true,
+            log: true,
             queue_max: 65_536,
             close_timeout: Duration::from_secs(1),
         }
@@ -156,6 +167,8 @@ impl fmt::Debug for RedisConfig {
             .field("silence_max", &self.silence_max)
             .field("idle_ping_after", &self.idle_ping_after)
             .field("reconnect_wait_max", &self.reconnect_wait_max)
+            .field("compare", &self.compare)
+            .field("log", &self.log)
             .field("queue_max", &self.queue_max)
             .field("close_timeout", &self.close_timeout)
             .finish_non_exhaustive()

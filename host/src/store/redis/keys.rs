@@ -24,10 +24,15 @@ impl Namespace {
         place.into()
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "nothing is kept there yet; entries already leave it the room"))]
     /// Where the store keeps its own `name`, which does not begin with `!`.
     pub(super) fn internal(&self, name: &str) -> Bytes {
         [&self.0, "!", name].concat().into()
+    }
+
+    /// Whether something of the store's own lies there.
+    pub(super) fn is_own(&self, place: &[u8]) -> bool {
+        let rest = place.strip_prefix(self.0.as_bytes()).and_then(|rest| rest.strip_prefix(b"!"));
+        rest.is_some_and(|rest| !rest.starts_with(b"!"))
     }
 
     /// The key whose entry lies there; `None` if it is the store's own, or nobody's.
@@ -85,8 +90,10 @@ mod tests {
         for key in ["k", "", "!", "!log", "!!log"] {
             assert_ne!(namespace().entry(key), namespace().internal("log"));
             assert_eq!(namespace().key(&namespace().entry(key)), Some(key));
+            assert!(!namespace().is_own(&namespace().entry(key)));
         }
         assert_eq!(namespace().key(&namespace().internal("log")), None);
+        assert!(namespace().is_own(&namespace().internal("log")));
         assert_eq!(namespace().key(b"other:k"), None);
         assert_eq!(namespace().key(b"a*b:\xff"), None);
     }

@@ -1,8 +1,8 @@
 //! The store on Redis, Valkey, or anything else that speaks their protocol, in every deployment.
 //!
 //! From the bottom: `reply` and `request` are what is on the wire, `wire` is one connection, `dial` makes it, `node`
-//! keeps one to a server, `sentinel` and `cluster` know which server. `operations` and `walk` put a store's
-//! operations into commands.
+//! keeps one to a server, `sentinel` and `cluster` know which server. `operations`, `stamped` and `walk` put a store's
+//! operations into commands; `log` is what processes tell each other, `sweep` what a clear leaves to be done.
 //!
 //! The protocol is spoken here, not by a client crate: which requests leave together, when a connection is given up
 //! and whether a request is sent again are what this store is about, and a general client decides them otherwise. It
@@ -13,6 +13,7 @@ mod config;
 mod dial;
 mod failure;
 mod keys;
+mod log;
 mod node;
 mod operations;
 mod reply;
@@ -20,6 +21,8 @@ mod request;
 mod script;
 mod sentinel;
 mod slots;
+mod stamped;
+mod sweep;
 mod tls;
 mod url;
 mod walk;
@@ -40,14 +43,16 @@ use self::cluster::Cluster;
 use self::dial::Dialer;
 use self::failure::Fault;
 use self::keys::Namespace;
+use self::log::Log;
 use self::node::{Named, Node, Plan, Whereabouts};
 use self::reply::Reply;
 use self::request::{Effect, Request};
 use self::script::Script;
 use self::sentinel::Sentinels;
+use self::sweep::Sweeper;
 use self::tls::Tls;
 use self::url::{Address, Login, Place, Target};
-use self::wire::Keeping;
+use self::wire::{Answered, Keeping};
 use super::{Store, StoreError};
 
 /// A [`Store`] on Redis or Valkey: one server, a Cluster, or whatever server Sentinels say is the primary.
@@ -77,9 +82,13 @@ use super::{Store, StoreError};
 /// Calls need a tokio runtime with I/O and time. Dropping one is harmless: what was not sent yet is not sent, and an
 /// answer is discarded when it comes.
 pub struct RedisStore {
-    deployment: Deployment,
+    deployment: Arc<Deployment>,
     namespace: Namespace,
     target: Target,
+    /// Whether writes compare.
+    compare: bool,
+    log: Log,
+    sweeper: Sweeper,
     call_timeout: Duration,
     close_timeout: Duration,
     closing: AtomicBool,
@@ -113,10 +122,17 @@ impl RedisStore {
     /// when the namespace is empty, or when a limit is zero. Whether servers exist is not looked at.
     pub fn new(config: RedisConfig) -> Result<Self, RedisConfigError> {
         let target = config.target()?;
+        let namespace = Namespace(config.namespace.clone());
+        let log = Log::new(&namespace, config.log);
+        let deployment = Arc::new(Deployment::new(&config, &target, &log)?);
+        let sweeper = Sweeper::new(Arc::clone(&deployment), namespace.clone(), config.call_timeout);
         Ok(Self {
-            deployment: Deployment::new(&config, &target)?,
-            namespace: Namespace(config.namespace),
+            deployment,
+            namespace,
             target,
+            compare: config.compare,
+            log,
+            sweeper,
             call_timeout: config.call_timeout,
             close_timeout: config.close_timeout,
             closing: AtomicBool::new(false),
@@ -136,12 +152,11 @@ impl RedisStore {
     }
 
     /// Runs a script on one key of this store, wherever that lies; a server that does not know it is sent its text.
-    async fn script(&self, script: &Script, place: &[u8], arguments: &[&[u8]]) -> Result<Reply, StoreError> {
+    async fn script(&self, script: &Script, place: &[u8], arguments: &[&[u8]]) -> Result<Reply, Fault> {
         match self.ask(place, script.by_digest(place, arguments)).await {
-            Err(fault) if script::is_unknown(&fault) => {}
-            result => return Ok(result?),
+            Err(fault) if script::is_unknown(&fault) => self.ask(place, script.by_text(place, arguments)).await,
+            result => result,
         }
-        Ok(self.ask(place, script.by_text(place, arguments)).await?)
     }
 
     /// Counts a call as under way, unless the store is closing.
@@ -153,8 +168,14 @@ impl RedisStore {
         work.await
     }
 
+    /// The answer to a request on the key at `place`. If somebody listens to the log, what was noted before the request
+    /// took effect has been told.
     async fn ask(&self, place: &[u8], request: Request) -> Result<Reply, Fault> {
-        self.deployment.ask(place, &request, self.deadline()).await
+        let deadline = self.deadline();
+        match self.log.listened() {
+            None => self.deployment.ask(place, &request, deadline).await,
+            Some(before) => self.log.heed(&self.deployment, before, place, request, deadline).await,
+        }
     }
 
     /// When a call that begins now has to be over.
@@ -165,6 +186,7 @@ impl RedisStore {
     /// Refuses new calls, waits for those under way as long as is allowed, and lets go of connections.
     async fn drain(&self) {
         self.closing.store(true, Ordering::Release);
+        self.sweeper.end();
         self.calls.close();
         if timeout(self.close_timeout, self.calls.wait()).await.is_err() {
             tracing::debug!(calls = self.calls.len(), "closing with calls under way");
@@ -183,7 +205,7 @@ impl fmt::Debug for RedisStore {
 }
 
 impl Deployment {
-    fn new(config: &RedisConfig, target: &Target) -> Result<Self, RedisConfigError> {
+    fn new(config: &RedisConfig, target: &Target, log: &Log) -> Result<Self, RedisConfigError> {
         let tls = if target.tls { Some(Tls::new(&config.tls)?) } else { None };
         let keeping = Keeping {
             queue_max: config.queue_max,
@@ -192,6 +214,7 @@ impl Deployment {
             ping_max: config.connect_timeout,
             doubt_after: config.response_timeout.min(config.silence_max) / 4,
             merges: !matches!(target.place, Place::Cluster(_)),
+            head: log.head_command(),
         };
         let dialer = Dialer { tls, keeping, connect_timeout: config.connect_timeout };
         let plan = Arc::new(Plan {
@@ -206,7 +229,10 @@ impl Deployment {
                 let primary = Node::new(plan, Whereabouts::At(address.clone()), false, None);
                 Self::Single { primary, replica: None, address: address.clone() }
             }
-            Place::Cluster(seeds) => Self::Cluster(Cluster::new(plan, seeds.clone(), config.read_from_replicas)),
+            Place::Cluster(seeds) => {
+                let log_slot = slots::slot(log.place());
+                Self::Cluster(Cluster::new(plan, seeds.clone(), config.read_from_replicas, log_slot))
+            }
             Place::Sentinel { sentinels, master } => {
                 let (username, password) = (config.sentinel_username.clone(), config.sentinel_password.clone());
                 let login = Login { username, password, ..Login::default() };
@@ -222,18 +248,32 @@ impl Deployment {
 
     /// The answer to a request on the key at `place`.
     async fn ask(&self, place: &[u8], request: &Request, deadline: Instant) -> Result<Reply, Fault> {
+        self.answer(place, request, deadline).await.map(|answered| answered.reply)
+    }
+
+    /// The answer to a request on the key at `place`. A request that heeds the log gets the log's end with it, if that is
+    /// to be had from the same server.
+    async fn answer(&self, place: &[u8], request: &Request, deadline: Instant) -> Result<Answered, Fault> {
         match self {
-            Self::Cluster(cluster) => cluster.ask(slots::slot(place), request, deadline).await,
+            Self::Cluster(cluster) => cluster.answer(slots::slot(place), request, deadline).await,
             Self::Single { primary, replica, .. } => {
                 if request.effect == Effect::Read
                     && let Some(replica) = replica
                     && !replica.is_silent()
-                    && let Ok(reply) = replica.ask(request, false, deadline).await
+                    && let Ok(reply) = replica.ask(&Request { heeds: false, ..request.clone() }, false, deadline).await
                 {
-                    return Ok(reply);
+                    return Ok(reply.into());
                 }
-                primary.ask(request, false, deadline).await
+                primary.answer(request, false, deadline).await
             }
+        }
+    }
+
+    /// Whether the log's end comes with the answer to a request on the key at `place`, as far as is known.
+    fn has_log_with(&self, place: &[u8], effect: Effect) -> bool {
+        match self {
+            Self::Cluster(cluster) => cluster.has_log_with(slots::slot(place), effect),
+            Self::Single { replica, .. } => replica.is_none() || effect != Effect::Read,
         }
     }
 

@@ -21,7 +21,7 @@ use super::reply::Reply;
 use super::request::{Effect, Request};
 use super::sentinel::Sentinels;
 use super::url::{Address, Login};
-use super::wire::{Link, News};
+use super::wire::{Answered, Link, News};
 use crate::cache::random_seed;
 use crate::store::StoreError;
 
@@ -101,12 +101,12 @@ impl Node {
     /// The answer to `request` by `deadline`, from the connection at hand, or from the next one if that was broken
     /// already. That a peer is gone shows only when something is sent, so without the second try the first call after
     /// a restart of the server would fail.
-    pub(super) async fn ask(&self, request: &Request, asking: bool, deadline: Instant) -> Result<Reply, Fault> {
+    pub(super) async fn answer(&self, request: &Request, asking: bool, deadline: Instant) -> Result<Answered, Fault> {
         let mut repeated = false;
         loop {
             let (line, found) = self.line(deadline).await?;
-            let fault = match line.link.ask(request.clone(), asking, self.limit(request.effect, deadline)).await {
-                Ok(reply) => return Ok(reply),
+            let fault = match line.link.answer(request.clone(), asking, self.limit(request.effect, deadline)).await {
+                Ok(answered) => return Ok(answered),
                 Err(fault) => fault,
             };
             if fault.code() == Some("READONLY") && !self.replica {
@@ -117,6 +117,11 @@ impl Node {
             }
             repeated = true;
         }
+    }
+
+    /// As [`answer`](Self::answer), for who does not heed the log.
+    pub(super) async fn ask(&self, request: &Request, asking: bool, deadline: Instant) -> Result<Reply, Fault> {
+        self.answer(request, asking, deadline).await.map(|answered| answered.reply)
     }
 
     pub(super) fn limit(&self, effect: Effect, deadline: Instant) -> Instant {

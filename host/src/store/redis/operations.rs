@@ -1,9 +1,12 @@
 //! Each operation of a store as the server's commands.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, try_join_all};
+use tideover_core::stamp::{Condition, Written};
+use tideover_core::{Note, WallTime};
 
 use super::super::glob::Glob;
 use super::RedisStore;
@@ -11,7 +14,7 @@ use super::failure::{Fault, unexpected};
 use super::reply::Reply;
 use super::request::{Effect, Request};
 use super::script::Script;
-use crate::store::{Abilities, Cursor, Page, Remaining, Store, StoreError, When};
+use crate::store::{Abilities, Cursor, Ear, Page, Remaining, Store, StoreError, When};
 
 /// The longest expiry that Redis takes is `i64::MAX` milliseconds after 1970; this is 146 million years.
 const TTL_MILLIS_MAX: u64 = i64::MAX as u64 / 2;
@@ -34,7 +37,13 @@ impl RedisStore {
         bytes(self.ask(&place, Request::get(place.clone())).await, "GET")
     }
 
-    async fn set(&self, key: &str, value: &[u8], ttl: Option<Duration>, when: When) -> Result<bool, StoreError> {
+    pub(super) async fn set(
+        &self,
+        key: &str,
+        value: &[u8],
+        ttl: Option<Duration>,
+        when: When,
+    ) -> Result<bool, StoreError> {
         let place = self.namespace.entry(key);
         let millis = ttl.map(|ttl| ttl_millis(ttl).to_string());
         let mut words: Vec<&[u8]> = vec![b"SET", &place, value];
@@ -99,7 +108,7 @@ impl Store for RedisStore {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { compare: false, log: false, ..Abilities::ALL }
+        Abilities { compare: self.compare, log: self.log.is_kept(), ..Abilities::ALL }
     }
 
     fn read<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
@@ -114,9 +123,30 @@ impl Store for RedisStore {
         Box::pin(self.call(async move { self.count(Effect::Write, "UNLINK", key, &[]).await.map(drop) }))
     }
 
-    /// Keys that others write meanwhile may stay.
+    /// Keys that others write meanwhile may stay. The log stays: who listens to it would take its loss for that of notes.
     fn clear(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(self.call(async move { self.remove_all(None).await.map(drop) }))
+        Box::pin(self.call(async move {
+            self.remove_all(None).await?;
+            Ok(self.log.catch_up(&self.deployment, self.deadline()).await?)
+        }))
+    }
+
+    fn replace<'a>(
+        &'a self,
+        key: &'a str,
+        envelope: Bytes,
+        ttl: Option<Duration>,
+        condition: Condition,
+    ) -> BoxFuture<'a, Result<Written, StoreError>> {
+        Box::pin(self.call(self.replace_entry(key, envelope, ttl, condition)))
+    }
+
+    fn note(&self, writer: u64, note: Note, made_at: WallTime) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.call(self.put_note(writer, note, made_at)))
+    }
+
+    fn listen(&self, ear: &Arc<dyn Ear>) {
+        self.log.listen(ear);
     }
 
     /// In a Cluster every master has to answer.
@@ -239,7 +269,7 @@ fn number(reply: Reply, command: &str) -> Result<i64, StoreError> {
 }
 
 /// Rounded down, so that nothing outlives its time; but zero is refused by Redis.
-fn ttl_millis(ttl: Duration) -> u64 {
+pub(super) fn ttl_millis(ttl: Duration) -> u64 {
     u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).clamp(1, TTL_MILLIS_MAX)
 }
 

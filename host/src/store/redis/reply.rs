@@ -32,9 +32,12 @@ pub(super) enum Reply {
 pub(super) struct Refusal(Bytes);
 
 impl Refusal {
-    /// The word in capitals that it begins with: `WRONGTYPE`, `MOVED`.
+    /// The word in capitals that it begins with: `WRONGTYPE`, `MOVED`. Servers before version 7 wrap what a command in a
+    /// script was refused with.
     pub(super) fn code(&self) -> &str {
-        self.text().split(' ').next().unwrap_or_default()
+        let text = self.text();
+        let wrapped = text.strip_prefix("ERR Error running script").and_then(|text| text.split_once(": -"));
+        wrapped.map_or(text, |(_, inner)| inner).split(' ').next().unwrap_or_default()
     }
 
     /// All of it, code included. It may quote what was asked.
@@ -272,6 +275,15 @@ mod tests {
         let [Reply::Refused(refusal)] = &replies[..] else { panic!("{replies:?}") };
         assert_eq!((refusal.code(), refusal.text()), ("WRONGTYPE", "WRONGTYPE k3y"));
         assert!(!format!("{refusal:?}").contains("k3y"));
+    }
+
+    #[test]
+    fn what_a_script_was_refused_with_is_the_code() {
+        let text =
+            b"-ERR Error running script (call to f_1): @user_script:1: @user_script: 1: -READONLY You can't.\r\n";
+        let replies = all(text).expect("of the protocol");
+        let [Reply::Refused(refusal)] = &replies[..] else { panic!("{replies:?}") };
+        assert_eq!(refusal.code(), "READONLY");
     }
 
     #[test]

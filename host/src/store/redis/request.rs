@@ -18,6 +18,8 @@ pub(super) enum Effect {
 pub(super) struct Request {
     pub(super) effect: Effect,
     pub(super) body: Body,
+    /// The end of the log is asked for behind it, and given with the answer.
+    pub(super) heeds: bool,
 }
 
 #[derive(Clone)]
@@ -25,11 +27,18 @@ pub(super) enum Body {
     /// `GET` of the key; several that leave together become one `MGET`.
     Get(Bytes),
     Packed(Bytes),
+    /// The end of the log, and nothing else.
+    Head,
 }
 
 impl Request {
     pub(super) fn get(key: impl Into<Bytes>) -> Self {
-        Self { effect: Effect::Read, body: Body::Get(key.into()) }
+        Self { effect: Effect::Read, body: Body::Get(key.into()), heeds: false }
+    }
+
+    /// The end of the log, as the primary has it.
+    pub(super) const fn head() -> Self {
+        Self { effect: Effect::Write, body: Body::Head, heeds: true }
     }
 
     pub(super) fn new(effect: Effect, words: &[&[u8]]) -> Self {
@@ -37,7 +46,7 @@ impl Request {
         let size = words.iter().map(|word| word.len() + 16).sum::<usize>() + 16;
         let mut packed = BytesMut::with_capacity(size);
         pack(&mut packed, words.iter().copied());
-        Self { effect, body: Body::Packed(packed.freeze()) }
+        Self { effect, body: Body::Packed(packed.freeze()), heeds: false }
     }
 
     /// About how many bytes it will take on the wire.
@@ -45,6 +54,7 @@ impl Request {
         match &self.body {
             Body::Get(key) => key.len() + 16,
             Body::Packed(packed) => packed.len(),
+            Body::Head => 0,
         }
     }
 }

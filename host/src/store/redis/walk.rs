@@ -17,7 +17,7 @@ use super::request::{Effect, Request};
 use crate::store::{Cursor, Page, StoreError};
 
 /// Keys that one step of a removal looks at; the server serves other clients between two steps.
-const STEP: usize = 1_000;
+pub(super) const STEP: usize = 1_000;
 
 /// Keys that one step of a page looks at, at most, whatever the caller asks for.
 const PAGE_MAX: usize = 10_000;
@@ -78,9 +78,11 @@ impl RedisStore {
             let limit = node.limit(Effect::Read, self.deadline());
             let reply = line.link.ask(scan(position, &server_pattern, STEP), false, limit).await?;
             let (next, mut places) = found(&reply)?;
-            if let Some(glob) = pattern {
-                places.retain(|place| self.namespace.key(place).is_some_and(|key| glob.matches(key)));
-            }
+            // What is the store's own stays.
+            places.retain(|place| match pattern {
+                Some(glob) => self.namespace.key(place).is_some_and(|key| glob.matches(key)),
+                None => !self.namespace.is_own(place),
+            });
             if !places.is_empty() {
                 *removed += self.unlink(node, line, places).await?;
             }
@@ -115,14 +117,14 @@ fn number(reply: &Reply) -> u64 {
     }
 }
 
-fn scan(position: u64, pattern: &str, count: usize) -> Request {
+pub(super) fn scan(position: u64, pattern: &str, count: usize) -> Request {
     let (position, count) = (position.to_string(), count.to_string());
     let words = [b"SCAN", position.as_bytes(), b"MATCH", pattern.as_bytes(), b"COUNT", count.as_bytes()];
     Request::new(Effect::Read, &words)
 }
 
 /// The next position and the places of a step.
-fn found(reply: &Reply) -> Result<(u64, Vec<Bytes>), StoreError> {
+pub(super) fn found(reply: &Reply) -> Result<(u64, Vec<Bytes>), StoreError> {
     let Reply::List(parts) = reply else { return Err(unexpected("SCAN")) };
     let [Reply::Bytes(position), Reply::List(places)] = &parts[..] else { return Err(unexpected("SCAN")) };
     let position = std::str::from_utf8(position).ok().and_then(|text| text.parse().ok());

@@ -4,7 +4,8 @@
 //! once. Otherwise requests gather while at most [`BATCHES_MAX`] batches are unanswered, and leave together: the `GET`s
 //! of a batch as one `MGET` at its end (where the deployment allows it), all else in the order in which it came. All
 //! of a batch was asked for before any of it was answered, so readers cannot tell the difference. A request whose
-//! caller left before it was sent is not sent; an answer whose caller left is discarded.
+//! caller left before it was sent is not sent; an answer whose caller left is discarded. Behind the requests of a batch
+//! that heed the log its end is asked for, once, and their answers wait for it: by then it is as new as they are.
 //!
 //! It does not know of deployments, retries or deadlines.
 
@@ -23,6 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
 use super::failure::{Fault, Loss};
+use super::log::{Head, head};
 use super::reply::{Decoder, Refusal, Reply};
 use super::request::{Body, Request, pack};
 
@@ -59,6 +61,8 @@ pub(super) struct Keeping {
     pub(super) doubt_after: Duration,
     /// Whether several `GET`s may become one `MGET`.
     pub(super) merges: bool,
+    /// The command that asks for the end of the log.
+    pub(super) head: Bytes,
 }
 
 /// What a connection tells of itself, apart from answers.
@@ -90,9 +94,23 @@ struct Op {
     answer: Answer,
 }
 
+/// What the server said, and where its log ends, for who heeds it.
+#[derive(Debug)]
+pub(super) struct Answered {
+    pub(super) reply: Reply,
+    pub(super) head: Option<Head>,
+}
+
+impl From<Reply> for Answered {
+    fn from(reply: Reply) -> Self {
+        Self { reply, head: None }
+    }
+}
+
 /// Where the answer goes. It counts as pending until it is dropped.
 struct Answer {
-    to: oneshot::Sender<Result<Reply, Fault>>,
+    to: oneshot::Sender<Result<Answered, Fault>>,
+    heeds: bool,
     pending: Pending,
 }
 
@@ -105,7 +123,7 @@ impl Drop for Pending {
 }
 
 impl Answer {
-    fn give(self, result: Result<Reply, Fault>) {
+    fn give(self, result: Result<Answered, Fault>) {
         // Counted out first: who gets the answer may ask again at once.
         drop(self.pending);
         // It fails when the caller has left.
@@ -125,22 +143,27 @@ impl Link {
 
     /// The answer to `request`, by `deadline`.
     pub(super) async fn ask(&self, request: Request, asking: bool, deadline: Instant) -> Result<Reply, Fault> {
+        self.answer(request, asking, deadline).await.map(|answered| answered.reply)
+    }
+
+    /// The answer to `request`, by `deadline`, with the end of the log if the request heeds it.
+    pub(super) async fn answer(&self, request: Request, asking: bool, deadline: Instant) -> Result<Answered, Fault> {
         let answer = self.send(request, asking)?;
         match timeout_at(deadline, answer).await {
-            Ok(Ok(Ok(Reply::Refused(refusal)))) => Err(Fault::Refused(refusal)),
+            Ok(Ok(Ok(Answered { reply: Reply::Refused(refusal), .. }))) => Err(Fault::Refused(refusal)),
             Ok(Ok(result)) => result,
             Ok(Err(_dropped)) => Err(Fault::Lost { sent: true, why: Loss::Broken("its task ended".into()) }),
             Err(_elapsed) => Err(Fault::TimedOut),
         }
     }
 
-    fn send(&self, request: Request, asking: bool) -> Result<oneshot::Receiver<Result<Reply, Fault>>, Fault> {
+    fn send(&self, request: Request, asking: bool) -> Result<oneshot::Receiver<Result<Answered, Fault>>, Fault> {
         let pending = Pending(Arc::clone(&self.pending));
         if self.pending.fetch_add(1, Ordering::Relaxed) >= self.queue_max {
             return Err(Fault::Full(self.queue_max));
         }
         let (to, answer) = oneshot::channel();
-        let op = Op { request, asking, answer: Answer { to, pending } };
+        let op = Op { asking, answer: Answer { to, heeds: request.heeds, pending }, request };
         let unsent = |_| Fault::Lost { sent: false, why: Loss::Broken("it had ended before".into()) };
         self.queue.send(op).map_err(unsent)?;
         Ok(answer)
@@ -162,6 +185,8 @@ enum Awaited {
     One(Answer),
     /// An `MGET` of these keys.
     Many(Vec<(Bytes, Answer)>),
+    /// The end of the log: for those that asked for nothing else, and those that wait for it.
+    Head(Vec<Answer>),
     /// A word to the server that nobody waits for.
     Nobody,
     /// Behind it the answers of the next batch begin.
@@ -182,6 +207,8 @@ struct Wire {
     input: BytesMut,
     decoder: Decoder,
     awaited: VecDeque<Awaited>,
+    /// Answers that wait for the end of the log.
+    held: Vec<(Answer, Reply)>,
     batches: usize,
     /// The server refused `MGET` on this connection.
     merges_refused: bool,
@@ -207,6 +234,7 @@ impl Wire {
             input: BytesMut::new(),
             decoder: Decoder::default(),
             awaited: VecDeque::new(),
+            held: Vec::new(),
             batches: 0,
             merges_refused: false,
             heard_at: Instant::now(),
@@ -229,8 +257,14 @@ impl Wire {
                 Awaited::Many(reads) => reads
                     .into_iter()
                     .for_each(|(_, answer)| answer.give(Err(Fault::Lost { sent: true, why: why.clone() }))),
+                Awaited::Head(answers) => answers
+                    .into_iter()
+                    .for_each(|answer| answer.give(Err(Fault::Lost { sent: true, why: why.clone() }))),
                 Awaited::Nobody | Awaited::EndOfBatch => {}
             }
+        }
+        for (answer, _) in mem::take(&mut self.held) {
+            answer.give(Err(Fault::Lost { sent: true, why: why.clone() }));
         }
         let queued = std::iter::from_fn(|| self.ops.try_recv().ok());
         for op in mem::take(&mut self.gathered).into_iter().chain(queued) {
@@ -292,13 +326,29 @@ impl Wire {
             return Some(());
         }
         match self.awaited.pop_front()? {
-            Awaited::One(answer) => answer.give(Ok(reply)),
+            Awaited::One(answer) => self.give(answer, reply),
+            Awaited::Head(answers) => self.deliver_head(answers, &reply),
             Awaited::Many(reads) => return self.deliver_many(reads, reply),
             Awaited::Nobody => {}
             Awaited::EndOfBatch => return None,
         }
         self.end_batches();
         Some(())
+    }
+
+    /// Gives an answer, or keeps it until the end of the log is known.
+    fn give(&mut self, answer: Answer, reply: Reply) {
+        if answer.heeds { self.held.push((answer, reply)) } else { answer.give(Ok(reply.into())) }
+    }
+
+    fn deliver_head(&mut self, answers: Vec<Answer>, reply: &Reply) {
+        let head = head(reply);
+        for (answer, reply) in self.held.drain(..) {
+            answer.give(Ok(Answered { reply, head: Some(head.clone()) }));
+        }
+        for answer in answers {
+            answer.give(Ok(Answered { reply: Reply::Nil, head: Some(head.clone()) }));
+        }
     }
 
     fn end_batches(&mut self) {
@@ -312,18 +362,22 @@ impl Wire {
         self.end_batches();
         match reply {
             Reply::List(values) if values.len() == reads.len() => {
-                reads.into_iter().zip(values).for_each(|((_, answer), value)| answer.give(Ok(value)));
+                reads.into_iter().zip(values).for_each(|((_, answer), value)| self.give(answer, value));
             }
             Reply::Refused(refusal) if forbids_merging(&refusal) => {
                 // The user may `GET` and not `MGET`.
                 self.merges_refused = true;
+                let heeds = reads.iter().any(|(_, answer)| answer.heeds);
                 for (key, answer) in reads {
                     self.put_get(key, answer);
+                }
+                if heeds {
+                    self.put_head(Vec::new());
                 }
                 self.close_batch();
             }
             Reply::Refused(refusal) => {
-                reads.into_iter().for_each(|(_, answer)| answer.give(Ok(Reply::Refused(refusal.clone()))));
+                reads.into_iter().for_each(|(_, answer)| self.give(answer, Reply::Refused(refusal.clone())));
             }
             _ => return None,
         }
@@ -369,9 +423,10 @@ impl Wire {
             self.begin_waiting();
         }
         let before = self.awaited.len();
-        let mut reads = Vec::new();
+        let (mut reads, mut heads, mut heeds) = (Vec::new(), Vec::new(), false);
         let mut gathered = mem::take(&mut self.gathered);
         for op in gathered.drain(..).filter(|op| !op.answer.to.is_closed()) {
+            heeds |= op.answer.heeds;
             if op.asking {
                 pack(&mut self.out, [&b"ASKING"[..]].into_iter());
                 self.awaited.push_back(Awaited::Nobody);
@@ -383,10 +438,14 @@ impl Wire {
                     self.out.extend_from_slice(&packed);
                     self.awaited.push_back(Awaited::One(op.answer));
                 }
+                Body::Head => heads.push(op.answer),
             }
         }
         self.gathered = gathered;
         self.put_reads(reads);
+        if heeds {
+            self.put_head(heads);
+        }
         if self.awaited.len() > before {
             self.ping_alone = false;
             self.close_batch();
@@ -409,6 +468,11 @@ impl Wire {
         for (key, answer) in reads {
             self.put_get(key, answer);
         }
+    }
+
+    fn put_head(&mut self, answers: Vec<Answer>) {
+        self.out.extend_from_slice(&self.keeping.head);
+        self.awaited.push_back(Awaited::Head(answers));
     }
 
     fn put_get(&mut self, key: Bytes, answer: Answer) {

@@ -13,7 +13,15 @@ fn connected(keeping: Keeping) -> (Arc<Link>, DuplexStream) {
 
 fn keeping() -> Keeping {
     let hour = Duration::from_secs(3_600);
-    Keeping { queue_max: 1_000, silence_max: hour, idle_max: hour, ping_max: hour, doubt_after: hour, merges: true }
+    Keeping {
+        queue_max: 1_000,
+        silence_max: hour,
+        idle_max: hour,
+        ping_max: hour,
+        doubt_after: hour,
+        merges: true,
+        head: "*1\r\n$4\r\nHEAD\r\n".into(),
+    }
 }
 
 type Asked = tokio::task::JoinHandle<Result<Reply, Fault>>;
@@ -179,4 +187,58 @@ async fn silence_is_told_then_ends_the_connection_and_an_idle_one_is_tested() {
     assert!(link.is_open(), "a request is waited for longer than a ping");
     let fault = outcome(asked).await.expect_err("no answer");
     assert!(matches!(fault, Fault::Lost { sent: true, why: Loss::Silent }), "{fault:?}");
+}
+
+fn heeding(link: &Arc<Link>, request: Request) -> tokio::task::JoinHandle<Result<Answered, Fault>> {
+    let (link, request) = (Arc::clone(link), Request { heeds: true, ..request });
+    tokio::spawn(async move { link.answer(request, false, Instant::now() + Duration::from_secs(60)).await })
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_the_log_is_asked_for_once_for_a_batch_and_waited_for() {
+    let (link, mut far) = connected(keeping());
+    let (a, b) = (heeding(&link, Request::get("a")), heeding(&link, Request::get("b")));
+    let (alone, w) = (heeding(&link, Request::head()), set(&link, "w"));
+    assert_eq!(arrived(&mut far).await, ["SET w 1", "MGET a b", "HEAD"]);
+    answer(&mut far, "+OK\r\n*2\r\n$1\r\nA\r\n$-1\r\n").await;
+    // Who does not heed it does not wait for it.
+    assert_eq!(outcome(w).await.expect("answered"), Reply::Bytes("OK".into()));
+    sleep(Duration::from_secs(1)).await;
+    assert!(!a.is_finished() && !b.is_finished());
+    answer(&mut far, "*1\r\n*2\r\n$3\r\n1-2\r\n*0\r\n").await;
+    for (asked, reply) in [(a, Reply::Bytes("A".into())), (b, Reply::Nil), (alone, Reply::Nil)] {
+        let answered = asked.await.expect("no panic").expect("answered");
+        assert_eq!((answered.reply, answered.head.expect("the end").expect("known")), (reply, (1 << 20) + 2));
+    }
+    // Without anybody who heeds it, nothing is asked.
+    let plain = get(&link, "a");
+    assert_eq!(arrived(&mut far).await, ["GET a"]);
+    plain.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_that_may_not_be_merged_heed_the_log_all_the_same() {
+    let (link, mut far) = connected(keeping());
+    let (a, b) = (heeding(&link, Request::get("a")), heeding(&link, Request::get("b")));
+    assert_eq!(arrived(&mut far).await, ["MGET a b", "HEAD"]);
+    answer(&mut far, "-NOPERM no\r\n*0\r\n").await;
+    assert_eq!(arrived(&mut far).await, ["GET a", "GET b", "HEAD"]);
+    answer(&mut far, "$1\r\nA\r\n$1\r\nB\r\n-NOPERM no\r\n").await;
+    for asked in [a, b] {
+        let answered = asked.await.expect("no panic").expect("answered");
+        assert!(matches!(answered.head, Some(Err(Fault::Refused(_)))), "{answered:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_breaks_before_the_end_of_the_log_has_come_is_lost() {
+    let (link, mut far) = connected(keeping());
+    let (read, head) = (heeding(&link, Request::get("a")), heeding(&link, Request::head()));
+    assert_eq!(arrived(&mut far).await, ["GET a", "HEAD"]);
+    answer(&mut far, "$1\r\nA\r\n").await;
+    drop(far);
+    for asked in [read, head] {
+        let Err(fault) = asked.await.expect("no panic") else { panic!("answered") };
+        assert!(matches!(fault, Fault::Lost { sent: true, .. }), "{fault:?}");
+    }
 }
