@@ -1,5 +1,6 @@
 //! The kit that tests across crates are written with.
 
+pub mod diary;
 pub mod driving;
 pub mod fixed;
 pub mod http;

@@ -5,13 +5,18 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use tideover::core::stamp::{Condition, Stamp, Version, Written};
+use tideover::core::{Entry, Invalidation, Note, Tag, WallTime, Windows, envelope};
 use tideover::store::{
     Abilities, Cursor, MemoryStore, RedisConfig, RedisStore, RedisTls, Remaining, Store, StoreError, When,
 };
+use tideover_tests::diary::Diary;
 use tideover_tests::redis_server::{Certificates, RedisCluster, RedisSentinels, RedisServer};
 use tokio::time::sleep;
 
 const MINUTE: Duration = Duration::from_secs(60);
+
+const NOON: WallTime = WallTime::from_unix_millis(1_700_000_000_000);
 
 async fn write(store: &dyn Store, key: &str, value: &'static str, ttl: Option<Duration>) {
     store.write(key, value.into(), ttl).await.expect("the store answers");
@@ -56,7 +61,7 @@ async fn conformance(store: &dyn Store) {
     counting(store).await.expect("the store answers");
     ends(store).await.expect("the store answers");
     walking(store).await.expect("the store answers");
-    closing(store).await;
+    comparing(store).await.expect("the store answers");
 }
 
 async fn plain(store: &dyn Store) -> Result<(), StoreError> {
@@ -193,6 +198,164 @@ async fn walking(store: &dyn Store) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Numbers that arithmetic with doubles, or with signs, would get wrong.
+const NUMBERS: [u64; 11] =
+    [0, 1, 2, u32::MAX as u64, 1 << 32, (1 << 53) - 1, 1 << 53, (1 << 53) + 1, i64::MAX as u64, u64::MAX - 1, u64::MAX];
+
+/// Draws numbers, the same each time.
+struct Draws(u64);
+
+impl Draws {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+
+    fn number(&mut self) -> u64 {
+        NUMBERS[self.below(NUMBERS.len() as u64) as usize]
+    }
+
+    fn version(&mut self) -> Version {
+        let writer = [0, 7, u64::MAX][self.below(3) as usize];
+        Version { writer, number: self.number() }
+    }
+
+    fn stamp(&mut self) -> Stamp {
+        Stamp { version: self.version(), changed_at: WallTime::from_unix_millis(self.number()), born: self.number() }
+    }
+
+    fn condition(&mut self, held: Option<&Stamp>) -> Condition {
+        match self.below(5) {
+            0 => Condition::Always,
+            1 => Condition::Newest,
+            2 => Condition::Unchanged(None),
+            3 => Condition::Unchanged(held.map(|held| held.version)),
+            _ => Condition::Unchanged(Some(self.version())),
+        }
+    }
+}
+
+/// One write replaces another when [`Condition::admits`] says so.
+async fn comparing(store: &dyn Store) -> Result<(), StoreError> {
+    let mut draws = Draws(7);
+    let entry = |stamp: &Stamp| Bytes::from(envelope::encode(&Entry::new("value", Windows::FOREVER), stamp, NOON));
+    for round in 0..2_000 {
+        let (key, new) = (format!("k{}", round % 50), draws.stamp());
+        let held = Some(draws.stamp()).filter(|_| round % 9 > 0);
+        match &held {
+            Some(held) if round % 4 == 0 => store.write(&key, envelope::tombstone(held).into(), None).await?,
+            Some(held) => store.write(&key, entry(held), None).await?,
+            None => store.remove(&key).await?,
+        }
+        let condition = draws.condition(held.as_ref());
+        let admits = condition.admits(held.as_ref(), &new);
+        let (before, after) = (store.read(&key).await?, entry(&new));
+        let written = store.replace(&key, after.clone(), Some(MINUTE), condition).await?;
+        let context = format!("{condition:?}: {new:?} over {held:?}");
+        assert_eq!(written, if admits { Written::Kept } else { Written::Overtaken }, "{context}");
+        assert_eq!(store.read(&key).await?, if admits { Some(after) } else { before }, "{context}");
+        let ends = matches!(store.remaining(&key).await?, Remaining::Left(_));
+        assert_eq!(ends, admits, "{context}");
+    }
+    // What is no envelope of ours counts as nothing: of another version, cut short, or a number.
+    let own = entry(&draws.stamp());
+    let mut older = own.to_vec();
+    older[2] = 1;
+    for foreign in [Bytes::from(older), own.slice(..38), own.slice(..0), "42".into()] {
+        write_bytes(store, "k", foreign).await;
+        let new = entry(&draws.stamp());
+        assert_eq!(store.replace("k", new.clone(), None, Condition::Unchanged(None)).await?, Written::Kept);
+        assert_eq!(store.read("k").await?, Some(new));
+        assert_eq!(store.remaining("k").await?, Remaining::Forever);
+    }
+    store.clear().await
+}
+
+async fn write_bytes(store: &dyn Store, key: &str, value: Bytes) {
+    store.write(key, value, None).await.expect("the store answers");
+}
+
+/// Two stores on one server tell each other what was invalidated.
+async fn telling(one: &dyn Store, other: &dyn Store) -> Result<(), StoreError> {
+    let tag = |number| Note::Invalidated(Tag(number), Invalidation::Remove);
+    let expired = Note::Invalidated(Tag(u64::MAX), Invalidation::Expire);
+    one.note(1, tag(1), NOON).await?;
+
+    // Who listens hears where the log begins and what is in it, before the next operation of his store is done.
+    let diary = Diary::on(one);
+    assert_eq!(one.read("k").await?, None);
+    let heard = diary.heard();
+    assert_eq!(heard.iter().map(|heard| heard.note).collect::<Vec<_>>(), [Note::Unknown, tag(1)]);
+    assert_eq!((heard[0].number, heard[1].writer, heard[1].made_at), (0, 1, NOON));
+
+    // What another one notes is heard before the next operation is done, whichever it is.
+    for round in 0..5 {
+        other.note(2, if round == 2 { expired } else { tag(2 + round) }, NOON).await?;
+        let stamp = Stamp { version: Version { writer: 1, number: round }, ..Stamp::default() };
+        match round {
+            0 => drop(one.read("k").await?),
+            1 => drop(one.replace("k", envelope::tombstone(&stamp).into(), None, Condition::Always).await?),
+            2 => one.remove("k").await?,
+            3 => one.write("k", "1".into(), None).await?,
+            _ => drop(one.read_many(&["k", "l", "m"]).await?),
+        }
+        let last = *diary.heard().last().expect("something");
+        assert_eq!((last.note, last.writer), (if round == 2 { expired } else { tag(2 + round) }, 2), "{round}");
+    }
+    // One's own is heard, too, before it is done.
+    one.note(1, tag(99), NOON).await?;
+    let last = *diary.heard().last().expect("something");
+    assert_eq!((last.note, last.writer), (tag(99), 1));
+
+    // Many at once, from both sides and while others read: each once, in the order of their numbers, for everybody.
+    let second = Diary::on(other);
+    let before = diary.heard().len();
+    let notes = (0..100).map(|number| {
+        let noting = if number % 2 == 0 { one } else { other };
+        async move { noting.note(number % 2, tag(1_000 + number), NOON).await }
+    });
+    let reads = (0..300).map(|number| async move { one.read(&format!("k{number}")).await });
+    let (noted, found) =
+        tokio::join!(futures_util::future::try_join_all(notes), futures_util::future::try_join_all(reads));
+    (noted?, found?);
+    one.read("k").await?;
+    other.read("k").await?;
+    let heard = diary.heard();
+    assert!(heard.is_sorted_by(|one, next| one.number < next.number), "{heard:?}");
+    let told: BTreeSet<String> = heard[before..].iter().map(|heard| format!("{:?}", heard.note)).collect();
+    assert_eq!((heard.len() - before, told.len()), (100, 100));
+    assert_eq!(second.heard()[1..], heard[1..]);
+
+    // Who listens no more costs nothing, and one who comes later hears it all from the beginning.
+    drop(second);
+    let late = Diary::on(other);
+    other.read("k").await?;
+    assert_eq!(late.heard()[1..], heard[1..]);
+
+    // A clear removes what is older, by and by, and leaves what is newer and the log.
+    let entry = |born| {
+        let stamp = Stamp { version: Version { writer: 1, number: born }, born, ..Stamp::default() };
+        Bytes::from(envelope::encode(&Entry::new("value", Windows::FOREVER), &stamp, NOON))
+    };
+    for number in 0..1_500 {
+        write_bytes(one, &format!("old:{number}"), entry(heard[heard.len() - 1].number)).await;
+    }
+    other.note(2, Note::Cleared, NOON).await?;
+    one.read("k").await?;
+    let cleared = *diary.heard().last().expect("something");
+    assert_eq!(cleared.note, Note::Cleared);
+    write_bytes(one, "new", entry(cleared.number)).await;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while scan(one, "*", 1_000).await != set(&["new"]) {
+        assert!(Instant::now() < deadline, "what was cleared stays");
+        sleep(Duration::from_millis(5)).await;
+    }
+    other.note(2, tag(5), NOON).await?;
+    one.read("new").await?;
+    assert_eq!(diary.heard().iter().filter(|heard| heard.note == Note::Unknown).count(), 1);
+    one.remove("new").await
+}
+
 /// A name and the outcome of an operation.
 type Outcome<'a> = (&'static str, BoxFuture<'a, Option<StoreError>>);
 
@@ -217,6 +380,8 @@ async fn closing(store: &dyn Store) {
         ("expire", Box::pin(async { store.expire("k", None).await.err() })),
         ("remaining", Box::pin(async { store.remaining("k").await.err() })),
         ("scan", Box::pin(async { store.scan("*", &begin, 1).await.err() })),
+        ("replace", Box::pin(async { store.replace("k", Bytes::new(), None, Condition::Always).await.err() })),
+        ("note", Box::pin(async { store.note(1, Note::Cleared, NOON).await.err() })),
         ("remove_matching", Box::pin(async { store.remove_matching("*").await.err() })),
     ];
     for (name, outcome) in outcomes {
@@ -225,12 +390,19 @@ async fn closing(store: &dyn Store) {
 }
 
 async fn redis_conforms(config: RedisConfig) {
-    conformance(&RedisStore::connect(config).await.expect("a server that is there")).await;
+    let store = RedisStore::connect(config.clone()).await.expect("a server that is there");
+    conformance(&store).await;
+    let other = RedisStore::connect(config).await.expect("a server that is there");
+    telling(&store, &other).await.expect("the store answers");
+    closing(&store).await;
 }
 
 #[tokio::test]
 async fn memory() {
-    conformance(&MemoryStore::new(10_000)).await;
+    let store = MemoryStore::new(10_000);
+    conformance(&store).await;
+    telling(&store, &store).await.expect("the store answers");
+    closing(&store).await;
 }
 
 #[tokio::test]
@@ -238,7 +410,8 @@ async fn redis() {
     let server = RedisServer::start();
     redis_conforms(RedisConfig::new(server.url())).await;
     redis_conforms(RedisConfig::new(format!("{}/7?protocol=resp3", server.url()))).await;
-    assert_eq!(server.command(&["DBSIZE"]), "0");
+    // The log stays.
+    assert_eq!(server.command(&["KEYS", "*"]), "tideover:!log");
 }
 
 #[tokio::test]
@@ -270,7 +443,8 @@ async fn redis_cluster() {
         assert!(master.command(&["DBSIZE"]).parse::<u32>().expect("a number") > 50);
     }
     store.clear().await.expect("the cluster answers");
-    assert!(cluster.masters.iter().all(|master| master.command(&["DBSIZE"]) == "0"));
+    let left: Vec<String> = cluster.masters.iter().map(|master| master.command(&["KEYS", "*"])).collect();
+    assert_eq!(left.concat(), "tideover:!log");
 }
 
 #[tokio::test]
@@ -337,4 +511,6 @@ async fn a_store_of_ones_own_says_what_it_cannot_do() {
     let Err(error) = store.increment("k", 1, None).await else { panic!("it cannot count") };
     assert!(matches!(error, StoreError::Unsupported("increment")));
     assert_eq!(error.to_string(), "the store cannot increment");
+    assert!(matches!(store.note(1, Note::Cleared, NOON).await, Err(StoreError::Unsupported("note"))));
+    assert_eq!(store.replace("k", "2".into(), None, Condition::Unchanged(None)).await.expect("open"), Written::Kept);
 }

@@ -19,35 +19,37 @@ use super::request::Effect;
 use super::script::Script;
 use crate::store::{StoreError, When};
 
-// Where the stamp's numbers begin, counted from one, as Lua does: writer 8, number 16, changed_at 24, born 32.
 /// `KEYS`: the entry. `ARGV`: the envelope, the condition's letter, the version seen, the milliseconds to live or nothing.
-/// A retry finds its own write, which it may replace.
+/// A retry finds its own write, which it may replace. Lua counts bytes from one: the writer begins at 8, the number at
+/// 16, the time of the change at 24. What is of another type is an error, which has no length.
 static REPLACE: Script = Script::new(
     Effect::Write,
-    "local held, new = redis.pcall('GETRANGE', KEYS[1], 0, 38), ARGV[1] \
-     if type(held) == 'string' and #held == 39 and held:sub(1, 3) == 'to\\2' then \
-       local function later(at) \
-         local high, low = struct.unpack('>I4I4', held, at) \
-         local new_high, new_low = struct.unpack('>I4I4', new, at) \
-         return high > new_high or (high == new_high and low > new_low) \
-       end \
-       if held:sub(8, 15) == new:sub(8, 15) then \
-         if later(16) then return 0 end \
-       elseif ARGV[2] == 'u' then \
-         if held:sub(8, 23) ~= ARGV[3] then return 0 end \
-       elseif ARGV[2] == 'n' then \
-         if later(24) then return 0 end \
+    "local key, new = KEYS[1], ARGV[1] \
+     local held = redis.pcall('GETRANGE', key, 0, 38) \
+     if #held == 39 then \
+       local one, two, version = string.byte(held, 1, 3) \
+       if one == 116 and two == 111 and version == 2 then \
+         local w1, w2, n1, n2, c1, c2 = struct.unpack('>I4I4I4I4I4I4', held, 8) \
+         local new_w1, new_w2, new_n1, new_n2, new_c1, new_c2 = struct.unpack('>I4I4I4I4I4I4', new, 8) \
+         if w1 == new_w1 and w2 == new_w2 then \
+           if n1 > new_n1 or (n1 == new_n1 and n2 > new_n2) then return 0 end \
+         elseif ARGV[2] == 'u' then \
+           if string.sub(held, 8, 23) ~= ARGV[3] then return 0 end \
+         elseif ARGV[2] == 'n' and (c1 > new_c1 or (c1 == new_c1 and c2 > new_c2)) then \
+           return 0 \
+         end \
        end \
      end \
-     if ARGV[4] == '' then redis.call('SET', KEYS[1], new) else redis.call('SET', KEYS[1], new, 'PX', ARGV[4]) end \
+     if ARGV[4] == '' then redis.call('SET', key, new) else redis.call('SET', key, new, 'PX', ARGV[4]) end \
      return 1",
 );
 
-/// `KEYS`: the entry. `ARGV`: the number of the clear, eight bytes. Removes the entry unless it is as new as that.
+/// `KEYS`: the entry. `ARGV`: the number of the clear, eight bytes. Removes the entry unless it was born after that.
+/// The birth begins at 32.
 pub(super) static SWEEP: Script = Script::new(
     Effect::Write,
     "local held = redis.pcall('GETRANGE', KEYS[1], 0, 38) \
-     if type(held) == 'string' and #held == 39 and held:sub(1, 3) == 'to\\2' then \
+     if #held == 39 and string.sub(held, 1, 3) == 'to\\2' then \
        local high, low = struct.unpack('>I4I4', held, 32) \
        local clear_high, clear_low = struct.unpack('>I4I4', ARGV[1], 1) \
        if high > clear_high or (high == clear_high and low >= clear_low) then return 0 end \

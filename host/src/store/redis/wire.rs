@@ -25,7 +25,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
 use super::failure::{Fault, Loss};
 use super::log::{Head, head};
-use super::reply::{Decoder, Refusal, Reply};
+use super::reply::{Decoder, Garbage, Refusal, Reply};
 use super::request::{Body, Request, pack};
 
 /// Batches unanswered at once; past it requests gather. More than one, so that distance to the server costs no throughput.
@@ -209,6 +209,8 @@ struct Wire {
     awaited: VecDeque<Awaited>,
     /// Answers that wait for the end of the log.
     held: Vec<(Answer, Reply)>,
+    /// The latest answer about the end of the log, as it came and what it says: most of the time the next is the same.
+    head: (Bytes, u64),
     batches: usize,
     /// The server refused `MGET` on this connection.
     merges_refused: bool,
@@ -235,6 +237,7 @@ impl Wire {
             decoder: Decoder::default(),
             awaited: VecDeque::new(),
             held: Vec::new(),
+            head: (Bytes::new(), 0),
             batches: 0,
             merges_refused: false,
             heard_at: Instant::now(),
@@ -305,19 +308,40 @@ impl Wire {
             self.ping_alone = false;
             self.silent.store(false, Ordering::Relaxed);
             loop {
-                let reply = match self.decoder.next(&mut self.input) {
-                    Ok(Some(reply)) => reply,
-                    Ok(None) => break,
+                match self.take_in() {
+                    Ok(true) => {}
+                    Ok(false) => break,
                     Err(_) => return Poll::Ready(Loss::Garbage),
-                };
-                if self.deliver(reply).is_none() {
-                    return Poll::Ready(Loss::Garbage);
                 }
             }
             if self.input.is_empty() && self.input.capacity() > ROOM_MAX {
                 self.input = BytesMut::new();
             }
         }
+    }
+
+    /// Gives the next answer to whom it belongs, if all of it has come.
+    fn take_in(&mut self) -> Result<bool, Garbage> {
+        let is_head = matches!(self.awaited.front(), Some(Awaited::Head(_)));
+        if is_head && !self.head.0.is_empty() && self.input.starts_with(&self.head.0) {
+            self.decoder = Decoder::default();
+            self.input.advance(self.head.0.len());
+            self.deliver_head(&Ok(self.head.1));
+            return Ok(true);
+        }
+        let before = if is_head { self.input.clone() } else { BytesMut::new() };
+        let Some(reply) = self.decoder.next(&mut self.input)? else { return Ok(false) };
+        if is_head && !matches!(reply, Reply::Push(_)) {
+            let head = head(&reply);
+            if let Ok(newest) = head {
+                let length = before.len() - self.input.len();
+                self.head = (Bytes::copy_from_slice(&before[..length]), newest);
+            }
+            self.deliver_head(&head);
+        } else {
+            self.deliver(reply).ok_or(Garbage)?;
+        }
+        Ok(true)
     }
 
     /// Gives an answer to whom it belongs; `None` if nobody asked for it.
@@ -327,10 +351,9 @@ impl Wire {
         }
         match self.awaited.pop_front()? {
             Awaited::One(answer) => self.give(answer, reply),
-            Awaited::Head(answers) => self.deliver_head(answers, &reply),
             Awaited::Many(reads) => return self.deliver_many(reads, reply),
             Awaited::Nobody => {}
-            Awaited::EndOfBatch => return None,
+            Awaited::Head(_) | Awaited::EndOfBatch => return None,
         }
         self.end_batches();
         Some(())
@@ -341,14 +364,15 @@ impl Wire {
         if answer.heeds { self.held.push((answer, reply)) } else { answer.give(Ok(reply.into())) }
     }
 
-    fn deliver_head(&mut self, answers: Vec<Answer>, reply: &Reply) {
-        let head = head(reply);
+    fn deliver_head(&mut self, head: &Head) {
+        let Some(Awaited::Head(answers)) = self.awaited.pop_front() else { return };
         for (answer, reply) in self.held.drain(..) {
             answer.give(Ok(Answered { reply, head: Some(head.clone()) }));
         }
         for answer in answers {
             answer.give(Ok(Answered { reply: Reply::Nil, head: Some(head.clone()) }));
         }
+        self.end_batches();
     }
 
     fn end_batches(&mut self) {
