@@ -73,7 +73,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// As [`Store::write`], for an [envelope](tideover_core::envelope) that `condition` allows to replace the one that is
     /// there; see [`tideover_core::stamp`]. Comparing and writing MUST be one step. By default, for stores that cannot
-    /// compare, it is a plain write.
+    /// compare, it is a plain write. A store that has no room for a tombstone MAY remove what is there instead.
     fn replace<'a>(
         &'a self,
         key: &'a str,

@@ -21,7 +21,8 @@ use crate::store::{StoreError, When};
 
 /// `KEYS`: the entry. `ARGV`: the envelope, the condition's letter, the version seen, the milliseconds to live or nothing.
 /// A retry finds its own write, which it may replace. Lua counts bytes from one: the writer begins at 8, the number at
-/// 16, the time of the change at 24. What is of another type is an error, which has no length.
+/// 16, the time of the change at 24. What is of another type is an error, which has no length. A full server has no room
+/// for a tombstone (forty bytes): then what is there is removed.
 static REPLACE: Script = Script::new(
     Effect::Write,
     "local key, new = KEYS[1], ARGV[1] \
@@ -40,8 +41,11 @@ static REPLACE: Script = Script::new(
          end \
        end \
      end \
-     if ARGV[4] == '' then redis.call('SET', key, new) else redis.call('SET', key, new, 'PX', ARGV[4]) end \
-     return 1",
+     local done \
+     if ARGV[4] == '' then done = redis.pcall('SET', key, new) else done = redis.pcall('SET', key, new, 'PX', ARGV[4]) end \
+     if not done.err then return 1 end \
+     if #new == 40 and string.find(done.err, 'OOM', 1, true) then redis.call('UNLINK', key) return 1 end \
+     return done",
 );
 
 /// `KEYS`: the entry. `ARGV`: the number of the clear, eight bytes. Removes the entry unless it was born after that.

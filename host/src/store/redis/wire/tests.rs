@@ -210,6 +210,22 @@ async fn the_end_of_the_log_is_asked_for_once_for_a_batch_and_waited_for() {
         let answered = asked.await.expect("no panic").expect("answered");
         assert_eq!((answered.reply, answered.head.expect("the end").expect("known")), (reply, (1 << 20) + 2));
     }
+    // The same answer is known when it comes again, in pieces or not, and another one is not taken for it.
+    for (answers, newest) in [
+        (&["$-1\r\n*1\r\n*2\r\n$3\r\n1-2\r\n*0\r\n"][..], (1 << 20) + 2),
+        (&["$-1\r\n*1\r\n*2\r\n$3\r\n1-", "2\r\n*0\r\n"], (1 << 20) + 2),
+        (&["$-1\r\n*1\r\n*2\r\n$3\r\n1-", "3\r\n*0\r\n"], (1 << 20) + 3),
+        (&["$-1\r\n*0\r\n"], 0),
+    ] {
+        let again = heeding(&link, Request::get("a"));
+        assert_eq!(arrived(&mut far).await, ["GET a", "HEAD"]);
+        for piece in answers {
+            answer(&mut far, piece).await;
+            sleep(Duration::from_millis(1)).await;
+        }
+        let answered = again.await.expect("no panic").expect("answered");
+        assert_eq!(answered.head.expect("the end").expect("known"), newest);
+    }
     // Without anybody who heeds it, nothing is asked.
     let plain = get(&link, "a");
     assert_eq!(arrived(&mut far).await, ["GET a"]);
