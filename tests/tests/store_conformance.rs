@@ -317,7 +317,8 @@ async fn telling(one: &dyn Store, other: &dyn Store) -> Result<(), StoreError> {
     let reads = (0..300).map(|number| async move { one.read(&format!("k{number}")).await });
     let (noted, found) =
         tokio::join!(futures_util::future::try_join_all(notes), futures_util::future::try_join_all(reads));
-    (noted?, found?);
+    noted?;
+    found?;
     one.read("k").await?;
     other.read("k").await?;
     let heard = diary.heard();

@@ -97,9 +97,10 @@ pub trait Store: Send + Sync + 'static {
     }
 
     /// From now on `ear` hears the log, for as long as somebody holds it: first [`Note::Unknown`] with the number of
-    /// what was forgotten, then everything that is in the log, then what is noted. What was noted before an operation of
-    /// this store took effect is heard before that operation completes. When notes were missed, [`Note::Unknown`] comes
-    /// again. By default, for stores that keep no log, nothing is ever heard.
+    /// what was forgotten, then everything that is in the log, then what is noted. What was noted before an operation on a
+    /// key took effect is heard before that operation completes (if it fails, it may not be); where keys and log lie on
+    /// different servers, what was noted before the operation began. When notes were missed, [`Note::Unknown`] comes again,
+    /// with a greater number than any before. By default, for stores that keep no log, nothing is ever heard.
     fn listen(&self, ear: &Arc<dyn Ear>) {
         let _no_log = ear;
     }

@@ -77,6 +77,10 @@ use super::{Store, StoreError};
 /// that do the same when run twice are; conditional writes, `take`, `delete` and `increment` only if they had not been
 /// sent. Otherwise they report [`StoreError::Unavailable`] and may have been done.
 ///
+/// **Other processes.** Writes of a cache compare what is there, as a script; invalidations are told by a stream, whose end
+/// is asked for with each batch of requests while somebody [listens](Store::listen). See [`RedisConfig::compare`] and
+/// [`RedisConfig::log`].
+///
 /// **Foreign data.** What lies under a key and is no plain value is not of this store: reading it is a miss.
 ///
 /// Calls need a tokio runtime with I/O and time. Dropping one is harmless: what was not sent yet is not sent, and an
