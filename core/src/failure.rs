@@ -55,14 +55,15 @@ impl From<Class> for LoadFailure {
 /// A failed store operation as the driver reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum StoreFailure {
-    /// No connection. Counted by the breaker, tried again within the deadline.
+    /// No connection, or a server that serves nobody now (loading, read-only, another password). Counted by the breaker,
+    /// tried again within the deadline, and owed for as long as it lasts.
     Unavailable,
     /// The step's deadline passed. Counted by the breaker.
     TimedOut,
-    /// The server answered and refused (wrong type, read-only, out of memory). Counted by the breaker, since a
-    /// store that refuses writes is of no use; not tried again.
+    /// The server answered and refused this one operation (out of memory). Counted by the breaker, since a store that
+    /// refuses writes is of no use; not tried again, and of a value that is refused again only the removal is owed.
     Rejected,
-    /// Bytes were there but are no envelope of ours: a counted miss (law 11); the store itself is healthy.
+    /// Something was there but is no envelope of ours: a counted miss (law 11); the store itself is healthy.
     Corrupt,
 }
 

@@ -310,7 +310,10 @@ impl Cache {
     /// As [`Cache::put`]; the value bears these tags, at most 64, and [`Cache::invalidate_tag`] reaches it by any of
     /// them.
     ///
-    /// A store keeps no tags, so that what bears one is kept in memory only.
+    /// What bears tags is shared where the store keeps a log of invalidations ([`Abilities::log`]), and kept in memory
+    /// only where it does not.
+    ///
+    /// [`Abilities::log`]: crate::store::Abilities::log
     ///
     /// # Errors
     ///
@@ -350,8 +353,9 @@ impl Cache {
         self.change(Command::Expire { key: key.into() }).await
     }
 
-    /// Removes every value that bears the tag of that name, whatever their number: those in memory, and those that are
-    /// being loaded.
+    /// Removes every value that bears the tag of that name, whatever their number: those in memory, those that are being
+    /// loaded and those in the store. Other processes with that store drop theirs the next time that they ask it for
+    /// anything.
     ///
     /// # Errors
     ///

@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tideover_core::cache::explain::Story;
 use tideover_core::envelope::Opened;
-use tideover_core::stamp::{Intent, Written};
+use tideover_core::stamp::{Condition, Intent, Version, Written};
 use tideover_core::{
     Answer, Call, Class, Clock, Command, Entry, Event, Failure, FlightId, Found, Instant, Launch, Left, LoadFailure,
     Lookup, Note, Outcome, Served, Step, StoreFailure, Tier, envelope,
@@ -81,6 +81,21 @@ struct Luggage {
     error: Option<Arc<LoadError>>,
     /// Whoever led it asked for its story.
     explain: bool,
+    /// The version that the bytes bear which were found in the shared store and are corrupt.
+    corrupt: Option<Version>,
+}
+
+impl Luggage {
+    /// To the machine corrupt bytes are nothing, but a store that compares sees their version: so that they can be
+    /// replaced, that is what is expected there.
+    fn expecting(&self, tier: Tier, intent: Intent) -> Intent {
+        match (tier, intent.condition) {
+            (Tier::Primary, Condition::Unchanged(None)) => {
+                Intent { condition: Condition::Unchanged(self.corrupt), ..intent }
+            }
+            _ => intent,
+        }
+    }
 }
 
 /// Flights to be abandoned. Whoever finds nobody at work on them works them off, so that flights that name each other
@@ -168,7 +183,7 @@ impl Driver {
         let read_only = origin.is_none();
         let call = Call { deadline: Some(deadline), read_only, max_age, explain, within: &within };
         loop {
-            let luggage = Luggage { origin: origin.clone(), error: None, explain };
+            let luggage = Luggage { origin: origin.clone(), explain, ..Luggage::default() };
             let reply = self.call(luggage, |engine, now| engine.lookup(&key, call, now)).await?;
             match reply.outcome {
                 // What is for another caller alone is not for this one: it asks again, for itself.
@@ -388,9 +403,20 @@ impl Driver {
         self.stores.close().await;
     }
 
-    async fn read(&self, tier: Tier, key: &str, deadline: Instant) -> Result<Found<Payload>, StoreFailure> {
+    async fn read(
+        &self,
+        tier: Tier,
+        key: &str,
+        deadline: Instant,
+        luggage: &mut Luggage,
+    ) -> Result<Found<Payload>, StoreFailure> {
         let bytes = self.stores.read(tier, key, self.clock.at(deadline)).await?;
-        bytes.map_or(Ok(Found::NOTHING), |bytes| opened(&bytes, &self.clock))
+        let Some(bytes) = bytes else { return Ok(Found::NOTHING) };
+        let found = opened(&bytes, &self.clock);
+        if tier == Tier::Primary {
+            luggage.corrupt = found.is_err().then(|| envelope::stamp_of(&bytes).map(|stamp| stamp.version)).flatten();
+        }
+        found
     }
 
     async fn write(
@@ -509,7 +535,9 @@ impl Flying {
                 },
             };
             event = match step {
-                Step::ReadStore { tier, key, deadline } => Event::StoreRead(driver.read(tier, &key, deadline).await),
+                Step::ReadStore { tier, key, deadline } => {
+                    Event::StoreRead(driver.read(tier, &key, deadline, &mut luggage).await)
+                }
                 Step::Load { key, attempt, deadline, previous } => {
                     let context = LoadContext::new(key, attempt, driver.clock.at(deadline), previous);
                     driver.load(flight, context, &mut luggage).await
@@ -536,9 +564,11 @@ impl Flying {
                     Event::Landed
                 }
                 Step::WriteStore { tier, key, entry, intent, deadline } => {
+                    let intent = luggage.expecting(tier, intent);
                     Event::StoreWritten(driver.write(tier, &key, entry, intent, deadline).await)
                 }
                 Step::RemoveStore { tier, key, intent, fence_for, deadline } => {
+                    let intent = luggage.expecting(tier, intent);
                     Event::StoreRemoved(driver.remove(tier, &key, intent, fence_for, deadline).await)
                 }
                 Step::ClearStore { tier, deadline } => {

@@ -204,6 +204,7 @@ async fn limited<T>(
     Err(match failure {
         StoreError::TimedOut(_) => StoreFailure::TimedOut,
         StoreError::Rejected(_) | StoreError::Unsupported(_) => StoreFailure::Rejected,
-        StoreError::Unavailable(_) | StoreError::Closed => StoreFailure::Unavailable,
+        StoreError::Foreign(_) => StoreFailure::Corrupt,
+        StoreError::Unavailable(_) | StoreError::Overloaded { .. } | StoreError::Closed => StoreFailure::Unavailable,
     })
 }

@@ -1,8 +1,10 @@
 //! The kit that tests across crates are written with.
 
+pub mod diary;
 pub mod driving;
 pub mod fixed;
 pub mod http;
+pub mod proxy;
 pub mod redis_server;
 pub mod scenario;
 pub mod scripted;

@@ -69,7 +69,9 @@ async fn what_one_process_loads_another_finds_in_the_store() {
         };
         assert_eq!((&found.value[..], found.source, found.stale), (&b"Ada"[..], Source::Store, None), "{engine:?}");
         assert_eq!(other.remove("user:7").await.expect("a removal"), Settled::Store);
-        assert_eq!(server.command(&["EXISTS", "tideover:user:7"]), "0");
+        // What is left says that it was removed, and when, for who loads it at this moment.
+        assert_eq!(server.command(&["STRLEN", "tideover:user:7"]), "40");
+        assert_eq!(one.get("user:8").await.expect("no error").map(|found| found.value), None);
     }
 }
 

@@ -417,18 +417,37 @@ async fn a_primary_that_became_a_replica_is_given_up_for_its_successor() {
     // A failover: the old primary refuses writes, the address leads to the new one.
     assert_eq!(old.command(&["REPLICAOF", "127.0.0.1", &new.port().to_string()]), "OK");
     target.store(new.port(), Ordering::SeqCst);
-    let Err(StoreError::Rejected(text)) = store.write("k", "2".into(), None).await else { panic!("a replica wrote") };
+    let Err(StoreError::Unavailable(text)) = store.write("k", "2".into(), None).await else {
+        panic!("a replica wrote")
+    };
     assert!(text.contains("READONLY"), "{text}");
     write(&store, "k", "2", None).await;
     assert_eq!(new.command(&["GET", "tideover:k"]), "2");
 }
 
 #[tokio::test]
-async fn what_the_server_refuses_is_rejected_without_naming_the_key() {
+async fn a_value_of_a_foreign_kind_is_a_miss_alone_and_among_others() {
+    let server = RedisServer::start();
+    let store = store_on(&server);
+    assert_eq!(server.command(&["RPUSH", "tideover:list", "1"]), "1");
+    write(&store, "text", "1", None).await;
+
+    // `GET` is refused by the server, `MGET` answers nil: a caller cannot tell, and nothing counts as failed.
+    assert_eq!(read(&store, "list").await, None);
+    let both = store.read_many(&["list", "text", "list"]).await.expect("the server answers");
+    assert_eq!(both, [None, Some("1".into()), None]);
+    assert_eq!(store.take("list").await.expect("the server answers"), None);
+    // A write takes the place of it.
+    write(&store, "list", "2", None).await;
+    assert_eq!(read(&store, "list").await, Some("2".into()));
+}
+
+#[tokio::test]
+async fn what_the_server_refuses_is_told_without_naming_the_key() {
     let server = RedisServer::start();
     let store = store_on(&server);
     assert_eq!(server.command(&["RPUSH", "tideover:secret", "1"]), "1");
-    let Err(StoreError::Rejected(text)) = store.read("secret").await else { panic!("a list was read as bytes") };
+    let Err(StoreError::Foreign(text)) = store.increment("secret", 1, None).await else { panic!("a list counted") };
     assert!(text.contains("WRONGTYPE") && !text.contains("secret"), "{text}");
 
     assert_eq!(server.command(&["CONFIG", "SET", "maxmemory", "1"]), "OK");
@@ -453,7 +472,9 @@ async fn a_wrong_password_or_database_is_refused_in_clear_words() {
         (format!("redis://127.0.0.1:{port}"), "wants a password"),
         (format!("redis://:opensesame@127.0.0.1:{port}/99"), "database"),
     ] {
-        let Err(StoreError::Rejected(text)) = store_with(RedisConfig::new(url)).ping().await else { panic!("let in") };
+        let Err(StoreError::Unavailable(text)) = store_with(RedisConfig::new(url)).ping().await else {
+            panic!("let in")
+        };
         assert!(text.contains(expected) && !text.contains("s3cret") && !text.contains("sesame"), "{text}");
     }
 }

@@ -68,7 +68,8 @@ pub(super) struct ServeArgs {
     /// Where to answer /-/health and /-/metrics; needed when --listen is not a loopback address.
     #[arg(long)]
     admin_listen: Option<SocketAddr>,
-    /// The shared store: mem:// for none, or redis://HOST:PORT/DB [default: mem://].
+    /// The shared store: mem:// for none, or redis://HOST:PORT/DB, rediss:// for TLS,
+    /// redis+unix:///PATH, redis://A,B for a Cluster, redis+sentinel://A,B/NAME [default: mem://].
     #[arg(long)]
     store: Option<String>,
     /// What every key in the store begins with [default: tideover:].

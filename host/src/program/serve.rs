@@ -43,10 +43,6 @@ fn with_store(builder: Builder, options: &ServeOptions) -> Result<Builder, Failu
     if url == "mem://" {
         return Ok(builder);
     }
-    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
-    if !matches!(scheme, "redis" | "redis+unix") {
-        return Err(Failure::usage("--store", "expected mem://, redis://HOST:PORT/DB or redis+unix:///PATH"));
-    }
     let mut config = RedisConfig::new(url);
     if let Some(namespace) = &options.namespace {
         config.namespace.clone_from(namespace);

@@ -8,11 +8,14 @@ use futures_util::future::BoxFuture;
 use tideover_core::envelope::stamp_of;
 use tideover_core::memory::{Memory, MemoryPolicy};
 use tideover_core::stamp::{Condition, Written};
-use tideover_core::{Entry, Instant, Note, WallTime, Windows};
+use tideover_core::{Entry, Instant, Note, WallTime, Windows, Zone};
 
+use super::glob::Glob;
 use super::log::Log;
-use super::{Abilities, Ear, Store, StoreError};
+use super::{Abilities, Cursor, Ear, Page, Remaining, Store, StoreError, When};
 use crate::engine::Payload;
+
+type Rows = Memory<Box<str>, Payload>;
 
 /// A bounded store in the memory of this process.
 ///
@@ -33,7 +36,7 @@ use crate::engine::Payload;
 /// ```
 pub struct MemoryStore {
     /// `None` once closed.
-    memory: Mutex<Option<Memory<Box<str>, Payload>>>,
+    memory: Mutex<Option<Rows>>,
     log: Mutex<Log>,
     /// The zero of the core's readings.
     started_at: tokio::time::Instant,
@@ -49,7 +52,7 @@ impl MemoryStore {
     }
 
     /// Runs `work` on the memory at this moment.
-    fn with<T>(&self, work: impl FnOnce(&mut Memory<Box<str>, Payload>, Instant) -> T) -> Result<T, StoreError> {
+    fn with<T>(&self, work: impl FnOnce(&mut Rows, Instant) -> T) -> Result<T, StoreError> {
         let now = Instant::ZERO + self.started_at.elapsed();
         self.lock().as_mut().map(|memory| work(memory, now)).ok_or(StoreError::Closed)
     }
@@ -58,9 +61,66 @@ impl MemoryStore {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Memory<Box<str>, Payload>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Rows>> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn put(rows: &mut Rows, key: &str, value: Bytes, ttl: Option<Duration>, now: Instant) {
+    let windows = Windows { ttl, ..Windows::FOREVER };
+    // What is too large or at its end is not kept, as a full store keeps what it can.
+    let _ = rows.insert(key.into(), Entry::new(value.into(), windows), 0, now);
+}
+
+/// What is there, without counting as its use.
+fn look(rows: &Rows, key: &str, now: Instant) -> Option<Entry<Payload>> {
+    rows.peek(key, now).filter(|entry| entry.zone() == Zone::Fresh)
+}
+
+fn take(rows: &mut Rows, key: &str, now: Instant) -> Option<Bytes> {
+    let found = look(rows, key, now);
+    rows.remove(key);
+    found.map(|entry| entry.value.bytes)
+}
+
+fn add(rows: &mut Rows, key: &str, by: i64, ttl: Option<Duration>, now: Instant) -> Result<i64, StoreError> {
+    let refuse = |why: &str| Err(StoreError::Rejected(why.into()));
+    let Some(entry) = look(rows, key, now) else {
+        put(rows, key, by.to_string().into(), ttl, now);
+        return Ok(by);
+    };
+    let Some(number) = number(&entry.value.bytes) else { return refuse("the value is not a whole number of 64 bits") };
+    let Some(sum) = number.checked_add(by) else { return refuse("the number would not fit into 64 bits") };
+    let _ = rows.insert(key.into(), Entry { value: sum.to_string().into(), ..entry }, 0, now);
+    Ok(sum)
+}
+
+/// Reads what [`add`] writes and nothing else: no sign before a positive number, no zeros before any.
+fn number(bytes: &[u8]) -> Option<i64> {
+    let number: i64 = std::str::from_utf8(bytes).ok()?.parse().ok()?;
+    (number.to_string().as_bytes() == bytes).then_some(number)
+}
+
+/// A cursor is the last key of the page before; keys come in their order, so that it holds whatever is added or
+/// removed meanwhile. Each page looks at all keys, of which there is a bounded number.
+fn page(rows: &Rows, pattern: &Glob, cursor: &Cursor, count: usize, now: Instant) -> Page {
+    // An empty cursor is the beginning, and the empty key comes before all others.
+    let after = cursor.as_str().strip_prefix('>');
+    let fresh = rows.iter(now).filter(|(_, entry)| entry.zone() == Zone::Fresh).map(|(key, _)| &**key);
+    let mut keys: Vec<&str> = fresh.filter(|key| after.is_none_or(|after| *key > after)).collect();
+    keys.sort_unstable();
+    let is_last = keys.len() <= count.max(1);
+    keys.truncate(count.max(1));
+    let last = keys.last().filter(|_| !is_last);
+    let next = last.map(|last| Cursor::new(format!(">{last}")));
+    let keys = keys.into_iter().filter(|key| pattern.matches(key)).map(str::to_owned).collect();
+    Page { keys, next }
+}
+
+fn remove_matching(rows: &mut Rows, pattern: &Glob, now: Instant) -> u64 {
+    let fresh = rows.iter(now).filter(|(_, entry)| entry.zone() == Zone::Fresh).map(|(key, _)| key);
+    let matching: Vec<Box<str>> = fresh.filter(|key| pattern.matches(key)).cloned().collect();
+    matching.iter().filter(|key| rows.remove(&***key)).count() as u64
 }
 
 impl Store for MemoryStore {
@@ -73,8 +133,7 @@ impl Store for MemoryStore {
     }
 
     fn write<'a>(&'a self, key: &'a str, value: Bytes, ttl: Option<Duration>) -> BoxFuture<'a, Result<(), StoreError>> {
-        let entry = entry(value, ttl);
-        Box::pin(async move { self.with(|memory, now| memory.insert(key.into(), entry, 0, now)).map(drop) })
+        Box::pin(async move { self.with(|rows, now| put(rows, key, value, ttl, now)) })
     }
 
     fn remove<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
@@ -85,10 +144,6 @@ impl Store for MemoryStore {
         Box::pin(async move { self.with(|memory, _| memory.clear()) })
     }
 
-    fn abilities(&self) -> Abilities {
-        Abilities { compare: true, log: true }
-    }
-
     fn replace<'a>(
         &'a self,
         key: &'a str,
@@ -97,12 +152,12 @@ impl Store for MemoryStore {
         condition: Condition,
     ) -> BoxFuture<'a, Result<Written, StoreError>> {
         Box::pin(async move {
-            self.with(|memory, now| {
-                let held = memory.peek(key, now).and_then(|held| stamp_of(&held.value.bytes));
+            self.with(|rows, now| {
+                let held = look(rows, key, now).and_then(|held| stamp_of(&held.value.bytes));
                 if stamp_of(&envelope).is_some_and(|new| !condition.admits(held.as_ref(), &new)) {
                     return Written::Overtaken;
                 }
-                memory.insert(key.into(), entry(envelope, ttl), 0, now);
+                put(rows, key, envelope, ttl, now);
                 Written::Kept
             })
         })
@@ -111,9 +166,9 @@ impl Store for MemoryStore {
     fn note(&self, writer: u64, note: Note, made_at: WallTime) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             let mut log = self.log();
-            self.with(|memory, _| {
+            self.with(|rows, _| {
                 if note == Note::Cleared {
-                    memory.clear()
+                    rows.clear();
                 }
             })?;
             log.note(writer, note, made_at);
@@ -132,10 +187,106 @@ impl Store for MemoryStore {
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move { *self.lock() = None })
     }
-}
 
-fn entry(value: Bytes, ttl: Option<Duration>) -> Entry<Payload> {
-    Entry::new(value.into(), Windows { ttl, ..Windows::FOREVER })
+    fn abilities(&self) -> Abilities {
+        Abilities::ALL
+    }
+
+    fn write_when<'a>(
+        &'a self,
+        key: &'a str,
+        value: Bytes,
+        ttl: Option<Duration>,
+        when: When,
+    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+        Box::pin(async move {
+            self.with(|rows, now| {
+                let present = look(rows, key, now).is_some();
+                let holds = match when {
+                    When::Always => true,
+                    When::Absent => !present,
+                    When::Present => present,
+                };
+                if holds {
+                    put(rows, key, value, ttl, now);
+                }
+                holds
+            })
+        })
+    }
+
+    fn take<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
+        Box::pin(async move { self.with(|rows, now| take(rows, key, now)) })
+    }
+
+    fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<bool, StoreError>> {
+        Box::pin(async move { self.with(|rows, now| take(rows, key, now).is_some()) })
+    }
+
+    fn remove_many<'a>(&'a self, keys: &'a [&'a str]) -> BoxFuture<'a, Result<u64, StoreError>> {
+        Box::pin(async move {
+            self.with(|rows, now| keys.iter().filter(|key| take(rows, key, now).is_some()).count() as u64)
+        })
+    }
+
+    fn exists<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<bool, StoreError>> {
+        Box::pin(async move { self.with(|rows, now| look(rows, key, now).is_some()) })
+    }
+
+    fn read_many<'a>(&'a self, keys: &'a [&'a str]) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, StoreError>> {
+        Box::pin(async move {
+            self.with(|rows, now| {
+                keys.iter().map(|key| rows.find(*key, now).map(|found| found.entry.value.bytes)).collect()
+            })
+        })
+    }
+
+    fn write_many<'a>(
+        &'a self,
+        entries: &'a [(&'a str, Bytes)],
+        ttl: Option<Duration>,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            self.with(|rows, now| entries.iter().for_each(|(key, value)| put(rows, key, value.clone(), ttl, now)))
+        })
+    }
+
+    fn increment<'a>(&'a self, key: &'a str, by: i64, ttl: Option<Duration>) -> BoxFuture<'a, Result<i64, StoreError>> {
+        Box::pin(async move { self.with(|rows, now| add(rows, key, by, ttl, now))? })
+    }
+
+    fn expire<'a>(&'a self, key: &'a str, ttl: Option<Duration>) -> BoxFuture<'a, Result<bool, StoreError>> {
+        Box::pin(async move {
+            self.with(|rows, now| {
+                let Some(entry) = look(rows, key, now) else { return false };
+                put(rows, key, entry.value.bytes, ttl, now);
+                true
+            })
+        })
+    }
+
+    fn remaining<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Remaining, StoreError>> {
+        Box::pin(async move {
+            self.with(|rows, now| match look(rows, key, now).map(|entry| entry.remaining()) {
+                None => Remaining::NoSuchKey,
+                Some(None) => Remaining::Forever,
+                Some(Some(left)) => Remaining::Left(left),
+            })
+        })
+    }
+
+    fn scan<'a>(
+        &'a self,
+        pattern: &'a str,
+        cursor: &'a Cursor,
+        count: usize,
+    ) -> BoxFuture<'a, Result<Page, StoreError>> {
+        Box::pin(async move { self.with(|rows, now| page(rows, &Glob::new(pattern), cursor, count, now)) })
+    }
+
+    fn remove_matching<'a>(&'a self, pattern: &'a str) -> BoxFuture<'a, Result<u64, StoreError>> {
+        Box::pin(async move { self.with(|rows, now| remove_matching(rows, &Glob::new(pattern), now)) })
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 //! deadlines: the machine decides those, the driver enforces them and an [envelope](tideover_core::envelope)
 //! inside the bytes carries the age of a value from one process to the next.
 
+mod glob;
+mod kinds;
 mod log;
 mod memory;
 #[cfg(feature = "redis")]
@@ -17,15 +19,37 @@ use futures_util::future::BoxFuture;
 use tideover_core::stamp::{Condition, Written};
 use tideover_core::{Note, WallTime};
 
+pub use self::kinds::{Abilities, Cursor, Page, Remaining, When};
 pub use self::log::{Ear, Heard};
 pub use self::memory::MemoryStore;
 #[cfg(feature = "redis")]
-pub use self::redis::{RedisConfig, RedisConfigError, RedisStore};
+pub use self::redis::{RedisConfig, RedisConfigError, RedisStartError, RedisStore, RedisTls};
 
-/// A shared key-value level with expiry, as the driver sees it.
+/// A shared key-value level with expiry: bytes under text keys, as the driver sees it and as a service may use it.
 ///
 /// Every operation may be dropped before it completes (the driver does so at the step's deadline);
 /// an implementation MUST stay usable after that. Keys arrive without namespace; the store adds its own.
+///
+/// A store of one's own needs only the six operations without a default and [`name`](Self::name): those are all that
+/// the driver asks for. The others fail with [`StoreError::Unsupported`] where a store does not have them, and
+/// [`abilities`](Self::abilities) says beforehand which those are. They mean the same on every store that has them.
+/// A time to live of zero ends at once.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), tideover::store::StoreError> {
+/// use tideover::store::{MemoryStore, Remaining, Store, When};
+///
+/// let store = MemoryStore::new(10_000);
+/// assert!(store.write_when("lock", "me".into(), None, When::Absent).await?);
+/// assert!(!store.write_when("lock", "you".into(), None, When::Absent).await?);
+/// assert_eq!(store.remaining("lock").await?, Remaining::Forever);
+/// assert_eq!(store.increment("visits", 2, None).await?, 2);
+/// assert_eq!(store.remove_matching("v*").await?, 1);
+/// assert_eq!(store.take("lock").await?, Some("me".into()));
+/// # Ok(())
+/// # }
+/// ```
 pub trait Store: Send + Sync + 'static {
     /// A short name for logs and health reports: `redis`, `memory`.
     fn name(&self) -> &'static str;
@@ -49,7 +73,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// As [`Store::write`], for an [envelope](tideover_core::envelope) that `condition` allows to replace the one that is
     /// there; see [`tideover_core::stamp`]. Comparing and writing MUST be one step. By default, for stores that cannot
-    /// compare, it is a plain write.
+    /// compare, it is a plain write. A store that has no room for a tombstone MAY remove what is there instead.
     fn replace<'a>(
         &'a self,
         key: &'a str,
@@ -61,21 +85,22 @@ pub trait Store: Send + Sync + 'static {
         Box::pin(async move { self.write(key, envelope, ttl).await.map(|()| Written::Kept) })
     }
 
-    /// Puts `note`, of what was done at the civil time `made_at`, at the end of the log, and with [`Note::Cleared`] removes what was there before, at once or by and by.
-    /// Whoever listens has heard it before this completes.
+    /// Puts `note`, of what was done at the civil time `made_at`, at the end of the log, and with [`Note::Cleared`]
+    /// removes what was there before, at once or by and by. Whoever listens has heard it before this completes.
     ///
     /// # Errors
     ///
     /// By default, for stores that keep no log, [`StoreError::Unsupported`].
     fn note(&self, writer: u64, note: Note, made_at: WallTime) -> BoxFuture<'_, Result<(), StoreError>> {
         let _no_log = (writer, note, made_at);
-        Box::pin(async { Err(StoreError::Unsupported("a log of invalidations")) })
+        unsupported("note")
     }
 
     /// From now on `ear` hears the log, for as long as somebody holds it: first [`Note::Unknown`] with the number of
-    /// what was forgotten, then everything that is in the log, then what is noted. What was noted before an operation of
-    /// this store took effect is heard before that operation completes. When notes were missed, [`Note::Unknown`] comes
-    /// again. By default, for stores that keep no log, nothing is ever heard.
+    /// what was forgotten, then everything that is in the log, then what is noted. What was noted before an operation on a
+    /// key took effect is heard before that operation completes (if it fails, it may not be); where keys and log lie on
+    /// different servers, what was noted before the operation began. When notes were missed, [`Note::Unknown`] comes again,
+    /// with a greater number than any before. By default, for stores that keep no log, nothing is ever heard.
     fn listen(&self, ear: &Arc<dyn Ear>) {
         let _no_log = ear;
     }
@@ -85,34 +110,130 @@ pub trait Store: Send + Sync + 'static {
 
     /// Lets go of connections. Calls after it fail with [`StoreError::Closed`]; a second close does nothing.
     fn close(&self) -> BoxFuture<'_, ()>;
+
+    /// As [`write`](Self::write), on a condition. `false`: it did not hold, and nothing was changed.
+    fn write_when<'a>(
+        &'a self,
+        _key: &'a str,
+        _value: Bytes,
+        _ttl: Option<Duration>,
+        _when: When,
+    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+        unsupported("write_when")
+    }
+
+    /// Removes `key` and returns what was there.
+    fn take<'a>(&'a self, _key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
+        unsupported("take")
+    }
+
+    /// As [`remove`](Self::remove), and tells whether something was there.
+    fn delete<'a>(&'a self, _key: &'a str) -> BoxFuture<'a, Result<bool, StoreError>> {
+        unsupported("delete")
+    }
+
+    /// Removes these keys and tells how many were there. It is not one step: if it fails, some may be gone.
+    fn remove_many<'a>(&'a self, _keys: &'a [&'a str]) -> BoxFuture<'a, Result<u64, StoreError>> {
+        unsupported("remove_many")
+    }
+
+    /// Whether something is under `key`, without reading it.
+    fn exists<'a>(&'a self, _key: &'a str) -> BoxFuture<'a, Result<bool, StoreError>> {
+        unsupported("exists")
+    }
+
+    /// The bytes under each of these keys, in their order. It is not one step: others may write in between.
+    fn read_many<'a>(&'a self, _keys: &'a [&'a str]) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, StoreError>> {
+        unsupported("read_many")
+    }
+
+    /// Writes these entries, each for `ttl`. It is not one step: if it fails, some may be written.
+    fn write_many<'a>(
+        &'a self,
+        _entries: &'a [(&'a str, Bytes)],
+        _ttl: Option<Duration>,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        unsupported("write_many")
+    }
+
+    /// Adds `by` to the whole number under `key` (decimal text; zero if nothing is there) and returns the sum. What is
+    /// there keeps its end; `ttl` is for a number that this creates.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Rejected`] when something else than a number of 64 bits is there, or the sum would not be one, and
+    /// [`StoreError::Foreign`] when it is no text at all; nothing is changed then.
+    fn increment<'a>(
+        &'a self,
+        _key: &'a str,
+        _by: i64,
+        _ttl: Option<Duration>,
+    ) -> BoxFuture<'a, Result<i64, StoreError>> {
+        unsupported("increment")
+    }
+
+    /// Lets `key` end after `ttl` from now (`None`: never). `false`: it is not there.
+    fn expire<'a>(&'a self, _key: &'a str, _ttl: Option<Duration>) -> BoxFuture<'a, Result<bool, StoreError>> {
+        unsupported("expire")
+    }
+
+    /// How long `key` will still be there.
+    fn remaining<'a>(&'a self, _key: &'a str) -> BoxFuture<'a, Result<Remaining, StoreError>> {
+        unsupported("remaining")
+    }
+
+    /// Some of the keys that match `pattern`, from `cursor` on; about `count` keys are looked at. In the pattern `*`
+    /// stands for any characters and `\\` makes the character after it data; all else, `?` and `[` included, is data.
+    ///
+    /// From the first page to the last, every key that is there all the time comes at least once; it may come
+    /// twice. One that comes or goes meanwhile may be among them or not. This does not hold if a server is replaced or a
+    /// Cluster moves keys meanwhile.
+    fn scan<'a>(
+        &'a self,
+        _pattern: &'a str,
+        _cursor: &'a Cursor,
+        _count: usize,
+    ) -> BoxFuture<'a, Result<Page, StoreError>> {
+        unsupported("scan")
+    }
+
+    /// Removes the keys that match `pattern`, as [`scan`](Self::scan) finds them, and tells how many there were.
+    fn remove_matching<'a>(&'a self, _pattern: &'a str) -> BoxFuture<'a, Result<u64, StoreError>> {
+        unsupported("remove_matching")
+    }
 }
 
-/// What a store can do, as data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct Abilities {
-    /// [`Store::replace`] compares, in one step with the write. Then a late load of one process never undoes the newer
-    /// write or removal of another.
-    pub compare: bool,
-    /// [`Store::note`] and [`Store::listen`] work. Then tags reach what other processes have put, and a clear is one note.
-    pub log: bool,
+fn unsupported<'a, T: Send + 'a>(operation: &'static str) -> BoxFuture<'a, Result<T, StoreError>> {
+    Box::pin(std::future::ready(Err(StoreError::Unsupported(operation))))
 }
 
 /// Why a store operation did not do its work. The text never holds a key's value or a password.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// No connection could be made, or it broke. Time can heal it.
+    /// No connection could be made, or it broke, or the server says that it does not serve us now: it is loading its
+    /// data, a read-only replica, or wants another password. Time can heal it, and then the operation is worth repeating.
     #[error("store unavailable: {0}")]
     Unavailable(String),
     /// A limit of the store client passed before the answer came. Time can heal it.
     #[error("store timed out: {0}")]
     TimedOut(String),
-    /// The server answered and refused: wrong type, out of memory, read-only, no permission.
+    /// The server answered and refused this one operation: it is out of memory, or does not know the command. A value
+    /// that is refused for good is not kept: in time its older version is removed instead.
     #[error("store refused: {0}")]
     Rejected(String),
-    /// This store cannot do that.
-    #[error("the store does not support {0}")]
+    /// What lies under the key was not written by a store of this kind. To be read as nothing, and replaced by the next
+    /// write; it says nothing against the store.
+    #[error("foreign value in the store: {0}")]
+    Foreign(String),
+    /// So many operations are without an answer already that this one was not taken on. Time can heal it.
+    #[error("store overloaded: {queue_max} operations wait for an answer")]
+    Overloaded {
+        /// The limit.
+        queue_max: usize,
+    },
+    /// The store does not have the named operation.
+    #[error("the store cannot {0}")]
     Unsupported(&'static str),
     /// The store was closed by [`Store::close`].
     #[error("store closed")]

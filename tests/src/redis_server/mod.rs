@@ -1,4 +1,5 @@
-//! A Redis server of one's own, to be killed, frozen and brought back.
+//! A Redis server of one's own, to be killed, frozen and brought back; alone, with [TLS](Certificates), as a
+//! [Cluster](RedisCluster) or watched by [Sentinels](RedisSentinels).
 //!
 //! ```no_run
 //! use tideover_tests::redis_server::RedisServer;
@@ -9,6 +10,14 @@
 //! server.restart();
 //! assert_eq!(server.command(&["GET", "user:7"]), "(nil)");
 //! ```
+
+mod certificates;
+mod cluster;
+mod sentinel;
+
+pub use self::certificates::Certificates;
+pub use self::cluster::RedisCluster;
+pub use self::sentinel::RedisSentinels;
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -24,10 +33,14 @@ const STARTS_MAX: u32 = 10;
 /// How long a server may take to answer after its start.
 const START_MAX: Duration = Duration::from_secs(10);
 
+/// How long several servers may take to agree.
+const SETTLE_MAX: Duration = Duration::from_secs(30);
+
 /// How long one command of [`RedisServer::command`] may take.
 const COMMAND_MAX: Duration = Duration::from_secs(5);
 
-/// A running `redis-server` on 127.0.0.1 with a port and a folder of its own, without persistence.
+/// A running `redis-server` on 127.0.0.1 with a port and a folder of its own, without persistence unless it was
+/// started with it.
 ///
 /// All methods block, for milliseconds as a rule, and panic when they fail. Dropping it kills the server, frozen or
 /// not, and removes the folder.
@@ -36,7 +49,13 @@ pub struct RedisServer {
     port: u16,
     folder: PathBuf,
     password: Option<String>,
+    /// The port for TLS, if it has one.
+    tls_port: Option<u16>,
+    arguments: Vec<String>,
 }
+
+/// What becomes of a port and a folder: the arguments of `redis-server`.
+type Arguments<'a> = &'a dyn Fn(u16, &Path) -> Vec<String>;
 
 impl RedisServer {
     /// Starts a server and waits until it answers.
@@ -46,27 +65,59 @@ impl RedisServer {
     /// When `redis-server` is not installed, or answers on none of ten ports.
     #[must_use]
     pub fn start() -> Self {
-        Self::start_with(None)
+        Self::start_with(None, &[])
     }
 
     /// As [`start`](Self::start), with a server that wants `password` of its clients; letters and digits only, as
     /// [`url`](Self::url) does not encode it.
     #[must_use]
     pub fn start_with_password(password: &str) -> Self {
-        Self::start_with(Some(password.to_owned()))
+        Self::start_with(Some(password.to_owned()), &[])
     }
 
-    fn start_with(mut password: Option<String>) -> Self {
+    /// As [`start`](Self::start), with further arguments of `redis-server`, which overrule the usual ones and hold for
+    /// restarts too: `["--appendonly", "yes"]` keeps what was written over [`restart`](Self::restart).
+    #[must_use]
+    pub fn start_with_arguments(arguments: &[&str]) -> Self {
+        Self::start_with(None, arguments)
+    }
+
+    /// A server that takes TLS connections on a port of its own beside the plain one, and shows the certificate of
+    /// `certificates`. With `mutual` it wants one of the same authority from clients.
+    #[must_use]
+    pub fn start_with_tls(certificates: &Certificates, mutual: bool) -> Self {
+        let tls_port = free_port();
+        let mut server = Self::start_as(None, &|port, folder| {
+            let auth = if mutual { "yes" } else { "no" }.to_owned();
+            let auth = ["--tls-auth-clients".to_owned(), auth];
+            [plain(port, folder), certificates.arguments(tls_port, folder), auth.to_vec()].concat()
+        });
+        server.tls_port = Some(tls_port);
+        server
+    }
+
+    fn start_with(password: Option<String>, more: &[&str]) -> Self {
+        let more: Vec<String> = more.iter().map(|&argument| argument.to_owned()).collect();
+        Self::start_as(password.as_deref(), &|port, folder| {
+            let mut arguments = plain(port, folder);
+            if let Some(password) = &password {
+                arguments.extend(["--requirepass".to_owned(), password.clone()]);
+            }
+            [arguments, more.clone()].concat()
+        })
+    }
+
+    fn start_as(password: Option<&str>, arguments: Arguments<'_>) -> Self {
         for _ in 0..STARTS_MAX {
             let port = free_port();
             let folder = std::env::temp_dir().join(format!("tideover-redis-{}-{port}", std::process::id()));
             fs::create_dir_all(&folder).expect("the temporary folder is writable");
-            let process = spawn(port, &folder, password.as_deref());
-            let mut server = Self { process, port, folder, password };
+            let arguments = arguments(port, &folder);
+            let password = password.map(str::to_owned);
+            let mut server = Self { process: spawn(&arguments), port, folder, password, tls_port: None, arguments };
             if server.answers() {
                 return server;
             }
-            password = server.password.take();
         }
         panic!("redis-server answered on none of {STARTS_MAX} ports");
     }
@@ -86,6 +137,16 @@ impl RedisServer {
         format!("redis+unix://{}", socket(&self.folder).display())
     }
 
+    /// The URL of the port for TLS.
+    ///
+    /// # Panics
+    ///
+    /// When the server was started without one.
+    #[must_use]
+    pub fn tls_url(&self) -> String {
+        format!("rediss://localhost:{}", self.tls_port.expect("a server with TLS"))
+    }
+
     /// The TCP port, the same for life, restarts included.
     #[must_use]
     pub fn port(&self) -> u16 {
@@ -98,14 +159,16 @@ impl RedisServer {
         self.process.wait().expect("the server is a child of this process");
     }
 
-    /// Kills the server if it runs, and starts an empty one on the same port.
+    /// Kills the server if it runs, and starts it anew on the same port: empty, or with what it has persisted.
+    ///
+    /// It answers when this returns, if only that it is loading its data.
     ///
     /// # Panics
     ///
     /// When it does not answer within ten seconds.
     pub fn restart(&mut self) {
         self.kill();
-        self.process = spawn(self.port, &self.folder, self.password.as_deref());
+        self.process = spawn(&self.arguments);
         assert!(self.answers(), "redis-server does not answer on port {}", self.port);
     }
 
@@ -118,6 +181,49 @@ impl RedisServer {
     /// Lets a frozen server go on; it works off what came in meanwhile.
     pub fn thaw(&mut self) {
         self.signal(libc::SIGCONT);
+    }
+
+    /// Leaves everything unanswered for so long, as `CLIENT PAUSE` does; what came in is worked off after it.
+    pub fn pause(&self, time: Duration) {
+        self.orders(&["CLIENT", "PAUSE", &time.as_millis().to_string(), "ALL"]);
+    }
+
+    /// Makes the server a replica of a primary that is not there: it keeps what it has, serves it, and takes no writes.
+    pub fn become_orphaned_replica(&self) {
+        // Nobody listens on the port for port multiplexing.
+        self.orders(&["REPLICAOF", "127.0.0.1", "1"]);
+    }
+
+    /// Makes the server a primary again.
+    pub fn become_primary(&self) {
+        self.orders(&["REPLICAOF", "NO", "ONE"]);
+    }
+
+    /// Sets a choice of the server's configuration while it runs.
+    pub fn configure(&self, choice: &str, value: &str) {
+        self.orders(&["CONFIG", "SET", choice, value]);
+    }
+
+    /// Changes the password that the server wants of new connections; [`url`](Self::url) names it from now on. Those
+    /// that are there keep their rights until they are [cut](Self::cut_clients).
+    pub fn change_password(&mut self, password: &str) {
+        self.configure("requirepass", password);
+        self.password = Some(password.to_owned());
+    }
+
+    /// Closes all connections of clients.
+    pub fn cut_clients(&self) {
+        let _how_many = self.command(&["CLIENT", "KILL", "TYPE", "normal"]);
+    }
+
+    /// Whether the server answers, but only that it is loading its data.
+    #[must_use]
+    pub fn is_loading(&self) -> bool {
+        self.command(&["INFO", "persistence"]).contains("loading:1\r")
+    }
+
+    fn orders(&self, words: &[&str]) {
+        assert_eq!(self.command(words), "OK", "{words:?}");
     }
 
     /// Sends a command on a connection of its own and returns the answer: bytes as text, numbers in decimal, `(nil)`,
@@ -198,19 +304,32 @@ fn socket(folder: &Path) -> PathBuf {
     folder.join("redis.sock")
 }
 
-fn spawn(port: u16, folder: &Path, password: Option<&str>) -> Child {
+/// A server on loopback without persistence.
+fn plain(port: u16, folder: &Path) -> Vec<String> {
+    let (port, folder, socket) = (port.to_string(), folder.display().to_string(), socket(folder).display().to_string());
+    let words = ["--bind", "127.0.0.1", "--port", &port, "--save", "", "--appendonly", "no"];
+    let rest = ["--dir", &folder, "--unixsocket", &socket, "--repl-diskless-sync-delay", "0"];
+    words.into_iter().chain(rest).map(str::to_owned).collect()
+}
+
+fn spawn(arguments: &[String]) -> Child {
     let mut command = Command::new("redis-server");
-    command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"]);
-    command.arg("--dir").arg(folder).arg("--unixsocket").arg(socket(folder));
-    if let Some(password) = password {
-        command.args(["--requirepass", password]);
-    }
+    command.args(arguments);
     match command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn() {
         Ok(process) => process,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             panic!("redis-server is not installed; ./test installs it")
         }
         Err(error) => panic!("redis-server does not start: {error}"),
+    }
+}
+
+/// Waits until `holds`, and panics with what was waited for when that takes too long.
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + SETTLE_MAX;
+    while !holds() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        thread::sleep(Duration::from_millis(10));
     }
 }
 

@@ -1,0 +1,95 @@
+//! The words of a store's operations.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Under which condition a write takes place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum When {
+    /// Whatever is there.
+    #[default]
+    Always,
+    /// Only if nothing is there.
+    Absent,
+    /// Only if something is there.
+    Present,
+}
+
+/// How long a key will still be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Remaining {
+    /// It is not there.
+    NoSuchKey,
+    /// Until it is removed.
+    Forever,
+    /// For this long.
+    Left(Duration),
+}
+
+/// How far a scan has come. The default is its beginning. What it holds is for the store alone to read; it may name a
+/// key, so [`Debug`](fmt::Debug) does not show it.
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
+pub struct Cursor(Box<str>);
+
+impl Cursor {
+    /// The cursor that a store understands as `text`; an empty one is the beginning.
+    pub fn new(text: impl Into<Box<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// As text, to be kept elsewhere.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cursor").finish_non_exhaustive()
+    }
+}
+
+/// Some of the keys of a scan. It may be empty although more follow.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Page {
+    /// Keys that match, in no particular order.
+    pub keys: Vec<String>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<Cursor>,
+}
+
+/// Says how many keys, not which.
+impl fmt::Debug for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Page").field("keys", &self.keys.len()).field("is_last", &self.next.is_none()).finish()
+    }
+}
+
+/// What a store can do beside reading, writing and removing. The default is nothing, and what there may be to say
+/// later on is not said by `Abilities { ttl: true, ..Abilities::default() }`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Abilities {
+    /// Entries end by themselves, and their end can be asked for and changed: `expire`, `remaining`.
+    pub ttl: bool,
+    /// A condition and the change that depends on it are one step: `write_when`, `take`, `delete`.
+    pub conditional: bool,
+    /// Many keys in one call: `read_many`, `write_many`, `remove_many`.
+    pub batch: bool,
+    /// Numbers that are counted in one step: `increment`.
+    pub counters: bool,
+    /// Keys can be looked for: `scan`, `remove_matching`.
+    pub scan: bool,
+    /// [`Store::replace`](super::Store::replace) compares, in one step with the write. Then a late load of one process
+    /// never undoes the newer write or removal of another.
+    pub compare: bool,
+    /// [`Store::note`](super::Store::note) and [`Store::listen`](super::Store::listen) work. Then tags reach what other
+    /// processes have put, and a clear is one note.
+    pub log: bool,
+}
+
+impl Abilities {
+    /// All of them.
+    pub const ALL: Self =
+        Self { ttl: true, conditional: true, batch: true, counters: true, scan: true, compare: true, log: true };
+}

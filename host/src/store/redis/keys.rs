@@ -1,0 +1,108 @@
+//! Where keys lie: entries under `namespace + key`, what the store keeps for itself under `namespace + "!" + name`.
+//!
+//! A user's key that begins with `!` is written with one more, so the two never meet.
+
+use bytes::Bytes;
+
+use super::super::glob::Glob;
+
+/// What every key of a store begins with.
+#[derive(Debug, Clone)]
+pub(super) struct Namespace(pub(super) String);
+
+impl Namespace {
+    /// Where the entry of `key` lies.
+    pub(super) fn entry(&self, key: &str) -> Bytes {
+        let escaped = key.starts_with('!');
+        // Exactly as much as it takes, else making it `Bytes` allocates again.
+        let mut place = Vec::with_capacity(self.0.len() + key.len() + usize::from(escaped));
+        place.extend_from_slice(self.0.as_bytes());
+        if escaped {
+            place.push(b'!');
+        }
+        place.extend_from_slice(key.as_bytes());
+        place.into()
+    }
+
+    /// Where the store keeps its own `name`, which does not begin with `!`.
+    pub(super) fn internal(&self, name: &str) -> Bytes {
+        [&self.0, "!", name].concat().into()
+    }
+
+    /// Whether something of the store's own lies there.
+    pub(super) fn is_own(&self, place: &[u8]) -> bool {
+        let rest = place.strip_prefix(self.0.as_bytes()).and_then(|rest| rest.strip_prefix(b"!"));
+        rest.is_some_and(|rest| !rest.starts_with(b"!"))
+    }
+
+    /// The key whose entry lies there; `None` if it is the store's own, or nobody's.
+    pub(super) fn key<'a>(&self, place: &'a [u8]) -> Option<&'a str> {
+        let rest = std::str::from_utf8(place.strip_prefix(self.0.as_bytes())?).ok()?;
+        match rest.strip_prefix('!') {
+            None => Some(rest),
+            Some(escaped) => escaped.starts_with('!').then_some(escaped),
+        }
+    }
+
+    /// The server's pattern for everything in here.
+    pub(super) fn everything(&self) -> String {
+        escape_glob(&self.0) + "*"
+    }
+
+    /// The server's pattern for what `pattern` matches, and perhaps more.
+    pub(super) fn matching(&self, pattern: &Glob) -> String {
+        let mut text = escape_glob(&self.0);
+        if pattern.literals().next().is_some_and(|first| first.starts_with('!')) {
+            text.push('!');
+        }
+        for (number, literal) in pattern.literals().enumerate() {
+            if number > 0 {
+                text.push('*');
+            }
+            text += &escape_glob(literal);
+        }
+        text
+    }
+}
+
+/// The server's pattern that matches `text` and nothing else.
+fn escape_glob(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len());
+    for char in text.chars() {
+        if matches!(char, '*' | '?' | '[' | ']' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(char);
+    }
+    pattern
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn namespace() -> Namespace {
+        Namespace("a*b:".into())
+    }
+
+    #[test]
+    fn entries_and_what_is_the_stores_own_never_meet() {
+        for key in ["k", "", "!", "!log", "!!log"] {
+            assert_ne!(namespace().entry(key), namespace().internal("log"));
+            assert_eq!(namespace().key(&namespace().entry(key)), Some(key));
+            assert!(!namespace().is_own(&namespace().entry(key)));
+        }
+        assert_eq!(namespace().key(&namespace().internal("log")), None);
+        assert!(namespace().is_own(&namespace().internal("log")));
+        assert_eq!(namespace().key(b"other:k"), None);
+        assert_eq!(namespace().key(b"a*b:\xff"), None);
+    }
+
+    #[test]
+    fn a_pattern_matches_the_namespace_to_the_letter() {
+        assert_eq!(namespace().everything(), r"a\*b:*");
+        assert_eq!(namespace().matching(&Glob::new("user:*:[x]")), r"a\*b:user:*:\[x\]");
+        assert_eq!(namespace().matching(&Glob::new("!k")), r"a\*b:!!k");
+        assert_eq!(escape_glob(r"a*b?[c]\:"), r"a\*b\?\[c\]\\:");
+    }
+}

@@ -1,0 +1,309 @@
+//! The store on Redis, Valkey, or anything else that speaks their protocol, in every deployment.
+//!
+//! From the bottom: `reply` and `request` are what is on the wire, `wire` is one connection, `dial` makes it, `node`
+//! keeps one to a server, `sentinel` and `cluster` know which server. `operations`, `stamped` and `walk` put a store's
+//! operations into commands; `log` is what processes tell each other, `sweep` what a clear leaves to be done.
+//!
+//! The protocol is spoken here, not by a client crate: which requests leave together, when a connection is given up
+//! and whether a request is sent again are what this store is about, and a general client decides them otherwise. It
+//! reconnects with back-off inside calls, fails the first call after a loss, and sends each request by itself.
+
+mod cluster;
+mod config;
+mod dial;
+mod failure;
+mod keys;
+mod log;
+mod node;
+mod operations;
+mod reply;
+mod request;
+mod script;
+mod sentinel;
+mod slots;
+mod stamped;
+mod sweep;
+mod tls;
+mod url;
+mod walk;
+mod wire;
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+use tokio_util::task::TaskTracker;
+
+pub use self::config::{RedisConfig, RedisConfigError};
+pub use self::tls::RedisTls;
+
+use self::cluster::Cluster;
+use self::dial::Dialer;
+use self::failure::Fault;
+use self::keys::Namespace;
+use self::log::Log;
+use self::node::{Named, Node, Plan, Whereabouts};
+use self::reply::Reply;
+use self::request::{Effect, Request};
+use self::script::Script;
+use self::sentinel::Sentinels;
+use self::sweep::Sweeper;
+use self::tls::Tls;
+use self::url::{Address, Login, Place, Target};
+use self::wire::{Answered, Keeping};
+use super::{Store, StoreError};
+
+/// A [`Store`] on Redis or Valkey: one server, a Cluster, or whatever server Sentinels say is the primary.
+///
+/// **Connections.** All callers share one connection to each server. The first call that needs it makes it; calls that
+/// arrive meanwhile wait for the same attempt and share its outcome. No call waits for its turn to try again: that is
+/// for the breaker in the policy to decide, so a call on a dead server fails at once and the first call on a server
+/// that is back succeeds. Apart from calls, a lost connection is restored in the background. A call takes at most
+/// [`RedisConfig::call_timeout`].
+///
+/// **Pipelines.** Requests that are made while others are unanswered gather and leave together, reads as one `MGET`
+/// (each by itself in a Cluster). Past [`RedisConfig::queue_max`] without an answer they are refused.
+///
+/// **Order.** The connection is not replaced after a time-out. What was written to it stays queued, and a frozen server
+/// works that off when it thaws; newer writes on a second connection could be overtaken by it, and an old value be back.
+/// One connection keeps them in order. It is replaced when it breaks, when the server has become a read-only replica,
+/// when nothing at all came back for [`RedisConfig::silence_max`], when nothing but a ping is unanswered for
+/// `connect_timeout`, and when Sentinels say that another server is the primary. In a Cluster the order holds for
+/// each node; writes that a frozen master was left with are lost with its role if a replica takes over.
+///
+/// **Repeating.** When a connection turns out to have been broken, the call is made once more on the next one. Commands
+/// that do the same when run twice are; conditional writes, `take`, `delete` and `increment` only if they had not been
+/// sent. Otherwise they report [`StoreError::Unavailable`] and may have been done.
+///
+/// **Other processes.** Writes of a cache compare what is there, as a script; invalidations are told by a stream, whose end
+/// is asked for with each batch of requests while somebody [listens](Store::listen). See [`RedisConfig::compare`] and
+/// [`RedisConfig::log`].
+///
+/// **Foreign data.** What lies under a key and is no plain value is not of this store: reading it is a miss.
+///
+/// Calls need a tokio runtime with I/O and time. Dropping one is harmless: what was not sent yet is not sent, and an
+/// answer is discarded when it comes.
+pub struct RedisStore {
+    deployment: Arc<Deployment>,
+    namespace: Namespace,
+    target: Target,
+    /// Whether writes compare.
+    compare: bool,
+    log: Log,
+    sweeper: Sweeper,
+    call_timeout: Duration,
+    close_timeout: Duration,
+    closing: AtomicBool,
+    calls: TaskTracker,
+}
+
+/// Why a store that must be ready is not.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum RedisStartError {
+    /// It cannot be used as it is described.
+    #[error(transparent)]
+    Config(#[from] RedisConfigError),
+    /// It does not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The servers behind a store.
+enum Deployment {
+    Single { primary: Arc<Node>, replica: Option<Arc<Node>>, address: Address },
+    Cluster(Arc<Cluster>),
+}
+
+impl RedisStore {
+    /// A store that will connect when it is first used.
+    ///
+    /// # Errors
+    ///
+    /// When the URL is of no known form, when options contradict it or each other, when certificates cannot be used,
+    /// when the namespace is empty, or when a limit is zero. Whether servers exist is not looked at.
+    pub fn new(config: RedisConfig) -> Result<Self, RedisConfigError> {
+        let target = config.target()?;
+        let namespace = Namespace(config.namespace.clone());
+        let log = Log::new(&namespace, config.log);
+        let deployment = Arc::new(Deployment::new(&config, &target, &log)?);
+        let sweeper = Sweeper::new(Arc::clone(&deployment), namespace.clone(), config.call_timeout);
+        Ok(Self {
+            deployment,
+            namespace,
+            target,
+            compare: config.compare,
+            log,
+            sweeper,
+            call_timeout: config.call_timeout,
+            close_timeout: config.close_timeout,
+            closing: AtomicBool::new(false),
+            calls: TaskTracker::new(),
+        })
+    }
+
+    /// A store that has connected and got an answer, in a Cluster from every master.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new), and when there is no answer within [`RedisConfig::call_timeout`].
+    pub async fn connect(config: RedisConfig) -> Result<Self, RedisStartError> {
+        let store = Self::new(config)?;
+        store.ping().await?;
+        Ok(store)
+    }
+
+    /// Runs a script on one key of this store, wherever that lies; a server that does not know it is sent its text.
+    async fn script(&self, script: &Script, place: &[u8], arguments: &[&[u8]]) -> Result<Reply, Fault> {
+        match self.ask(place, script.by_digest(place, arguments)).await {
+            Err(fault) if script::is_unknown(&fault) => self.ask(place, script.by_text(place, arguments)).await,
+            result => result,
+        }
+    }
+
+    /// Counts a call as under way, unless the store is closing.
+    async fn call<T>(&self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let _under_way = self.calls.token();
+        if self.closing.load(Ordering::Acquire) {
+            return Err(StoreError::Closed);
+        }
+        work.await
+    }
+
+    /// The answer to a request on the key at `place`. If somebody listens to the log, what was noted before the request
+    /// took effect has been told.
+    async fn ask(&self, place: &[u8], request: Request) -> Result<Reply, Fault> {
+        let deadline = self.deadline();
+        match self.log.listened() {
+            None => self.deployment.ask(place, &request, deadline).await,
+            Some(before) => self.log.heed(&self.deployment, before, place, request, deadline).await,
+        }
+    }
+
+    /// When a call that begins now has to be over.
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.call_timeout
+    }
+
+    /// Refuses new calls, waits for those under way as long as is allowed, and lets go of connections.
+    async fn drain(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.sweeper.end();
+        self.calls.close();
+        if timeout(self.close_timeout, self.calls.wait()).await.is_err() {
+            tracing::debug!(calls = self.calls.len(), "closing with calls under way");
+        }
+        self.deployment.close();
+    }
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore")
+            .field("server", &self.target.to_string())
+            .field("namespace", &self.namespace.0)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Deployment {
+    fn new(config: &RedisConfig, target: &Target, log: &Log) -> Result<Self, RedisConfigError> {
+        let tls = if target.tls { Some(Tls::new(&config.tls)?) } else { None };
+        let keeping = Keeping {
+            queue_max: config.queue_max,
+            silence_max: config.silence_max,
+            idle_max: config.idle_ping_after,
+            ping_max: config.connect_timeout,
+            doubt_after: config.response_timeout.min(config.silence_max) / 4,
+            merges: !matches!(target.place, Place::Cluster(_)),
+            head: log.head_command(),
+        };
+        let dialer = Dialer { tls, keeping, connect_timeout: config.connect_timeout };
+        let plan = Arc::new(Plan {
+            dialer: dialer.clone(),
+            login: target.login.clone(),
+            read_timeout: config.response_timeout,
+            write_timeout: config.write_limit(),
+            reconnect_wait_max: config.reconnect_wait_max,
+        });
+        Ok(match &target.place {
+            Place::Single(address) => {
+                let primary = Node::new(plan, Whereabouts::At(address.clone()), false, None);
+                Self::Single { primary, replica: None, address: address.clone() }
+            }
+            Place::Cluster(seeds) => {
+                let log_slot = slots::slot(log.place());
+                Self::Cluster(Cluster::new(plan, seeds.clone(), config.read_from_replicas, log_slot))
+            }
+            Place::Sentinel { sentinels, master } => {
+                let (username, password) = (config.sentinel_username.clone(), config.sentinel_password.clone());
+                let login = Login { username, password, ..Login::default() };
+                let (addresses, master) = (sentinels.clone(), master.clone());
+                let sentinels = Arc::new(Sentinels { dialer, login, addresses, master: master.clone() });
+                let known =
+                    |replica| Node::new(Arc::clone(&plan), Whereabouts::Known(Arc::clone(&sentinels)), replica, None);
+                let replica = config.read_from_replicas.then(|| known(true));
+                Self::Single { primary: known(false), replica, address: Address::Tcp(master, 0) }
+            }
+        })
+    }
+
+    /// The answer to a request on the key at `place`.
+    async fn ask(&self, place: &[u8], request: &Request, deadline: Instant) -> Result<Reply, Fault> {
+        self.answer(place, request, deadline).await.map(|answered| answered.reply)
+    }
+
+    /// The answer to a request on the key at `place`. A request that heeds the log gets the log's end with it, if that is
+    /// to be had from the same server.
+    async fn answer(&self, place: &[u8], request: &Request, deadline: Instant) -> Result<Answered, Fault> {
+        match self {
+            Self::Cluster(cluster) => cluster.answer(slots::slot(place), request, deadline).await,
+            Self::Single { primary, replica, .. } => {
+                if request.effect == Effect::Read
+                    && let Some(replica) = replica
+                    && !replica.is_silent()
+                    && let Ok(reply) = replica.ask(&Request { heeds: false, ..request.clone() }, false, deadline).await
+                {
+                    return Ok(reply.into());
+                }
+                primary.answer(request, false, deadline).await
+            }
+        }
+    }
+
+    /// Whether the log's end comes with the answer to a request on the key at `place`, as far as is known.
+    fn has_log_with(&self, place: &[u8], effect: Effect) -> bool {
+        match self {
+            Self::Cluster(cluster) => cluster.has_log_with(slots::slot(place), effect),
+            Self::Single { replica, .. } => replica.is_none() || effect != Effect::Read,
+        }
+    }
+
+    /// The servers that share the keys among them, each with a name that stays.
+    async fn masters(&self, deadline: Instant) -> Result<Vec<Named>, Fault> {
+        match self {
+            Self::Single { primary, address, .. } => Ok(vec![(address.clone(), Arc::clone(primary))]),
+            Self::Cluster(cluster) => cluster.masters(deadline).await,
+        }
+    }
+
+    fn is_cluster(&self) -> bool {
+        matches!(self, Self::Cluster(_))
+    }
+
+    fn close(&self) {
+        match self {
+            Self::Cluster(cluster) => cluster.close(),
+            Self::Single { primary, replica, .. } => {
+                primary.close();
+                replica.iter().for_each(|replica| replica.close());
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,101 @@
+//! Writes that compare: [`Condition::admits`](tideover_core::stamp::Condition::admits) as a script, so that looking and
+//! writing are one step at the server. And the removal of what was there before a clear.
+//!
+//! An envelope's first bytes are all that the scripts look at. What does not begin as an envelope of ours, or is no plain
+//! value at all, counts as nothing. Lua's numbers hold whole numbers up to 2^53 only, so those of the stamp are compared
+//! half by half, and versions as bytes.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tideover_core::envelope::stamp_of;
+use tideover_core::stamp::{Condition, Version, Written};
+
+use super::RedisStore;
+use super::failure::{Fault, unexpected};
+use super::operations::ttl_millis;
+use super::reply::Reply;
+use super::request::Effect;
+use super::script::Script;
+use crate::store::{StoreError, When};
+
+/// `KEYS`: the entry. `ARGV`: the envelope, the condition's letter, the version seen, the milliseconds to live or nothing.
+/// A retry finds its own write, which it may replace. Lua counts bytes from one: the writer begins at 8, the number at
+/// 16, the time of the change at 24. What is of another type is an error, which has no length. A full server has no room
+/// for a tombstone (forty bytes): then what is there is removed.
+static REPLACE: Script = Script::new(
+    Effect::Write,
+    "local key, new = KEYS[1], ARGV[1] \
+     local held = redis.pcall('GETRANGE', key, 0, 38) \
+     if #held == 39 then \
+       local one, two, version = string.byte(held, 1, 3) \
+       if one == 116 and two == 111 and version == 2 then \
+         local w1, w2, n1, n2, c1, c2 = struct.unpack('>I4I4I4I4I4I4', held, 8) \
+         local new_w1, new_w2, new_n1, new_n2, new_c1, new_c2 = struct.unpack('>I4I4I4I4I4I4', new, 8) \
+         if w1 == new_w1 and w2 == new_w2 then \
+           if n1 > new_n1 or (n1 == new_n1 and n2 > new_n2) then return 0 end \
+         elseif ARGV[2] == 'u' then \
+           if string.sub(held, 8, 23) ~= ARGV[3] then return 0 end \
+         elseif ARGV[2] == 'n' and (c1 > new_c1 or (c1 == new_c1 and c2 > new_c2)) then \
+           return 0 \
+         end \
+       end \
+     end \
+     local done \
+     if ARGV[4] == '' then done = redis.pcall('SET', key, new) else done = redis.pcall('SET', key, new, 'PX', ARGV[4]) end \
+     if not done.err then return 1 end \
+     if #new == 40 and string.find(done.err, 'OOM', 1, true) then redis.call('UNLINK', key) return 1 end \
+     return done",
+);
+
+/// `KEYS`: the entry. `ARGV`: the number of the clear, eight bytes. Removes the entry unless it was born after that.
+/// The birth begins at 32.
+pub(super) static SWEEP: Script = Script::new(
+    Effect::Write,
+    "local held = redis.pcall('GETRANGE', KEYS[1], 0, 38) \
+     if #held == 39 and string.sub(held, 1, 3) == 'to\\2' then \
+       local high, low = struct.unpack('>I4I4', held, 32) \
+       local clear_high, clear_low = struct.unpack('>I4I4', ARGV[1], 1) \
+       if high > clear_high or (high == clear_high and low >= clear_low) then return 0 end \
+     end \
+     return redis.call('UNLINK', KEYS[1])",
+);
+
+impl RedisStore {
+    pub(super) async fn replace_entry(
+        &self,
+        key: &str,
+        envelope: Bytes,
+        ttl: Option<Duration>,
+        condition: Condition,
+    ) -> Result<Written, StoreError> {
+        if !self.compare || stamp_of(&envelope).is_none() {
+            return self.set(key, &envelope, ttl, When::Always).await.map(|_| Written::Kept);
+        }
+        let (letter, seen) = match condition {
+            Condition::Always => (b"a", Vec::new()),
+            Condition::Unchanged(seen) => (b"u", seen.map(seen_bytes).unwrap_or_default()),
+            Condition::Newest => (b"n", Vec::new()),
+        };
+        let millis = ttl.map(|ttl| ttl_millis(ttl).to_string()).unwrap_or_default();
+        let place = self.namespace.entry(key);
+        match self.script(&REPLACE, &place, &[&envelope, letter, &seen, millis.as_bytes()]).await {
+            Ok(Reply::Int(0)) => Ok(Written::Overtaken),
+            Ok(Reply::Int(_)) => Ok(Written::Kept),
+            Ok(_) => Err(unexpected("EVALSHA")),
+            Err(fault) if forbids_scripts(&fault) => Err(StoreError::Rejected(
+                "NOPERM: the user may not run scripts (EVALSHA, EVAL); the option `compare` does without them".into(),
+            )),
+            Err(fault) => Err(fault.into()),
+        }
+    }
+}
+
+fn seen_bytes(Version { writer, number }: Version) -> Vec<u8> {
+    [writer.to_be_bytes(), number.to_be_bytes()].concat()
+}
+
+/// Whether it is the command that the user may not use, and not this key.
+fn forbids_scripts(fault: &Fault) -> bool {
+    matches!(fault, Fault::Refused(refusal) if refusal.code() == "NOPERM" && refusal.text().contains("eval"))
+}

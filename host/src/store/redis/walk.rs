@@ -1,0 +1,152 @@
+//! Walking over keys with `SCAN`: pages for callers, and removals of all that matches.
+//!
+//! A cursor is worth something to the server that gave it only. A page's cursor names its node, so that walking on
+//! needs no state here. A removal stays on one connection for each node, and begins that node anew, once, if it breaks.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::try_join_all;
+
+use super::super::glob::Glob;
+use super::RedisStore;
+use super::failure::{Fault, unexpected};
+use super::node::{Line, Named, Node};
+use super::reply::Reply;
+use super::request::{Effect, Request};
+use crate::store::{Cursor, Page, StoreError};
+
+/// Keys that one step of a removal looks at; the server serves other clients between two steps.
+pub(super) const STEP: usize = 1_000;
+
+/// Keys that one step of a page looks at, at most, whatever the caller asks for.
+const PAGE_MAX: usize = 10_000;
+
+impl RedisStore {
+    pub(super) async fn scan_page(&self, pattern: &str, cursor: &Cursor, count: usize) -> Result<Page, StoreError> {
+        let pattern = Glob::new(pattern);
+        let deadline = self.deadline();
+        let masters = self.deployment.masters(deadline).await?;
+        let (index, position) = place(cursor, &masters)?;
+        let Some((address, node)) = masters.get(index) else { return Ok(Page::default()) };
+        let request = scan(position, &self.namespace.matching(&pattern), count.clamp(1, PAGE_MAX));
+        let (position, places) = found(&node.ask(&request, false, deadline).await?)?;
+        let keys = places.iter().filter_map(|place| self.namespace.key(place)).filter(|key| pattern.matches(key));
+        let keys = keys.map(str::to_owned).collect();
+        let next = match position {
+            0 => masters.get(index + 1).map(|(address, _)| (address, 0)),
+            position => Some((address, position)),
+        };
+        Ok(Page { keys, next: next.map(|(address, position)| Cursor::new(format!("{position}@{address}"))) })
+    }
+
+    /// Removes all entries whose keys match, or with `None` everything in the namespace. Tells how many there were.
+    pub(super) async fn remove_all(&self, pattern: Option<&Glob>) -> Result<u64, StoreError> {
+        let masters = self.deployment.masters(self.deadline()).await?;
+        let removed = try_join_all(masters.iter().map(|(_, node)| self.remove_on(node, pattern))).await?;
+        Ok(removed.into_iter().sum())
+    }
+
+    async fn remove_on(&self, node: &Arc<Node>, pattern: Option<&Glob>) -> Result<u64, StoreError> {
+        let mut removed = 0;
+        for last_try in [false, true] {
+            let (line, found) = node.line(self.deadline()).await?;
+            match self.remove_over(node, &line, pattern, &mut removed).await {
+                Ok(()) => break,
+                Err(fault) if !last_try && found && fault.may_repeat(true) => {}
+                Err(fault) => {
+                    if fault.code() == Some("READONLY") {
+                        node.forget(&line);
+                    }
+                    return Err(fault.into());
+                }
+            }
+        }
+        Ok(removed)
+    }
+
+    async fn remove_over(
+        &self,
+        node: &Node,
+        line: &Line,
+        pattern: Option<&Glob>,
+        removed: &mut u64,
+    ) -> Result<(), Fault> {
+        let server_pattern = pattern.map_or_else(|| self.namespace.everything(), |glob| self.namespace.matching(glob));
+        let mut position = 0;
+        loop {
+            let limit = node.limit(Effect::Read, self.deadline());
+            let reply = line.link.ask(scan(position, &server_pattern, STEP), false, limit).await?;
+            let (next, mut places) = found(&reply)?;
+            // What is the store's own stays.
+            places.retain(|place| match pattern {
+                Some(glob) => self.namespace.key(place).is_some_and(|key| glob.matches(key)),
+                None => !self.namespace.is_own(place),
+            });
+            if !places.is_empty() {
+                *removed += self.unlink(node, line, places).await?;
+            }
+            if next == 0 {
+                return Ok(());
+            }
+            position = next;
+        }
+    }
+
+    /// Removes what lies at `places`. In a Cluster each goes by itself, to whoever serves it by now.
+    async fn unlink(&self, node: &Node, line: &Line, places: Vec<Bytes>) -> Result<u64, Fault> {
+        if self.deployment.is_cluster() {
+            let deadline = self.deadline();
+            let requests = places.iter().map(|place| async move {
+                let request = Request::new(Effect::Write, &[b"UNLINK", place]);
+                self.deployment.ask(place, &request, deadline).await.map(|reply| number(&reply))
+            });
+            return Ok(try_join_all(requests).await?.into_iter().sum());
+        }
+        let words: Vec<&[u8]> = std::iter::once(&b"UNLINK"[..]).chain(places.iter().map(|place| &place[..])).collect();
+        let limit = node.limit(Effect::Write, self.deadline());
+        let reply = line.link.ask(Request::new(Effect::Write, &words), false, limit).await?;
+        Ok(number(&reply))
+    }
+}
+
+fn number(reply: &Reply) -> u64 {
+    match reply {
+        Reply::Int(number) => u64::try_from(*number).unwrap_or(0),
+        _ => 0,
+    }
+}
+
+pub(super) fn scan(position: u64, pattern: &str, count: usize) -> Request {
+    let (position, count) = (position.to_string(), count.to_string());
+    let words = [b"SCAN", position.as_bytes(), b"MATCH", pattern.as_bytes(), b"COUNT", count.as_bytes()];
+    Request::new(Effect::Read, &words)
+}
+
+/// The next position and the places of a step.
+pub(super) fn found(reply: &Reply) -> Result<(u64, Vec<Bytes>), StoreError> {
+    let Reply::List(parts) = reply else { return Err(unexpected("SCAN")) };
+    let [Reply::Bytes(position), Reply::List(places)] = &parts[..] else { return Err(unexpected("SCAN")) };
+    let position = std::str::from_utf8(position).ok().and_then(|text| text.parse().ok());
+    let places = places.iter().filter_map(|place| match place {
+        Reply::Bytes(place) => Some(place.clone()),
+        _ => None,
+    });
+    Ok((position.ok_or_else(|| unexpected("SCAN"))?, places.collect()))
+}
+
+/// Which of the nodes a cursor leads to, and where on it. A node that has left is passed over.
+fn place(cursor: &Cursor, masters: &[Named]) -> Result<(usize, u64), StoreError> {
+    let text = cursor.as_str();
+    if text.is_empty() {
+        return Ok((0, 0));
+    }
+    let foreign = || StoreError::Rejected("the cursor is not one that this store gave".into());
+    let (position, address) = text.split_once('@').ok_or_else(foreign)?;
+    let position = position.parse().map_err(|_| foreign())?;
+    let index = masters.iter().position(|(known, _)| known.to_string() == address);
+    match index {
+        Some(index) => Ok((index, position)),
+        None => Err(StoreError::Unavailable("the node that the cursor leads to has left; begin anew".into())),
+    }
+}

@@ -1,0 +1,624 @@
+//! One connection: what leaves when, which answer belongs to whom, and when the connection counts as broken.
+//!
+//! A task owns the socket; callers hand it requests through a queue. With nothing on the wire a request leaves at
+//! once. Otherwise requests gather while at most [`BATCHES_MAX`] batches are unanswered, and leave together: the `GET`s
+//! of a batch as one `MGET` at its end (where the deployment allows it), all else in the order in which it came. All
+//! of a batch was asked for before any of it was answered, so readers cannot tell the difference. A request whose
+//! caller left before it was sent is not sent; an answer whose caller left is discarded. Behind the requests of a batch
+//! that heed the log its end is asked for, once, and their answers wait for it: by then it is as new as they are.
+//!
+//! It does not know of deployments, retries or deadlines.
+
+use std::collections::VecDeque;
+use std::io;
+use std::mem;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, Sleep, sleep, timeout_at};
+
+use super::failure::{Fault, Loss};
+use super::log::{Head, head};
+use super::reply::{Decoder, Garbage, Refusal, Reply};
+use super::request::{Body, Request, pack};
+
+/// Batches unanswered at once; past it requests gather. More than one, so that distance to the server costs no throughput.
+const BATCHES_MAX: usize = 4;
+
+/// Requests and bytes in one batch, and keys in one `MGET`: others get a turn at the server in between.
+const BATCH_MAX: usize = 512;
+const BATCH_BYTES_MAX: usize = 256 * 1024;
+const MGET_MAX: usize = 128;
+
+/// Room for answers that is made at once.
+const READ_SIZE: usize = 16 * 1024;
+
+/// Room that is kept once it is empty.
+const ROOM_MAX: usize = 1024 * 1024;
+
+/// What a connection runs on.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for S {}
+
+/// How a connection is kept.
+#[derive(Debug, Clone)]
+pub(super) struct Keeping {
+    /// Requests without an answer, sent or not, past which more are refused.
+    pub(super) queue_max: usize,
+    /// How long everything may stay unanswered.
+    pub(super) silence_max: Duration,
+    /// How long nothing may happen before the server is asked whether it is there, and how long it may then think.
+    pub(super) idle_max: Duration,
+    pub(super) ping_max: Duration,
+    /// How long everything may stay unanswered before that is told, and told again.
+    pub(super) doubt_after: Duration,
+    /// Whether several `GET`s may become one `MGET`.
+    pub(super) merges: bool,
+    /// The command that asks for the end of the log.
+    pub(super) head: Bytes,
+}
+
+/// What a connection tells of itself, apart from answers.
+#[derive(Debug)]
+pub(super) enum News {
+    /// Nothing came back for a while. It may yet.
+    Silent,
+    /// It has ended, and not because nobody wanted it any more.
+    Ended(Loss),
+}
+
+/// Who is told. It runs on the connection's task and must not take long.
+pub(super) type Watcher = Box<dyn Fn(News) + Send>;
+
+/// The callers' end of a connection.
+pub(super) struct Link {
+    queue: mpsc::UnboundedSender<Op>,
+    silent: Arc<AtomicBool>,
+    /// Requests without an answer.
+    pending: Arc<AtomicUsize>,
+    queue_max: usize,
+}
+
+/// A request on its way.
+struct Op {
+    request: Request,
+    /// The node is asked to serve a key that it is only about to get.
+    asking: bool,
+    answer: Answer,
+}
+
+/// What the server said, and where its log ends, for who heeds it.
+#[derive(Debug)]
+pub(super) struct Answered {
+    pub(super) reply: Reply,
+    pub(super) head: Option<Head>,
+}
+
+impl From<Reply> for Answered {
+    fn from(reply: Reply) -> Self {
+        Self { reply, head: None }
+    }
+}
+
+/// Where the answer goes. It counts as pending until it is dropped.
+struct Answer {
+    to: oneshot::Sender<Result<Answered, Fault>>,
+    heeds: bool,
+    pending: Pending,
+}
+
+struct Pending(Arc<AtomicUsize>);
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Answer {
+    fn give(self, result: Result<Answered, Fault>) {
+        // Counted out first: who gets the answer may ask again at once.
+        drop(self.pending);
+        // It fails when the caller has left.
+        let _ = self.to.send(result);
+    }
+}
+
+impl Link {
+    /// Starts the task of a connection on `stream`.
+    pub(super) fn start(stream: Box<dyn Stream>, keeping: &Keeping, watcher: Watcher) -> Self {
+        let (queue, ops) = mpsc::unbounded_channel();
+        let wire = Wire::new(stream, ops, keeping.clone(), watcher);
+        let silent = Arc::clone(&wire.silent);
+        tokio::spawn(wire.run());
+        Self { queue, silent, pending: Arc::default(), queue_max: keeping.queue_max }
+    }
+
+    /// The answer to `request`, by `deadline`.
+    pub(super) async fn ask(&self, request: Request, asking: bool, deadline: Instant) -> Result<Reply, Fault> {
+        self.answer(request, asking, deadline).await.map(|answered| answered.reply)
+    }
+
+    /// The answer to `request`, by `deadline`, with the end of the log if the request heeds it.
+    pub(super) async fn answer(&self, request: Request, asking: bool, deadline: Instant) -> Result<Answered, Fault> {
+        let answer = self.send(request, asking)?;
+        match timeout_at(deadline, answer).await {
+            Ok(Ok(Ok(Answered { reply: Reply::Refused(refusal), .. }))) => Err(Fault::Refused(refusal)),
+            Ok(Ok(result)) => result,
+            Ok(Err(_dropped)) => Err(Fault::Lost { sent: true, why: Loss::Broken("its task ended".into()) }),
+            Err(_elapsed) => Err(Fault::TimedOut),
+        }
+    }
+
+    fn send(&self, request: Request, asking: bool) -> Result<oneshot::Receiver<Result<Answered, Fault>>, Fault> {
+        let pending = Pending(Arc::clone(&self.pending));
+        if self.pending.fetch_add(1, Ordering::Relaxed) >= self.queue_max {
+            return Err(Fault::Full(self.queue_max));
+        }
+        let (to, answer) = oneshot::channel();
+        let op = Op { asking, answer: Answer { to, heeds: request.heeds, pending }, request };
+        let unsent = |_| Fault::Lost { sent: false, why: Loss::Broken("it had ended before".into()) };
+        self.queue.send(op).map_err(unsent)?;
+        Ok(answer)
+    }
+
+    /// Whether everything has been unanswered for [`Keeping::doubt_after`].
+    pub(super) fn is_silent(&self) -> bool {
+        self.silent.load(Ordering::Relaxed)
+    }
+
+    /// Whether the connection has not ended yet, as far as is known.
+    pub(super) fn is_open(&self) -> bool {
+        !self.queue.is_closed()
+    }
+}
+
+/// What the next answer is for.
+enum Awaited {
+    One(Answer),
+    /// An `MGET` of these keys.
+    Many(Vec<(Bytes, Answer)>),
+    /// The end of the log: for those that asked for nothing else, and those that wait for it.
+    Head(Vec<Answer>),
+    /// A word to the server that nobody waits for.
+    Nobody,
+    /// Behind it the answers of the next batch begin.
+    EndOfBatch,
+}
+
+/// The task's end of a connection.
+struct Wire {
+    stream: Box<dyn Stream>,
+    ops: mpsc::UnboundedReceiver<Op>,
+    keeping: Keeping,
+    gathered: Vec<Op>,
+    gathered_bytes: usize,
+    /// Others of this turn have had their chance to join.
+    yielded: bool,
+    out: BytesMut,
+    unflushed: bool,
+    input: BytesMut,
+    decoder: Decoder,
+    awaited: VecDeque<Awaited>,
+    /// Answers that wait for the end of the log.
+    held: Vec<(Answer, Reply)>,
+    /// The latest answer about the end of the log, as it came and what it says: most of the time the next is the same.
+    head: (Bytes, u64),
+    batches: usize,
+    /// The server refused `MGET` on this connection.
+    merges_refused: bool,
+    /// The last time that the server said something, or was asked when nothing was unanswered.
+    heard_at: Instant,
+    /// Nothing but our own ping is unanswered.
+    ping_alone: bool,
+    silent: Arc<AtomicBool>,
+    watcher: Watcher,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Wire {
+    fn new(stream: Box<dyn Stream>, ops: mpsc::UnboundedReceiver<Op>, keeping: Keeping, watcher: Watcher) -> Self {
+        Self {
+            stream,
+            ops,
+            gathered: Vec::new(),
+            gathered_bytes: 0,
+            yielded: false,
+            out: BytesMut::new(),
+            unflushed: false,
+            input: BytesMut::new(),
+            decoder: Decoder::default(),
+            awaited: VecDeque::new(),
+            held: Vec::new(),
+            head: (Bytes::new(), 0),
+            batches: 0,
+            merges_refused: false,
+            heard_at: Instant::now(),
+            ping_alone: false,
+            silent: Arc::default(),
+            watcher,
+            timer: Box::pin(sleep(keeping.idle_max)),
+            keeping,
+        }
+    }
+
+    /// Serves until the connection ends, or nobody wants it any more.
+    async fn run(mut self) {
+        let loss = std::future::poll_fn(|context| self.poll(context)).await;
+        self.ops.close();
+        let why = loss.clone().unwrap_or(Loss::Retired);
+        for awaited in mem::take(&mut self.awaited) {
+            match awaited {
+                Awaited::One(answer) => answer.give(Err(Fault::Lost { sent: true, why: why.clone() })),
+                Awaited::Many(reads) => reads
+                    .into_iter()
+                    .for_each(|(_, answer)| answer.give(Err(Fault::Lost { sent: true, why: why.clone() }))),
+                Awaited::Head(answers) => answers
+                    .into_iter()
+                    .for_each(|answer| answer.give(Err(Fault::Lost { sent: true, why: why.clone() }))),
+                Awaited::Nobody | Awaited::EndOfBatch => {}
+            }
+        }
+        for (answer, _) in mem::take(&mut self.held) {
+            answer.give(Err(Fault::Lost { sent: true, why: why.clone() }));
+        }
+        let queued = std::iter::from_fn(|| self.ops.try_recv().ok());
+        for op in mem::take(&mut self.gathered).into_iter().chain(queued) {
+            op.answer.give(Err(Fault::Lost { sent: false, why: why.clone() }));
+        }
+        if let Some(loss) = loss {
+            (self.watcher)(News::Ended(loss));
+        }
+    }
+
+    /// Does what can be done now. Ready when the connection has ended.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Loss>> {
+        if let Poll::Ready(loss) = self.receive(context) {
+            return Poll::Ready(Some(loss));
+        }
+        let wanted = self.gather(context);
+        if let Poll::Ready(Err(error)) = self.send(context) {
+            return Poll::Ready(Some(broken(&error)));
+        }
+        if !wanted && self.awaited.is_empty() && self.out.is_empty() {
+            return Poll::Ready(None);
+        }
+        self.keep_time(context).map(Some)
+    }
+
+    /// Takes in what has come, until there is no more for now.
+    fn receive(&mut self, context: &mut Context<'_>) -> Poll<Loss> {
+        loop {
+            if self.input.capacity() - self.input.len() < READ_SIZE / 4 {
+                self.input.reserve(READ_SIZE);
+            }
+            match ready!(pin!(self.stream.read_buf(&mut self.input)).poll(context)) {
+                Ok(0) => return Poll::Ready(Loss::Broken("the server closed it".into())),
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(broken(&error)),
+            }
+            self.heard_at = Instant::now();
+            self.ping_alone = false;
+            self.silent.store(false, Ordering::Relaxed);
+            loop {
+                match self.take_in() {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(_) => return Poll::Ready(Loss::Garbage),
+                }
+            }
+            if self.input.is_empty() && self.input.capacity() > ROOM_MAX {
+                self.input = BytesMut::new();
+            }
+        }
+    }
+
+    /// Gives the next answer to whom it belongs, if all of it has come.
+    fn take_in(&mut self) -> Result<bool, Garbage> {
+        let is_head = matches!(self.awaited.front(), Some(Awaited::Head(_)));
+        if is_head && !self.head.0.is_empty() && self.input.starts_with(&self.head.0) {
+            self.decoder = Decoder::default();
+            self.input.advance(self.head.0.len());
+            self.deliver_head(&Ok(self.head.1));
+            return Ok(true);
+        }
+        let before = if is_head { self.input.clone() } else { BytesMut::new() };
+        let Some(reply) = self.decoder.next(&mut self.input)? else { return Ok(false) };
+        if is_head && !matches!(reply, Reply::Push(_)) {
+            let head = head(&reply);
+            if let Ok(newest) = head {
+                let length = before.len() - self.input.len();
+                self.head = (Bytes::copy_from_slice(&before[..length]), newest);
+            }
+            self.deliver_head(&head);
+        } else {
+            self.deliver(reply).ok_or(Garbage)?;
+        }
+        Ok(true)
+    }
+
+    /// Gives an answer to whom it belongs; `None` if nobody asked for it.
+    fn deliver(&mut self, reply: Reply) -> Option<()> {
+        if matches!(reply, Reply::Push(_)) {
+            return Some(());
+        }
+        match self.awaited.pop_front()? {
+            Awaited::One(answer) => self.give(answer, reply),
+            Awaited::Many(reads) => return self.deliver_many(reads, reply),
+            Awaited::Nobody => {}
+            Awaited::Head(_) | Awaited::EndOfBatch => return None,
+        }
+        self.end_batches();
+        Some(())
+    }
+
+    /// Gives an answer, or keeps it until the end of the log is known.
+    fn give(&mut self, answer: Answer, reply: Reply) {
+        if answer.heeds { self.held.push((answer, reply)) } else { answer.give(Ok(reply.into())) }
+    }
+
+    fn deliver_head(&mut self, head: &Head) {
+        let Some(Awaited::Head(answers)) = self.awaited.pop_front() else { return };
+        for (answer, reply) in self.held.drain(..) {
+            answer.give(Ok(Answered { reply, head: Some(head.clone()) }));
+        }
+        for answer in answers {
+            answer.give(Ok(Answered { reply: Reply::Nil, head: Some(head.clone()) }));
+        }
+        self.end_batches();
+    }
+
+    fn end_batches(&mut self) {
+        while matches!(self.awaited.front(), Some(Awaited::EndOfBatch)) {
+            self.awaited.pop_front();
+            self.batches -= 1;
+        }
+    }
+
+    fn deliver_many(&mut self, reads: Vec<(Bytes, Answer)>, reply: Reply) -> Option<()> {
+        self.end_batches();
+        match reply {
+            Reply::List(values) if values.len() == reads.len() => {
+                reads.into_iter().zip(values).for_each(|((_, answer), value)| self.give(answer, value));
+            }
+            Reply::Refused(refusal) if forbids_merging(&refusal) => {
+                // The user may `GET` and not `MGET`.
+                self.merges_refused = true;
+                let heeds = reads.iter().any(|(_, answer)| answer.heeds);
+                for (key, answer) in reads {
+                    self.put_get(key, answer);
+                }
+                if heeds {
+                    self.put_head(Vec::new());
+                }
+                self.close_batch();
+            }
+            Reply::Refused(refusal) => {
+                reads.into_iter().for_each(|(_, answer)| self.give(answer, Reply::Refused(refusal.clone())));
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    /// Takes requests from the queue and seals batches, as far as they may leave. `false` when nobody can ask any more.
+    fn gather(&mut self, context: &mut Context<'_>) -> bool {
+        while self.batches < BATCHES_MAX && self.out.len() < BATCH_BYTES_MAX {
+            let open = self.collect(context);
+            if self.gathered.is_empty() {
+                return open != Collected::Closed;
+            }
+            if self.batches > 0 && !self.yielded && open == Collected::All {
+                // Others of this turn may want to come along.
+                self.yielded = true;
+                context.waker().wake_by_ref();
+                return true;
+            }
+            self.seal();
+        }
+        true
+    }
+
+    fn collect(&mut self, context: &mut Context<'_>) -> Collected {
+        while self.gathered.len() < BATCH_MAX && self.gathered_bytes < BATCH_BYTES_MAX {
+            match self.ops.poll_recv(context) {
+                Poll::Ready(Some(op)) => {
+                    self.gathered_bytes += op.request.weight();
+                    self.gathered.push(op);
+                }
+                Poll::Ready(None) => return Collected::Closed,
+                Poll::Pending => return Collected::All,
+            }
+        }
+        Collected::Enough
+    }
+
+    /// Writes down what was gathered: commands in their order, then the reads.
+    fn seal(&mut self) {
+        (self.yielded, self.gathered_bytes) = (false, 0);
+        if self.awaited.is_empty() {
+            self.begin_waiting();
+        }
+        let before = self.awaited.len();
+        let (mut reads, mut heads, mut heeds) = (Vec::new(), Vec::new(), false);
+        let mut gathered = mem::take(&mut self.gathered);
+        for op in gathered.drain(..).filter(|op| !op.answer.to.is_closed()) {
+            heeds |= op.answer.heeds;
+            if op.asking {
+                pack(&mut self.out, [&b"ASKING"[..]].into_iter());
+                self.awaited.push_back(Awaited::Nobody);
+            }
+            match op.request.body {
+                Body::Get(key) if op.asking => self.put_get(key, op.answer),
+                Body::Get(key) => reads.push((key, op.answer)),
+                Body::Packed(packed) => {
+                    self.out.extend_from_slice(&packed);
+                    self.awaited.push_back(Awaited::One(op.answer));
+                }
+                Body::Head => heads.push(op.answer),
+            }
+        }
+        self.gathered = gathered;
+        self.put_reads(reads);
+        if heeds {
+            self.put_head(heads);
+        }
+        if self.awaited.len() > before {
+            self.ping_alone = false;
+            self.close_batch();
+        }
+    }
+
+    fn close_batch(&mut self) {
+        self.awaited.push_back(Awaited::EndOfBatch);
+        self.batches += 1;
+    }
+
+    fn put_reads(&mut self, mut reads: Vec<(Bytes, Answer)>) {
+        let merges = self.keeping.merges && !self.merges_refused;
+        while merges && reads.len() > 1 {
+            let rest = reads.split_off(reads.len().min(MGET_MAX));
+            let words = [&b"MGET"[..]].into_iter().chain(reads.iter().map(|(key, _)| &key[..]));
+            pack(&mut self.out, Counted { words, count: reads.len() + 1 });
+            self.awaited.push_back(Awaited::Many(mem::replace(&mut reads, rest)));
+        }
+        for (key, answer) in reads {
+            self.put_get(key, answer);
+        }
+    }
+
+    fn put_head(&mut self, answers: Vec<Answer>) {
+        self.out.extend_from_slice(&self.keeping.head);
+        self.awaited.push_back(Awaited::Head(answers));
+    }
+
+    fn put_get(&mut self, key: Bytes, answer: Answer) {
+        pack(&mut self.out, [&b"GET"[..], &key].into_iter());
+        self.awaited.push_back(Awaited::One(answer));
+    }
+
+    fn send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.out.is_empty() {
+            let sent = ready!(Pin::new(&mut self.stream).poll_write(context, &self.out))?;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.out.advance(sent);
+            self.unflushed = true;
+        }
+        if self.out.capacity() > ROOM_MAX {
+            self.out = BytesMut::new();
+        }
+        if self.unflushed {
+            ready!(Pin::new(&mut self.stream).poll_flush(context))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// From now on silence counts.
+    fn begin_waiting(&mut self) {
+        self.heard_at = Instant::now();
+        // The timer is moved when it is far off only, not for each request.
+        let doubt_at = self.heard_at + self.keeping.doubt_after;
+        if self.timer.deadline() > doubt_at {
+            self.timer.as_mut().reset(doubt_at);
+        }
+    }
+
+    /// Ready when the server has been silent for too long; asks it whether it is there when nothing happens.
+    fn keep_time(&mut self, context: &mut Context<'_>) -> Poll<Loss> {
+        while self.timer.as_mut().poll(context).is_ready() {
+            let now = Instant::now();
+            if self.awaited.is_empty() && now >= self.heard_at + self.keeping.idle_max {
+                pack(&mut self.out, [&b"PING"[..]].into_iter());
+                self.awaited.push_back(Awaited::Nobody);
+                self.close_batch();
+                (self.heard_at, self.ping_alone) = (now, true);
+                if let Poll::Ready(Err(error)) = self.send(context) {
+                    return Poll::Ready(broken(&error));
+                }
+            }
+            let next = if self.awaited.is_empty() {
+                self.heard_at + self.keeping.idle_max
+            } else {
+                let given_up_at = self.heard_at + self.patience();
+                if now >= given_up_at {
+                    return Poll::Ready(Loss::Silent);
+                }
+                if now >= self.heard_at + self.keeping.doubt_after {
+                    self.silent.store(true, Ordering::Relaxed);
+                    (self.watcher)(News::Silent);
+                    given_up_at.min(now + self.keeping.doubt_after)
+                } else {
+                    given_up_at.min(self.heard_at + self.keeping.doubt_after)
+                }
+            };
+            self.timer.as_mut().reset(next);
+        }
+        Poll::Pending
+    }
+
+    /// How long everything may be unanswered.
+    fn patience(&self) -> Duration {
+        if self.ping_alone {
+            // Nothing that could be overtaken is unanswered, so there is no reason to wait for long.
+            self.keeping.ping_max.min(self.keeping.silence_max)
+        } else {
+            self.keeping.silence_max
+        }
+    }
+}
+
+#[derive(PartialEq)]
+enum Collected {
+    /// All that there was.
+    All,
+    /// As much as one batch takes.
+    Enough,
+    /// All, and there will be no more.
+    Closed,
+}
+
+/// A chain of words whose number is known.
+struct Counted<I> {
+    words: I,
+    count: usize,
+}
+
+impl<I: Iterator> Iterator for Counted<I> {
+    type Item = I::Item;
+
+    fn next(&mut self) -> Option<I::Item> {
+        self.count = self.count.saturating_sub(1);
+        self.words.next()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.count, Some(self.count))
+    }
+}
+
+impl<I: Iterator> ExactSizeIterator for Counted<I> {}
+
+fn forbids_merging(refusal: &Refusal) -> bool {
+    matches!(refusal.code(), "NOPERM" | "CROSSSLOT") || refusal.text().contains("unknown command")
+}
+
+fn broken(error: &io::Error) -> Loss {
+    let text = error.to_string().into();
+    match error.get_ref().is_some_and(|inner| inner.is::<tokio_rustls::rustls::Error>()) {
+        true => Loss::Untrusted(text),
+        false => Loss::Broken(text),
+    }
+}
+
+#[cfg(test)]
+mod tests;
