@@ -14,8 +14,10 @@ use core::time::Duration;
 
 use spin::Mutex;
 use tideover_core::cache::explain::Story;
+use tideover_core::envelope::Opened;
+use tideover_core::stamp::{Intent, Written};
 use tideover_core::{
-    Cache, Call, Class, Command, Entry, Event, FlightId, Instant, LoadFailure, Loaded, Lookup, Outcome, Policy,
+    Cache, Call, Class, Command, Entry, Event, FlightId, Found, Instant, LoadFailure, Loaded, Lookup, Outcome, Policy,
     Refusal, Step, StoreFailure, Tag, Tier, Value as _, WallTime, envelope,
 };
 
@@ -37,7 +39,7 @@ fn with<R>(work: impl FnOnce(&mut Table) -> R) -> R {
     let (result, outbox) = {
         let mut table = TABLE.lock();
         let table = table.get_or_insert_with(|| match Cache::new(Policy::default(), 0) {
-            Ok(cache) => Table::new(cache),
+            Ok(cache) => Table::new(cache, 0),
             Err(_) => unreachable!("the default settings are valid"),
         });
         (work(table), table.outbox())
@@ -50,18 +52,29 @@ fn now() -> Instant {
     instant(clock::now())
 }
 
+/// The present moment, at which the machine knows what stands in the shared store's log: to be asked for before the machine
+/// decides anything. What was noted before an operation of the store took effect is known when its flight goes on.
+fn up_to_date() -> Instant {
+    if !with(|table| table.cache.policy().store_log) {
+        return now();
+    }
+    let (news, now) = (store::take_news(), now());
+    with(|table| news.into_iter().for_each(|news| table.cache.learn(news.into(), now)));
+    now
+}
+
 fn wall() -> WallTime {
     WallTime::from_unix_millis(clock::wall())
 }
 
 impl wit::Guest for Component {
-    fn configure(settings: Vec<types::Setting>, seed: u64) -> Result<(), types::PolicyError> {
+    fn configure(settings: Vec<types::Setting>, seed: u64, writer: u64) -> Result<(), types::PolicyError> {
         let cache = Cache::new(convert::policy(settings)?, seed)?;
         let mut table = TABLE.lock();
         if table.is_some() {
             return Err(types::PolicyError { name: "configure".into(), reason: "the cache is in use".into() });
         }
-        *table = Some(Table::new(cache));
+        *table = Some(Table::new(cache, writer));
         Ok(())
     }
 
@@ -118,7 +131,7 @@ impl wit::Guest for Component {
     }
 
     async fn maintain() {
-        let now = now();
+        let now = up_to_date();
         with(|table| {
             let next = table.cache.maintain(now);
             table.launch_next(next, now);
@@ -175,7 +188,7 @@ async fn look_up(key: String, context: u64, wishes: Wishes, within: Option<&[u64
     let patience = now() + with(|table| table.cache.policy().call_deadline);
     let deadline = deadline.map_or(patience, |own| own.min(patience));
     loop {
-        let now = now();
+        let now = up_to_date();
         let reply = ask(context, explain, |table| {
             table.cache.policy().check_key(&key)?;
             let flights = table.led_by(within.unwrap_or_default());
@@ -194,7 +207,7 @@ async fn look_up(key: String, context: u64, wishes: Wishes, within: Option<&[u64
 }
 
 async fn change(context: u64, command: Command<Key, Value>) -> wit::Reply {
-    let now = now();
+    let now = up_to_date();
     ask(context, false, |table| {
         let policy = table.cache.policy();
         match &command {
@@ -262,16 +275,21 @@ async fn fly(mut flight: FlightId, mut step: Step<Key, Value>) {
                 });
                 Event::Landed
             }
-            Step::WriteStore { tier, key, entry, deadline } => {
-                Event::StoreWritten(write(tier, &key, &entry, deadline).await)
+            Step::WriteStore { tier, key, entry, intent, deadline } => {
+                Event::StoreWritten(write(tier, &key, &entry, intent, deadline).await)
             }
-            Step::RemoveStore { tier, key, deadline } => {
-                let removed = store::remove(tier.into(), String::from(&*key), deadline.as_nanos()).await;
-                Event::StoreRemoved(removed.map_err(Into::into))
+            Step::RemoveStore { tier, key, intent, fence_for, deadline } => {
+                Event::StoreRemoved(remove(tier, &key, intent, fence_for, deadline).await)
             }
             Step::ClearStore { tier, deadline } => {
                 let cleared = store::clear(tier.into(), deadline.as_nanos()).await;
                 Event::StoreCleared(cleared.map_err(Into::into))
+            }
+            Step::InvalidateStore { tag, how, made_ago, deadline } => {
+                let note = types::Note::Invalidated(types::Invalidated { tag: tag.0, how: how.into() });
+                let made_at = wall().before(made_ago).as_unix_millis();
+                let noted = store::add_note(note, made_at, deadline.as_nanos()).await;
+                Event::StoreInvalidated(noted.map_err(Into::into))
             }
             Step::Done { next } => {
                 let now = now();
@@ -280,7 +298,7 @@ async fn fly(mut flight: FlightId, mut step: Step<Key, Value>) {
                 continue;
             }
         };
-        let now = now();
+        let now = up_to_date();
         step = with(|table| table.cache.resume(flight, event, now));
     }
 }
@@ -298,19 +316,42 @@ async fn load(
     loaded.map(Into::into).map_err(Into::into)
 }
 
-async fn read(tier: Tier, key: &str, deadline: Instant) -> Result<Option<Entry<Value>>, StoreFailure> {
+async fn read(tier: Tier, key: &str, deadline: Instant) -> Result<Found<Value>, StoreFailure> {
     let read = store::read(tier.into(), String::from(key), deadline.as_nanos()).await;
-    let Some(bytes) = read.map_err(StoreFailure::from)? else { return Ok(None) };
-    match envelope::decode(&bytes, wall()) {
-        Ok(entry) => Ok(Some(entry.map(Into::into))),
-        Err(_) => Err(StoreFailure::Corrupt),
-    }
+    let Some(bytes) = read.map_err(StoreFailure::from)? else { return Ok(Found::NOTHING) };
+    let Ok(Opened { stamp, entry, tags }) = envelope::decode(&bytes, wall()) else {
+        return Err(StoreFailure::Corrupt);
+    };
+    let entry = entry.map(|entry| entry.map(|value| Value::tagged(value, tags.collect())));
+    Ok(Found { entry, version: Some(stamp.version), born: stamp.born })
 }
 
-async fn write(tier: Tier, key: &str, entry: &Entry<Value>, deadline: Instant) -> Result<(), StoreFailure> {
-    let bytes = envelope::encode(entry, wall());
-    let ttl = entry.remaining().map(convert::nanos);
-    store::write(tier.into(), String::from(key), bytes, ttl, deadline.as_nanos()).await.map_err(Into::into)
+async fn write(
+    tier: Tier,
+    key: &str,
+    entry: &Entry<Value>,
+    intent: Intent,
+    deadline: Instant,
+) -> Result<Written, StoreFailure> {
+    let (wall, writer) = (wall(), with(|table| table.writer));
+    let bytes = envelope::encode(entry, &intent.stamp(writer, wall), wall);
+    let (ttl, condition, deadline) =
+        (entry.remaining().map(convert::nanos), intent.condition.into(), deadline.as_nanos());
+    let written = store::write(tier.into(), String::from(key), bytes, ttl, condition, deadline).await;
+    written.map(Into::into).map_err(Into::into)
+}
+
+async fn remove(
+    tier: Tier,
+    key: &str,
+    intent: Intent,
+    fence_for: Duration,
+    deadline: Instant,
+) -> Result<Written, StoreFailure> {
+    let tombstone = envelope::tombstone(&intent.stamp(with(|table| table.writer), wall()));
+    let (fence_for, condition, deadline) = (convert::nanos(fence_for), intent.condition.into(), deadline.as_nanos());
+    let removed = store::remove(tier.into(), String::from(key), tombstone, fence_for, condition, deadline).await;
+    removed.map(Into::into).map_err(Into::into)
 }
 
 /// Rings at that instant, and again for as long as there is something to wait for. It is a task beside the call that
@@ -318,7 +359,7 @@ async fn write(tier: Tier, key: &str, entry: &Entry<Value>, deadline: Instant) -
 async fn alarm(mut at: Instant) {
     loop {
         clock::wait_until(at.as_nanos()).await;
-        let now = now();
+        let now = up_to_date();
         let Some(next) = with(|table| table.ring(at, now)) else { return };
         if next <= now {
             wit_bindgen::yield_async().await;

@@ -12,6 +12,7 @@ use tideover_core::cache::Dependency;
 use tideover_core::cache::explain::Story;
 use tideover_core::cache::snapshot::{Restored, SnapshotError, Taken};
 use tideover_core::memory::{MemoryStats, Reason};
+use tideover_core::stamp::{Condition, Version, Written};
 use tideover_core::value::{TAGS_MAX, saved};
 use tideover_core::{Class, Instant, Policy, PolicyError, Refusal, Tag};
 
@@ -32,7 +33,7 @@ impl Value {
         Self::tagged(bytes, tags.into_iter().map(Tag).collect())
     }
 
-    fn tagged(bytes: Vec<u8>, tags: Vec<Tag>) -> Self {
+    pub(crate) fn tagged(bytes: impl Into<Arc<[u8]>>, tags: Vec<Tag>) -> Self {
         let tags = if tags.is_empty() { None } else { Some(tags.into()) };
         Self { bytes: bytes.into(), tags }
     }
@@ -63,12 +64,6 @@ impl core_::Value for Value {
 impl AsRef<[u8]> for Value {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
-    }
-}
-
-impl From<&[u8]> for Value {
-    fn from(bytes: &[u8]) -> Self {
-        Self { bytes: bytes.into(), tags: None }
     }
 }
 
@@ -126,7 +121,44 @@ impl From<core_::Windows> for wit::Windows {
 
 impl From<core_::Entry<Value>> for wit::Entry {
     fn from(entry: core_::Entry<Value>) -> Self {
-        Self { value: entry.value.bytes.to_vec(), age: nanos(entry.age), windows: entry.windows.into() }
+        let tags = core_::Value::tags(&entry.value).iter().map(|Tag(number)| *number).collect();
+        Self { value: entry.value.bytes.to_vec(), tags, age: nanos(entry.age), windows: entry.windows.into() }
+    }
+}
+
+impl From<Version> for wit::Version {
+    fn from(Version { writer, number }: Version) -> Self {
+        Self { writer, number }
+    }
+}
+
+impl From<Condition> for wit::Condition {
+    fn from(condition: Condition) -> Self {
+        match condition {
+            Condition::Always => Self::Always,
+            Condition::Unchanged(seen) => Self::Unchanged(seen.map(Into::into)),
+            Condition::Newest => Self::Newest,
+        }
+    }
+}
+
+impl From<wit::Written> for Written {
+    fn from(written: wit::Written) -> Self {
+        match written {
+            wit::Written::Kept => Self::Kept,
+            wit::Written::Overtaken => Self::Overtaken,
+        }
+    }
+}
+
+impl From<wit::News> for core_::News {
+    fn from(news: wit::News) -> Self {
+        let note = match news.note {
+            wit::Note::Invalidated(wit::Invalidated { tag, how }) => core_::Note::Invalidated(Tag(tag), how.into()),
+            wit::Note::Cleared => core_::Note::Cleared,
+            wit::Note::Unknown => core_::Note::Unknown,
+        };
+        Self { number: news.number, ago: Duration::from_nanos(news.ago), own: news.own, note }
     }
 }
 
@@ -158,6 +190,15 @@ impl From<wit::Invalidation> for core_::Invalidation {
         match how {
             wit::Invalidation::Remove => Self::Remove,
             wit::Invalidation::Expire => Self::Expire,
+        }
+    }
+}
+
+impl From<core_::Invalidation> for wit::Invalidation {
+    fn from(how: core_::Invalidation) -> Self {
+        match how {
+            core_::Invalidation::Remove => Self::Remove,
+            core_::Invalidation::Expire => Self::Expire,
         }
     }
 }

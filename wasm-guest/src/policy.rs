@@ -6,7 +6,9 @@ use core::time::Duration;
 
 use spin::Mutex;
 use tideover_core as core_;
-use tideover_core::{Cache, FlightId, Policy, Tag, WallTime};
+use tideover_core::stamp::{Intent, Version};
+use tideover_core::value::TAGS_MAX;
+use tideover_core::{Cache, FlightId, Policy, StoreFailure, Tag, WallTime};
 
 use crate::bindings::exports::tideover::cache::machine as wit;
 use crate::bindings::tideover::cache::types;
@@ -69,6 +71,10 @@ impl wit::Guest for Component {
     fn resume(flight: u64, event: wit::Event, now: u64) -> wit::Step {
         let step = with(|cache| cache.resume(FlightId(flight), event.into(), instant(now)));
         step.unwrap_or(core_::Step::Done { next: None }).into()
+    }
+
+    fn learn(news: types::News, now: u64) {
+        with(|cache| cache.learn(news.into(), instant(now)));
     }
 
     fn leave(flight: u64) -> wit::Left {
@@ -183,36 +189,50 @@ impl From<wit::Change> for core_::Command<Key, Value> {
 impl From<wit::Event> for core_::Event<Value> {
     fn from(event: wit::Event) -> Self {
         match event {
-            wit::Event::StoreRead(result) => Self::StoreRead(match result {
-                Ok(entry) => Ok(entry.map(|entry| core_::Entry {
-                    age: Duration::from_nanos(entry.age),
-                    ..core_::Entry::new(Value::new(entry.value, Vec::new()), entry.windows.into())
-                })),
-                Err(failure) => Err(failure.into()),
-            }),
+            wit::Event::StoreRead(result) => Self::StoreRead(result.map_err(Into::into).and_then(found)),
             wit::Event::Loaded(result) => Self::Loaded(result.map(Into::into).map_err(Into::into)),
             wit::Event::Slept => Self::Slept,
             wit::Event::Launched => Self::Launched,
             wit::Event::Landed => Self::Landed,
-            wit::Event::StoreWritten(result) => Self::StoreWritten(result.map_err(Into::into)),
-            wit::Event::StoreRemoved(result) => Self::StoreRemoved(result.map_err(Into::into)),
+            wit::Event::StoreWritten(result) => Self::StoreWritten(result.map(Into::into).map_err(Into::into)),
+            wit::Event::StoreRemoved(result) => Self::StoreRemoved(result.map(Into::into).map_err(Into::into)),
             wit::Event::StoreCleared(result) => Self::StoreCleared(result.map_err(Into::into)),
+            wit::Event::StoreInvalidated(result) => Self::StoreInvalidated(result.map_err(Into::into)),
             wit::Event::Resigned => Self::Resigned,
             wit::Event::Abandoned => Self::Abandoned,
         }
     }
 }
 
+/// What the host has found. An entry with more tags than one may bear is none of this package's.
+fn found(found: wit::Found) -> Result<core_::Found<Value>, StoreFailure> {
+    let entry = found.entry.map(|entry| {
+        if entry.tags.len() > TAGS_MAX {
+            return Err(StoreFailure::Corrupt);
+        }
+        let value = Value::new(entry.value, entry.tags);
+        let age = Duration::from_nanos(entry.age);
+        Ok(core_::Entry { age, ..core_::Entry::new(value, entry.windows.into()) })
+    });
+    let version = found.version.map(|types::Version { writer, number }| Version { writer, number });
+    Ok(core_::Found { entry: entry.transpose()?, version, born: found.born })
+}
+
+impl From<Intent> for types::Intent {
+    fn from(Intent { number, made_ago, born, condition }: Intent) -> Self {
+        Self { number, made_ago: convert::nanos(made_ago), born, condition: condition.into() }
+    }
+}
+
 impl From<core_::Step<Key, Value>> for wit::Step {
     fn from(step: core_::Step<Key, Value>) -> Self {
         use core_::Step;
-        let keyed = |tier: core_::Tier, key: Key, deadline: core_::Instant| wit::Keyed {
-            tier: tier.into(),
-            key: String::from(&*key),
-            deadline: deadline.as_nanos(),
-        };
         match step {
-            Step::ReadStore { tier, key, deadline } => Self::ReadStore(keyed(tier, key, deadline)),
+            Step::ReadStore { tier, key, deadline } => Self::ReadStore(wit::Keyed {
+                tier: tier.into(),
+                key: String::from(&*key),
+                deadline: deadline.as_nanos(),
+            }),
             Step::Load { key, attempt, deadline, previous } => Self::Load(wit::Load {
                 key: String::from(&*key),
                 attempt,
@@ -224,16 +244,29 @@ impl From<core_::Step<Key, Value>> for wit::Step {
             Step::Land { outcome, next } => {
                 Self::Land(wit::Landing { outcome: outcome.into(), next: next.map(|next| next.0) })
             }
-            Step::WriteStore { tier, key, entry, deadline } => Self::WriteStore(wit::Write {
+            Step::WriteStore { tier, key, entry, intent, deadline } => Self::WriteStore(wit::Write {
                 tier: tier.into(),
                 key: String::from(&*key),
                 entry: entry.into(),
+                intent: intent.into(),
                 deadline: deadline.as_nanos(),
             }),
-            Step::RemoveStore { tier, key, deadline } => Self::RemoveStore(keyed(tier, key, deadline)),
+            Step::RemoveStore { tier, key, intent, fence_for, deadline } => Self::RemoveStore(wit::Remove {
+                tier: tier.into(),
+                key: String::from(&*key),
+                intent: intent.into(),
+                fence_for: convert::nanos(fence_for),
+                deadline: deadline.as_nanos(),
+            }),
             Step::ClearStore { tier, deadline } => {
                 Self::ClearStore(wit::Clear { tier: tier.into(), deadline: deadline.as_nanos() })
             }
+            Step::InvalidateStore { tag, how, made_ago, deadline } => Self::InvalidateStore(wit::Noting {
+                tag: tag.0,
+                how: how.into(),
+                made_ago: convert::nanos(made_ago),
+                deadline: deadline.as_nanos(),
+            }),
             Step::Done { next } => Self::Done(next.map(|next| next.0)),
         }
     }

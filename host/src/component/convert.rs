@@ -8,6 +8,7 @@ use tideover_core::cache::Dependency;
 use tideover_core::cache::explain::Story;
 use tideover_core::cache::snapshot::{Restored, SnapshotError, Taken};
 use tideover_core::memory::Reason;
+use tideover_core::stamp::{Condition, Version, Written};
 use tideover_core::time::nanos;
 use tideover_core::{Class, Tag, Value};
 
@@ -42,14 +43,69 @@ impl From<core_::Windows> for wit::Windows {
 
 impl From<wit::Entry> for core_::Entry<Payload> {
     fn from(entry: wit::Entry) -> Self {
-        let age = Duration::from_nanos(entry.age);
-        Self { age, ..Self::new(entry.value.into(), entry.windows.into()) }
+        let value = Payload::from(entry.value).tagged(entry.tags.into_iter().map(Tag));
+        Self { age: Duration::from_nanos(entry.age), ..Self::new(value, entry.windows.into()) }
     }
 }
 
 impl From<core_::Entry<Payload>> for wit::Entry {
     fn from(entry: core_::Entry<Payload>) -> Self {
-        Self { value: entry.value.bytes.into(), age: nanos(entry.age), windows: entry.windows.into() }
+        let (tags, age) = (tags(&entry.value), nanos(entry.age));
+        Self { value: entry.value.bytes.into(), tags, age, windows: entry.windows.into() }
+    }
+}
+
+impl From<wit::Version> for Version {
+    fn from(wit::Version { writer, number }: wit::Version) -> Self {
+        Self { writer, number }
+    }
+}
+
+impl From<Version> for wit::Version {
+    fn from(Version { writer, number }: Version) -> Self {
+        Self { writer, number }
+    }
+}
+
+impl From<wit::Condition> for Condition {
+    fn from(condition: wit::Condition) -> Self {
+        match condition {
+            wit::Condition::Always => Self::Always,
+            wit::Condition::Unchanged(seen) => Self::Unchanged(seen.map(Into::into)),
+            wit::Condition::Newest => Self::Newest,
+        }
+    }
+}
+
+impl From<Written> for wit::Written {
+    fn from(written: Written) -> Self {
+        match written {
+            Written::Kept => Self::Kept,
+            Written::Overtaken => Self::Overtaken,
+        }
+    }
+}
+
+impl From<wit::Note> for core_::Note {
+    fn from(note: wit::Note) -> Self {
+        match note {
+            wit::Note::Invalidated(wit::Invalidated { tag, how }) => Self::Invalidated(Tag(tag), how.into()),
+            wit::Note::Cleared => Self::Cleared,
+            wit::Note::Unknown => Self::Unknown,
+        }
+    }
+}
+
+impl From<core_::News> for wit::News {
+    fn from(core_::News { number, ago, own, note }: core_::News) -> Self {
+        let note = match note {
+            core_::Note::Invalidated(tag, how) => {
+                wit::Note::Invalidated(wit::Invalidated { tag: tag.0, how: how.into() })
+            }
+            core_::Note::Cleared => wit::Note::Cleared,
+            core_::Note::Unknown => wit::Note::Unknown,
+        };
+        Self { number, ago: nanos(ago), own, note }
     }
 }
 
@@ -85,6 +141,15 @@ impl From<core_::Invalidation> for wit::Invalidation {
         match how {
             core_::Invalidation::Remove => Self::Remove,
             core_::Invalidation::Expire => Self::Expire,
+        }
+    }
+}
+
+impl From<wit::Invalidation> for core_::Invalidation {
+    fn from(how: wit::Invalidation) -> Self {
+        match how {
+            wit::Invalidation::Remove => Self::Remove,
+            wit::Invalidation::Expire => Self::Expire,
         }
     }
 }

@@ -29,10 +29,10 @@ use wasmtime::{AsContextMut, Config, Store};
 use super::bindings::cache::exports::tideover::cache::caching::{self as wit, Guest};
 use super::bindings::cache::{Cache as World, CachePre as WorldPre};
 use super::bindings::types;
-use super::calls::{Answer, CALLS_MAX, Calls};
+use super::calls::{Answer, CALLS_MAX};
 use super::convert::{removed, tags};
 use super::imports::{Host, Outside};
-use super::{TICKS_MAX, broken, engine, limits, refused, settings};
+use super::{TICKS_MAX, broken, engine, refused, settings};
 use crate::clock::HostClock;
 use crate::driver::Reply;
 use crate::engine::{EngineError, Key, Payload, Report};
@@ -298,8 +298,7 @@ impl Owner {
     }
 
     fn store(&self) -> Store<Host> {
-        let host = Host { outside: Arc::clone(&self.outside), limits: limits(), calls: Calls::default() };
-        let mut store = Store::new(self.prepared.engine(), host);
+        let mut store = Store::new(self.prepared.engine(), Host::new(Arc::clone(&self.outside)));
         store.limiter(|host| &mut host.limits);
         store.set_max_component_handles(CALLS_MAX * HANDLES_OF_A_CALL);
         store.set_epoch_deadline(TICKS_MAX);
@@ -310,9 +309,9 @@ impl Owner {
     async fn live(&mut self, store: &mut Store<Host>) -> wasmtime::Result<()> {
         self.serving = false;
         let world = self.prepared.instantiate_async(&mut *store).await?;
-        let guest = world.tideover_cache_caching();
+        let (guest, writer) = (world.tideover_cache_caching(), store.data().writer);
         let mut life = async |accessor: &Accessor<Host>| {
-            let configured = guest.call_configure(accessor, self.settings.clone(), self.seed).await?;
+            let configured = guest.call_configure(accessor, self.settings.clone(), self.seed, writer).await?;
             configured.map_err(|error| refused(&error))?;
             self.serving = true;
             Instance { guest, accessor }.serve(&mut self.inbox).await
@@ -385,6 +384,7 @@ impl Instance<'_> {
             }
             Request::Restore { bytes, taken, answer } => {
                 let restored = self.guest.call_restore(self.accessor, bytes, taken.into()).await?;
+                self.accessor.with(|mut access| access.get().listen_anew());
                 let _sent = answer.send(restored.map(Into::into).map_err(|error| Error::Snapshot(error.into())));
                 Ok(())
             }

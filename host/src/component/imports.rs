@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tideover_core::{Class, Clock, LoadFailure};
+use tideover_core::{Class, Clock, LoadFailure, WallTime};
 use tokio::time::sleep_until;
 use tokio_util::task::AbortOnDropHandle;
 use wasmtime::StoreLimits;
@@ -13,6 +13,9 @@ use super::bindings::cache::tideover::cache::{clock, loader, store};
 use super::bindings::types;
 use super::calls::Calls;
 use super::convert::instant;
+use super::hearsay::Hearsay;
+use super::limits;
+use crate::cache::random_seed;
 use crate::clock::HostClock;
 use crate::loader::LoadContext;
 use crate::outside::{CacheId, Stores};
@@ -29,6 +32,23 @@ pub(super) struct Host {
     pub(super) outside: Arc<Outside>,
     pub(super) limits: StoreLimits,
     pub(super) calls: Calls,
+    /// Who writes, to other processes: no other instance has this number.
+    pub(super) writer: u64,
+    /// What it has not been told yet of the shared store's log.
+    pub(super) hearsay: Arc<Hearsay>,
+}
+
+impl Host {
+    /// What belongs to an instance to be made, which will hear the log of the shared store from its beginning.
+    pub(super) fn new(outside: Arc<Outside>) -> Self {
+        let hearsay = Hearsay::of(&outside.stores);
+        Self { outside, limits: limits(), calls: Calls::default(), writer: random_seed(), hearsay }
+    }
+
+    /// The instance has forgotten what it knew of the log: it hears all of it anew.
+    pub(super) fn listen_anew(&mut self) {
+        self.hearsay = Hearsay::of(&self.outside.stores);
+    }
 }
 
 type Access = Accessor<Host, HasSelf<Host>>;
@@ -37,9 +57,18 @@ fn outside(access: &Access) -> Arc<Outside> {
     access.with(|mut access| Arc::clone(&access.get().outside))
 }
 
+fn writer(access: &Access) -> u64 {
+    access.with(|mut access| access.get().writer)
+}
+
 impl types::Host for Host {}
 
-impl store::Host for Host {}
+impl store::Host for Host {
+    fn take_news(&mut self) -> Vec<types::News> {
+        let wall = self.outside.clock.wall();
+        self.hearsay.take().iter().map(|heard| heard.news(self.writer, wall).into()).collect()
+    }
+}
 
 impl store::HostWithStore<Host> for HasSelf<Host> {
     async fn read(
@@ -59,22 +88,46 @@ impl store::HostWithStore<Host> for HasSelf<Host> {
         key: String,
         value: Vec<u8>,
         ttl: Option<u64>,
+        condition: types::Condition,
         deadline: u64,
-    ) -> Result<(), types::StoreFailure> {
+    ) -> Result<types::Written, types::StoreFailure> {
         let outside = outside(access);
         let (ttl, deadline) = (ttl.map(Duration::from_nanos), outside.clock.at(instant(deadline)));
-        outside.stores.write(tier.into(), &key, value.into(), ttl, deadline).await.map_err(Into::into)
+        let written = outside.stores.write(tier.into(), &key, value.into(), ttl, condition.into(), deadline).await;
+        written.map(Into::into).map_err(Into::into)
     }
 
-    async fn remove(access: &Access, tier: types::Tier, key: String, deadline: u64) -> Result<(), types::StoreFailure> {
+    async fn remove(
+        access: &Access,
+        tier: types::Tier,
+        key: String,
+        tombstone: Vec<u8>,
+        fence_for: u64,
+        condition: types::Condition,
+        deadline: u64,
+    ) -> Result<types::Written, types::StoreFailure> {
         let outside = outside(access);
-        let deadline = outside.clock.at(instant(deadline));
-        outside.stores.remove(tier.into(), &key, deadline).await.map_err(Into::into)
+        let (tombstone, fence_for) = (tombstone.into(), Duration::from_nanos(fence_for));
+        let (condition, deadline) = (condition.into(), outside.clock.at(instant(deadline)));
+        let removed = outside.stores.remove(tier.into(), &key, tombstone, fence_for, condition, deadline).await;
+        removed.map(Into::into).map_err(Into::into)
     }
 
     async fn clear(access: &Access, tier: types::Tier, deadline: u64) -> Result<(), types::StoreFailure> {
-        let outside = outside(access);
-        outside.stores.clear(tier.into(), outside.clock.at(instant(deadline))).await.map_err(Into::into)
+        let (outside, writer) = (outside(access), writer(access));
+        let (wall, deadline) = (outside.clock.wall(), outside.clock.at(instant(deadline)));
+        outside.stores.clear(tier.into(), writer, wall, deadline).await.map_err(Into::into)
+    }
+
+    async fn add_note(
+        access: &Access,
+        note: types::Note,
+        made_at: u64,
+        deadline: u64,
+    ) -> Result<(), types::StoreFailure> {
+        let (outside, writer) = (outside(access), writer(access));
+        let (made_at, deadline) = (WallTime::from_unix_millis(made_at), outside.clock.at(instant(deadline)));
+        outside.stores.note(writer, note.into(), made_at, deadline).await.map_err(Into::into)
     }
 }
 

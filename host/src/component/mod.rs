@@ -9,6 +9,7 @@ mod bindings;
 mod calls;
 mod convert;
 mod embedding;
+mod hearsay;
 mod imports;
 mod policy;
 #[cfg(test)]

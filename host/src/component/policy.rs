@@ -1,6 +1,7 @@
 //! World `policy`: the machine in a sandbox, under the driver of this crate.
 
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use tideover_core as core_;
 use tideover_core::breaker::Mode;
@@ -8,8 +9,11 @@ use tideover_core::cache::Dependency;
 use tideover_core::cache::explain::Story;
 use tideover_core::cache::snapshot::{Restored, SnapshotError, Taken};
 use tideover_core::memory::Reason;
+use tideover_core::stamp::Intent;
 use tideover_core::time::nanos;
-use tideover_core::{Answer, Call, Command, Event, FlightId, Instant, Left, Lookup, Policy, Served, Step, WallTime};
+use tideover_core::{
+    Answer, Call, Command, Event, FlightId, Found, Instant, Left, Lookup, News, Policy, Served, Step, Tag, WallTime,
+};
 use tracing::error;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Store, StoreLimits};
@@ -21,8 +25,10 @@ use super::convert::{instant, removed, story, tags};
 use super::{TICKS_MAX, broken, engine, limits, refused, settings};
 use crate::engine::{Engine, EngineError, Key, Payload, Report};
 
-/// How many flights an instance may number. The one that replaces it begins with the number after those.
-const FLIGHTS_OF_AN_INSTANCE: u64 = 1 << 40;
+/// How many flights and writes an instance may number. The one that replaces it begins with the number after those. At
+/// ten thousand a second they last for two months; and a hundred thousand instances stay below 2^53, where the numbers of
+/// writes end.
+const NUMBERS_OF_AN_INSTANCE: u64 = 1 << 36;
 
 /// The engine in a sandbox: the machine as a component without imports. Calls take turns, and a hit goes through the
 /// component like everything else.
@@ -78,7 +84,7 @@ impl Instance {
         store.limiter(|limits| limits);
         store.set_epoch_deadline(TICKS_MAX);
         let world = prepared.instantiate(&mut store).map_err(|error| broken(&error))?;
-        let first_flight = generation * FLIGHTS_OF_AN_INSTANCE;
+        let first_flight = generation * NUMBERS_OF_AN_INSTANCE;
         let configured = world.tideover_cache_machine().call_configure(&mut store, settings, seed, first_flight);
         configured.map_err(|trap| broken(&trap))?.map_err(|error| refused(&error))?;
         Ok(Self { store, world, generation })
@@ -124,6 +130,10 @@ impl Engine for PolicyEngine {
     fn resume(&self, flight: FlightId, event: Event<Payload>, now: Instant) -> Result<Step<Key, Payload>, EngineError> {
         let event = event.into();
         self.call(|machine, store| machine.call_resume(store, flight.0, &event, now.as_nanos())).map(Into::into)
+    }
+
+    fn learn(&self, news: News, now: Instant) -> Result<(), EngineError> {
+        self.call(|machine, store| machine.call_learn(store, news.into(), now.as_nanos()))
     }
 
     fn leave(&self, flight: FlightId) -> Result<Left, EngineError> {
@@ -223,20 +233,43 @@ impl From<wit::Step> for Step<Key, Payload> {
             wit::Step::Land(wit::Landing { outcome, next }) => {
                 Self::Land { outcome: outcome.into(), next: next.map(FlightId) }
             }
-            wit::Step::WriteStore(wit::Write { tier, key, entry, deadline }) => Self::WriteStore {
+            wit::Step::WriteStore(wit::Write { tier, key, entry, intent, deadline }) => Self::WriteStore {
                 tier: tier.into(),
                 key: key.into(),
                 entry: entry.into(),
+                intent: intent.into(),
                 deadline: instant(deadline),
             },
-            wit::Step::RemoveStore(wit::Keyed { tier, key, deadline }) => {
-                Self::RemoveStore { tier: tier.into(), key: key.into(), deadline: instant(deadline) }
-            }
+            wit::Step::RemoveStore(wit::Remove { tier, key, intent, fence_for, deadline }) => Self::RemoveStore {
+                tier: tier.into(),
+                key: key.into(),
+                intent: intent.into(),
+                fence_for: Duration::from_nanos(fence_for),
+                deadline: instant(deadline),
+            },
             wit::Step::ClearStore(wit::Clear { tier, deadline }) => {
                 Self::ClearStore { tier: tier.into(), deadline: instant(deadline) }
             }
+            wit::Step::InvalidateStore(wit::Noting { tag, how, made_ago, deadline }) => Self::InvalidateStore {
+                tag: Tag(tag),
+                how: how.into(),
+                made_ago: Duration::from_nanos(made_ago),
+                deadline: instant(deadline),
+            },
             wit::Step::Done(next) => Self::Done { next: next.map(FlightId) },
         }
+    }
+}
+
+impl From<types::Intent> for Intent {
+    fn from(types::Intent { number, made_ago, born, condition }: types::Intent) -> Self {
+        Self { number, made_ago: Duration::from_nanos(made_ago), born, condition: condition.into() }
+    }
+}
+
+impl From<Found<Payload>> for wit::Found {
+    fn from(Found { entry, version, born }: Found<Payload>) -> Self {
+        Self { entry: entry.map(Into::into), version: version.map(Into::into), born }
     }
 }
 
@@ -260,14 +293,15 @@ impl From<Command<Key, Payload>> for wit::Change {
 impl From<Event<Payload>> for wit::Event {
     fn from(event: Event<Payload>) -> Self {
         match event {
-            Event::StoreRead(read) => Self::StoreRead(read.map(|entry| entry.map(Into::into)).map_err(Into::into)),
+            Event::StoreRead(read) => Self::StoreRead(read.map(Into::into).map_err(Into::into)),
             Event::Loaded(loaded) => Self::Loaded(loaded.map(Into::into).map_err(Into::into)),
             Event::Slept => Self::Slept,
             Event::Launched => Self::Launched,
             Event::Landed => Self::Landed,
-            Event::StoreWritten(written) => Self::StoreWritten(written.map_err(Into::into)),
-            Event::StoreRemoved(removed) => Self::StoreRemoved(removed.map_err(Into::into)),
+            Event::StoreWritten(written) => Self::StoreWritten(written.map(Into::into).map_err(Into::into)),
+            Event::StoreRemoved(removed) => Self::StoreRemoved(removed.map(Into::into).map_err(Into::into)),
             Event::StoreCleared(cleared) => Self::StoreCleared(cleared.map_err(Into::into)),
+            Event::StoreInvalidated(noted) => Self::StoreInvalidated(noted.map_err(Into::into)),
             Event::Resigned => Self::Resigned,
             Event::Abandoned => Self::Abandoned,
         }

@@ -17,6 +17,8 @@ use crate::convert::{Key, Value};
 
 pub(super) struct Table {
     pub(super) cache: Cache<Key, Value>,
+    /// Who writes, to other processes: nobody else has this number.
+    pub(super) writer: u64,
     /// The flights under way, those that are to wait, and those that queue behind another one of their key.
     flights: BTreeMap<FlightId, Flight>,
     /// Which flight each context leads. A context is released when it leaves this map.
@@ -106,9 +108,10 @@ async fn deliver_in_portions(answers: Vec<(Arc<OneShot<Landed>>, Landed)>) {
 }
 
 impl Table {
-    pub(super) fn new(cache: Cache<Key, Value>) -> Self {
+    pub(super) fn new(cache: Cache<Key, Value>, writer: u64) -> Self {
         Self {
             cache,
+            writer,
             flights: BTreeMap::new(),
             leading: BTreeMap::new(),
             waiting: BTreeMap::new(),
