@@ -403,7 +403,7 @@ impl Cache {
     /// [`Error::Engine`] when the engine broke while it was asked; it has been replaced.
     pub async fn stats(&self) -> Result<Report, Error> {
         match &self.backend {
-            Backend::Driver(driver) => Ok(driver.engine().report()?),
+            Backend::Driver(driver) => Ok(driver.report()?),
             #[cfg(feature = "component")]
             Backend::Component(embedding) => embedding.report().await,
         }

@@ -4,16 +4,18 @@
 //! whatever ends a flight's task (cancel, panic, shutdown) resumes the flight with `Abandoned`. A flight that is to wait
 //! is parked: its task ends, and its luggage stays in the table until another flight's step names it.
 
+mod hearing;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tideover_core::cache::explain::Story;
+use tideover_core::cache::snapshot::{Restored, Taken};
 use tideover_core::envelope::Opened;
 use tideover_core::stamp::{Intent, Written};
 use tideover_core::{
@@ -28,11 +30,11 @@ use tracing::{debug, error};
 
 use crate::cache::random_seed;
 use crate::clock::HostClock;
-use crate::engine::{Engine, EngineError, Key, Payload};
+use crate::engine::{Engine, EngineError, Key, Payload, Report};
 use crate::error::Error;
 use crate::loader::{LoadContext, LoadError};
 use crate::outside::{Ask, CacheId, Chain, Origin, Stores};
-use crate::store::{Ear, Heard};
+use crate::store::Ear;
 
 pub(crate) struct Driver {
     id: CacheId,
@@ -43,6 +45,8 @@ pub(crate) struct Driver {
     writer: u64,
     /// Held for as long as the store is listened to.
     ear: Mutex<Option<Arc<dyn Ear>>>,
+    /// The engine was replaced where the store could not be listened to anew: it trusts nothing there until it is.
+    deaf: AtomicBool,
     landings: Mutex<Landings>,
     given_up: Mutex<GivenUp>,
     tasks: TaskTracker,
@@ -124,6 +128,7 @@ impl Driver {
             clock,
             writer: random_seed(),
             ear: Mutex::default(),
+            deaf: AtomicBool::new(false),
             landings: Mutex::default(),
             given_up: Mutex::default(),
             tasks: TaskTracker::new(),
@@ -138,13 +143,40 @@ impl Driver {
         &*self.engine
     }
 
-    /// The engine, until the shutdown.
+    /// Asks the engine for something beside calls, until the shutdown.
     ///
     /// # Errors
     ///
-    /// [`Error::Closed`].
-    pub(crate) fn open_engine(&self) -> Result<&dyn Engine, Error> {
-        if self.closing.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(&*self.engine) }
+    /// [`Error::Closed`], and [`Error::Engine`] when the engine broke.
+    pub(crate) fn ask<T>(
+        self: &Arc<Self>,
+        question: impl FnOnce(&dyn Engine) -> Result<T, EngineError>,
+    ) -> Result<T, Error> {
+        if self.closing.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        Ok(self.unbroken(question(&*self.engine))?)
+    }
+
+    /// How the engine is, also after the shutdown.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError`].
+    pub(crate) fn report(self: &Arc<Self>) -> Result<Report, EngineError> {
+        self.unbroken(self.engine.report())
+    }
+
+    /// Brings back what a snapshot holds. What it knows of the store's log is as old as the snapshot.
+    ///
+    /// # Errors
+    ///
+    /// As [`Driver::ask`], and [`Error::Snapshot`].
+    pub(crate) fn restore(self: &Arc<Self>, bytes: &[u8], taken: Taken) -> Result<Restored, Error> {
+        let (now, wall) = (self.clock.now(), self.clock.wall());
+        let restored = self.ask(|engine| engine.restore(bytes, taken, now, wall))?.map_err(Error::Snapshot)?;
+        self.listen();
+        Ok(restored)
     }
 
     pub(crate) fn clock(&self) -> &HostClock {
@@ -228,7 +260,7 @@ impl Driver {
 
     /// See [`Engine::story`]. An engine that broke tells none; whoever flies in it finds out by its next step.
     fn story(&self, flight: Option<FlightId>) -> Option<Story> {
-        self.engine.story(flight).ok().flatten()
+        self.hearing(self.engine.story(flight)).ok().flatten()
     }
 
     fn wait_for(
@@ -245,10 +277,9 @@ impl Driver {
 
     /// What flew in an engine that broke is over. Tasks find out by themselves, parked flights would not.
     fn unbroken<T>(self: &Arc<Self>, result: Result<T, EngineError>) -> Result<T, EngineError> {
-        if result.is_err() {
+        if self.hearing(result.as_ref()).is_err() {
             self.abandon_parked();
-            // Whatever takes its place knows nothing of the log.
-            self.listen();
+            self.listen_if_deaf();
         }
         result
     }
@@ -301,7 +332,7 @@ impl Driver {
     fn leave(self: &Arc<Self>, flight: FlightId) {
         let (step, landing) = {
             let mut landings = self.landings();
-            if !matches!(self.engine.leave(flight), Ok(Left::Abandon)) {
+            if !matches!(self.hearing(self.engine.leave(flight)), Ok(Left::Abandon)) {
                 return;
             }
             (self.engine.resume(flight, Event::Abandoned, self.clock.now()), landings.0.remove(&flight))
@@ -340,12 +371,12 @@ impl Driver {
 
     fn settle(self: &Arc<Self>, flight: FlightId) {
         let now = self.clock.now();
-        let mut step = self.engine.resume(flight, Event::Abandoned, now);
+        let mut step = self.hearing(self.engine.resume(flight, Event::Abandoned, now));
         let mut beside = None;
         if let Ok(Step::Land { outcome, next }) = step {
             beside = next;
             self.publish(flight, Landed { outcome, error: None, story: None });
-            step = self.engine.resume(flight, Event::Landed, now);
+            step = self.hearing(self.engine.resume(flight, Event::Landed, now));
         }
         // Dropped outside of the table: a loader may hold anything.
         let _landing = self.landings().0.remove(&flight);
@@ -367,6 +398,7 @@ impl Driver {
         if self.closing.load(Ordering::Acquire) {
             return;
         }
+        self.listen_if_deaf();
         match self.unbroken(self.engine.maintain(self.clock.now())) {
             Ok(Some(next)) => self.launch_next(next),
             Ok(None) => {}
@@ -417,25 +449,6 @@ impl Driver {
     ) -> Result<Written, StoreFailure> {
         let tombstone = envelope::tombstone(&intent.stamp(self.writer, self.clock.wall())).into();
         self.stores.remove(tier, key, tombstone, fence_for, intent.condition, self.clock.at(deadline)).await
-    }
-
-    /// Lets the engine hear the log of the shared store, from its beginning.
-    fn listen(self: &Arc<Self>) {
-        let ear: Arc<dyn Ear> = Arc::new(Hearing(Arc::downgrade(self)));
-        self.stores.listen(&ear);
-        *self.ear.lock().unwrap_or_else(PoisonError::into_inner) = Some(ear);
-    }
-}
-
-/// Hears the log of the shared store for a driver.
-struct Hearing(Weak<Driver>);
-
-impl Ear for Hearing {
-    fn hear(&self, heard: Heard) {
-        let Some(driver) = self.0.upgrade() else { return };
-        if let Err(broken) = driver.engine.learn(heard.news(driver.writer, driver.clock.wall()), driver.clock.now()) {
-            error!(error = %broken, "news of the shared store");
-        }
     }
 }
 

@@ -60,7 +60,8 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             // Who reads an entry for the first time cannot tell what it was before: it goes.
             Note::Cleared | Note::Unknown => self.noted.note_all(Invalidation::Remove, number, at),
         }
-        self.heard = true;
+        // What is told from the middle on says nothing of what was noted before.
+        self.heard |= note == Note::Unknown;
         let known = own || number <= self.position;
         self.position = self.position.max(number);
         if !known {

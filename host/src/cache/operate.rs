@@ -7,7 +7,7 @@ use tideover_core::cache::snapshot::{Restored, Taken};
 use tideover_core::memory::Reason;
 
 use super::{Backend, Cache};
-use crate::engine::Key;
+use crate::engine::{Engine, Key};
 use crate::error::Error;
 
 impl Cache {
@@ -41,7 +41,7 @@ impl Cache {
     pub async fn snapshot(&self) -> Result<Vec<u8>, Error> {
         match &self.backend {
             Backend::Driver(driver) => {
-                Ok(driver.open_engine()?.snapshot(driver.clock().now(), driver.clock().wall())?)
+                driver.ask(|engine| engine.snapshot(driver.clock().now(), driver.clock().wall()))
             }
             #[cfg(feature = "component")]
             Backend::Component(embedding) => embedding.snapshot().await,
@@ -70,10 +70,7 @@ impl Cache {
     /// [`Cache::snapshot`].
     pub async fn restore(&self, bytes: Vec<u8>, taken: Taken) -> Result<Restored, Error> {
         match &self.backend {
-            Backend::Driver(driver) => {
-                let (now, wall) = (driver.clock().now(), driver.clock().wall());
-                driver.open_engine()?.restore(&bytes, taken, now, wall)?.map_err(Error::Snapshot)
-            }
+            Backend::Driver(driver) => driver.restore(&bytes, taken),
             #[cfg(feature = "component")]
             Backend::Component(embedding) => embedding.restore(bytes, taken).await,
         }
@@ -102,7 +99,7 @@ impl Cache {
     /// As [`Cache::snapshot`].
     pub async fn set_breaker_mode(&self, of: Dependency, mode: Mode) -> Result<(), Error> {
         match &self.backend {
-            Backend::Driver(driver) => Ok(driver.open_engine()?.set_breaker_mode(of, mode, driver.clock().now())?),
+            Backend::Driver(driver) => driver.ask(|engine| engine.set_breaker_mode(of, mode, driver.clock().now())),
             #[cfg(feature = "component")]
             Backend::Component(embedding) => embedding.breaker(of, Some(mode)).await,
         }
@@ -116,7 +113,7 @@ impl Cache {
     /// As [`Cache::snapshot`].
     pub async fn reset_breaker(&self, of: Dependency) -> Result<(), Error> {
         match &self.backend {
-            Backend::Driver(driver) => Ok(driver.open_engine()?.reset_breaker(of, driver.clock().now())?),
+            Backend::Driver(driver) => driver.ask(|engine| engine.reset_breaker(of, driver.clock().now())),
             #[cfg(feature = "component")]
             Backend::Component(embedding) => embedding.breaker(of, None).await,
         }
@@ -144,7 +141,7 @@ impl Cache {
     /// As [`Cache::snapshot`].
     pub async fn take_removals(&self) -> Result<Vec<(Key, Reason)>, Error> {
         match &self.backend {
-            Backend::Driver(driver) => Ok(driver.open_engine()?.take_removals()?),
+            Backend::Driver(driver) => driver.ask(Engine::take_removals),
             #[cfg(feature = "component")]
             Backend::Component(embedding) => embedding.take_removals().await,
         }

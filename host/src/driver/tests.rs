@@ -10,8 +10,8 @@ use tideover_core::cache::explain::Story;
 use tideover_core::cache::snapshot::{Restored, SnapshotError, Taken};
 use tideover_core::memory::Reason;
 use tideover_core::{
-    Answer, Call, Command, Event, Failure, FlightId, Instant, Launch, Left, Lookup, Outcome, Served, Source, Step,
-    WallTime,
+    Answer, Call, Command, Event, Failure, FlightId, Instant, Launch, Left, Lookup, News, Outcome, Served, Source,
+    Step, WallTime,
 };
 
 use super::Driver;
@@ -101,6 +101,10 @@ macro_rules! bystander {
         }
 
         fn reset_breaker(&self, _of: Dependency, _now: Instant) -> Result<(), EngineError> {
+            Ok(())
+        }
+
+        fn learn(&self, _news: News, _now: Instant) -> Result<(), EngineError> {
             Ok(())
         }
 
