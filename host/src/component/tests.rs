@@ -4,11 +4,15 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tideover_core::{Answer, Call, Command, Event, FlightId, Instant, Launch, Outcome, Policy, Step, Windows};
+use tideover_core::{
+    Absence, Answer, Call, Command, Event, FlightId, Instant, Invalidation, Launch, Outcome, Policy, Source, Step, Tag,
+    Windows,
+};
 use tokio::sync::mpsc;
 
 use super::{Embedding, PolicyEngine};
 use crate::clock::HostClock;
+use crate::driver::{Driver, Reply};
 use crate::engine::{Engine, Key, Payload};
 use crate::error::Error;
 use crate::loader::{self, LoadContext, LoadError, Loaded, Loader};
@@ -117,6 +121,57 @@ fn when_the_policy_breaks_the_next_call_meets_an_empty_machine_with_new_numbers(
     let late = engine.resume(before, Event::Slept, now).expect("an answer");
     assert_eq!(late, Step::Done { next: None }, "nobody knows that flight any more");
     assert_eq!(launch(&engine).flight, FlightId(1 << 36));
+}
+
+/// A store with a log, and a policy that knows of it.
+fn with_store() -> (Policy, Stores) {
+    let mut policy = Policy::default();
+    (policy.store, policy.store_log) = (true, true);
+    (policy, Stores { primary: Some(Arc::new(MemoryStore::new(100))), fallback: Arc::new(MemoryStore::new(10)) })
+}
+
+fn tagged(key: &str, tag: Tag) -> Command<Key, Payload> {
+    Command::Put { key: key.into(), value: Payload::from("v").tagged([tag]), windows: None }
+}
+
+fn read(key: &str) -> Ask {
+    Ask { key: key.into(), loader: None, deadline: Instant::NEVER, max_age: None, explain: false }
+}
+
+/// Two tags, of which one is invalidated; then the component breaks. Whatever takes its place knows of that.
+macro_rules! breaks_and_goes_on {
+    ($cache:expr) => {
+        let cache = $cache;
+        let (said, unsaid) = (Tag(1), Tag(2));
+        let done = |reply: Result<Reply, Error>| reply.is_ok_and(|reply| matches!(reply.outcome, Outcome::Settled(_)));
+        for round in 0..2 {
+            assert!(done(cache.change(tagged("said", said)).await), "round {round}");
+            assert!(done(cache.change(tagged("unsaid", unsaid)).await), "round {round}");
+            assert!(done(cache.change(Command::Invalidate { tag: said, how: Invalidation::Remove }).await));
+            let mut number = 0;
+            while done(cache.change(megabyte(number)).await) {
+                number += 1;
+                assert!(number < 16, "it does not break");
+            }
+            let gone = cache.get(read("said")).await.expect("an answer").outcome;
+            assert_eq!(gone, Outcome::Absent(Absence::NotLoaded), "round {round}");
+            let kept = cache.get(read("unsaid")).await.expect("an answer").outcome;
+            assert!(matches!(&kept, Outcome::Served(kept) if kept.source == Source::Store), "round {round}: {kept:?}");
+        }
+    };
+}
+
+#[tokio::test]
+async fn a_cache_in_the_place_of_one_that_broke_knows_what_was_invalidated() {
+    let (policy, stores) = with_store();
+    breaks_and_goes_on!(Embedding::new(&policy, 1, stores, HostClock::new()).expect("a component"));
+}
+
+#[tokio::test]
+async fn a_machine_in_the_place_of_one_that_broke_knows_what_was_invalidated() {
+    let (policy, stores) = with_store();
+    let engine = PolicyEngine::new(policy, 1).expect("a component");
+    breaks_and_goes_on!(Driver::new(Arc::new(engine), stores, HostClock::new()));
 }
 
 /// The names of the functions that a component imports. Types are imported too, and bring no authority.

@@ -6,15 +6,16 @@
 #![cfg(feature = "component")]
 
 mod answers;
+mod others;
+mod stores;
 
-use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tideover::store::{MemoryStore, Store, StoreError};
+use tideover::store::Store;
 use tideover::{
     Builder, Cache, Class, EngineKind, Error, Fetched, LoadContext, LoadError, Loaded, Refusal, Settled, Source, Stale,
 };
@@ -23,6 +24,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use self::answers::*;
+use self::others::*;
+use self::stores::{Conduct, Scripted, Shared};
 
 /// Plays each story on every engine.
 macro_rules! stories {
@@ -81,6 +84,22 @@ stories! {
     what_is_private_is_for_its_own_caller_alone;
     #[tokio::test(start_paused = true)]
     what_one_engine_stores_the_others_read;
+    #[tokio::test(start_paused = true)]
+    a_tagged_value_is_found_in_the_store_by_others;
+    #[tokio::test(start_paused = true)]
+    an_invalidated_tag_reaches_the_memory_and_the_store_of_all;
+    #[tokio::test(start_paused = true)]
+    a_clear_reaches_the_memory_and_the_store_of_all;
+    #[tokio::test(start_paused = true)]
+    a_change_of_one_is_not_undone_by_a_load_of_another_that_began_before_it;
+    #[tokio::test(start_paused = true)]
+    what_is_invalidated_while_another_loads_it_is_not_kept;
+    #[tokio::test]
+    a_tag_that_expires_leaves_stale_with_all;
+    #[tokio::test(start_paused = true)]
+    an_invalidation_while_the_store_is_away_reaches_others_when_it_is_back;
+    #[tokio::test(start_paused = true)]
+    what_was_invalidated_since_a_snapshot_is_not_restored;
     #[tokio::test(start_paused = true)]
     limits_are_refusals;
     #[tokio::test(start_paused = true)]
@@ -365,113 +384,6 @@ async fn a_hung_loader_holds_nobody_past_the_deadline(engine: EngineKind) {
     settle().await;
     assert_eq!(known(&cache, "k").await.expect("a hit"), "late");
     assert_eq!(origin.loads(), 1);
-}
-
-/// A store whose every operation does as told.
-struct Scripted {
-    memory: MemoryStore,
-    conduct: Conduct,
-    closed: Arc<AtomicUsize>,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Conduct {
-    Works,
-    Hangs,
-    Panics,
-}
-
-impl Scripted {
-    fn new(conduct: Conduct) -> Self {
-        Self { memory: MemoryStore::new(100), conduct, closed: Arc::default() }
-    }
-
-    async fn conduct(&self) {
-        match self.conduct {
-            Conduct::Works => sleep(ms(10)).await,
-            Conduct::Hangs => pending().await,
-            Conduct::Panics => panic!("on purpose"),
-        }
-    }
-}
-
-type Stored<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
-
-impl Store for Scripted {
-    fn name(&self) -> &'static str {
-        "scripted"
-    }
-
-    fn read<'a>(&'a self, key: &'a str) -> Stored<'a, Option<Bytes>> {
-        Box::pin(async {
-            self.conduct().await;
-            self.memory.read(key).await
-        })
-    }
-
-    fn write<'a>(&'a self, key: &'a str, value: Bytes, ttl: Option<Duration>) -> Stored<'a, ()> {
-        Box::pin(async move {
-            self.conduct().await;
-            self.memory.write(key, value, ttl).await
-        })
-    }
-
-    fn remove<'a>(&'a self, key: &'a str) -> Stored<'a, ()> {
-        Box::pin(async {
-            self.conduct().await;
-            self.memory.remove(key).await
-        })
-    }
-
-    fn clear(&self) -> Stored<'_, ()> {
-        Box::pin(async {
-            self.conduct().await;
-            self.memory.clear().await
-        })
-    }
-
-    fn ping(&self) -> Stored<'_, ()> {
-        self.memory.ping()
-    }
-
-    fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        self.closed.fetch_add(1, Ordering::SeqCst);
-        self.memory.close()
-    }
-}
-
-/// A store that several caches share.
-#[derive(Clone)]
-struct Shared(Arc<Scripted>);
-
-impl Store for Shared {
-    fn name(&self) -> &'static str {
-        self.0.name()
-    }
-
-    fn read<'a>(&'a self, key: &'a str) -> Stored<'a, Option<Bytes>> {
-        self.0.read(key)
-    }
-
-    fn write<'a>(&'a self, key: &'a str, value: Bytes, ttl: Option<Duration>) -> Stored<'a, ()> {
-        self.0.write(key, value, ttl)
-    }
-
-    fn remove<'a>(&'a self, key: &'a str) -> Stored<'a, ()> {
-        self.0.remove(key)
-    }
-
-    fn clear(&self) -> Stored<'_, ()> {
-        self.0.clear()
-    }
-
-    fn ping(&self) -> Stored<'_, ()> {
-        self.0.ping()
-    }
-
-    fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        self.0.close()
-    }
 }
 
 async fn a_hung_store_costs_its_deadline_and_no_more(engine: EngineKind) {
