@@ -101,9 +101,8 @@ impl Walk {
                 self.world.drift(key);
                 Ok(())
             }
-            754..757 => {
-                self.act(format!("another process changes {key}"), |world| world.other_changes(key, key % 2 == 0))
-            }
+            754..757 => self
+                .act(format!("another process changes {key}"), |world| world.other_changes(key, key.is_multiple_of(2))),
             757..759 => {
                 self.note(format!("another process begins to load {key}"));
                 self.world.other_loads(key);

@@ -113,7 +113,7 @@ impl Store for MemoryStore {
             let mut log = self.log();
             self.with(|memory, _| {
                 if note == Note::Cleared {
-                    memory.clear()
+                    memory.clear();
                 }
             })?;
             log.note(writer, note, made_at);
