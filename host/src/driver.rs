@@ -16,8 +16,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tideover_core::cache::explain::Story;
 use tideover_core::cache::snapshot::{Restored, Taken};
-use tideover_core::envelope::Opened;
-use tideover_core::stamp::{Condition, Intent, Version, Written};
+use tideover_core::envelope::{EnvelopeError, Opened};
+use tideover_core::stamp::{Intent, Version, Written};
 use tideover_core::{
     Answer, Call, Class, Clock, Command, Entry, Event, Failure, FlightId, Found, Instant, Launch, Left, LoadFailure,
     Lookup, Note, Outcome, Served, Step, StoreFailure, Tier, envelope,
@@ -87,19 +87,6 @@ struct Luggage {
     explain: bool,
     /// The version that the bytes bear which were found in the shared store and are corrupt.
     corrupt: Option<Version>,
-}
-
-impl Luggage {
-    /// To the machine corrupt bytes are nothing, but a store that compares sees their version: so that they can be
-    /// replaced, that is what is expected there.
-    fn expecting(&self, tier: Tier, intent: Intent) -> Intent {
-        match (tier, intent.condition) {
-            (Tier::Primary, Condition::Unchanged(None)) => {
-                Intent { condition: Condition::Unchanged(self.corrupt), ..intent }
-            }
-            _ => intent,
-        }
-    }
 }
 
 /// Flights to be abandoned. Whoever finds nobody at work on them works them off, so that flights that name each other
@@ -444,11 +431,11 @@ impl Driver {
     ) -> Result<Found<Payload>, StoreFailure> {
         let bytes = self.stores.read(tier, key, self.clock.at(deadline)).await?;
         let Some(bytes) = bytes else { return Ok(Found::NOTHING) };
-        let found = opened(&bytes, &self.clock);
+        let opened = envelope::decode(&bytes, self.clock.wall());
         if tier == Tier::Primary {
-            luggage.corrupt = found.is_err().then(|| envelope::stamp_of(&bytes).map(|stamp| stamp.version)).flatten();
+            luggage.corrupt = envelope::version_if_corrupt(&bytes, &opened);
         }
-        found
+        found(&bytes, opened)
     }
 
     async fn write(
@@ -479,8 +466,8 @@ impl Driver {
 }
 
 /// What an envelope holds; its value shares the envelope's bytes.
-fn opened(bytes: &Bytes, clock: &HostClock) -> Result<Found<Payload>, StoreFailure> {
-    match envelope::decode(bytes, clock.wall()) {
+fn found(bytes: &Bytes, opened: Result<Opened<'_>, EnvelopeError>) -> Result<Found<Payload>, StoreFailure> {
+    match opened {
         Ok(Opened { stamp, entry, tags }) => {
             let entry = entry.map(|entry| entry.map(|value| Payload::from(bytes.slice_ref(value)).tagged(tags)));
             Ok(Found { entry, version: Some(stamp.version), born: stamp.born })
@@ -577,11 +564,11 @@ impl Flying {
                     Event::Landed
                 }
                 Step::WriteStore { tier, key, entry, intent, deadline } => {
-                    let intent = luggage.expecting(tier, intent);
+                    let intent = intent.over_corrupt(luggage.corrupt);
                     Event::StoreWritten(driver.write(tier, &key, entry, intent, deadline).await)
                 }
                 Step::RemoveStore { tier, key, intent, fence_for, deadline } => {
-                    let intent = luggage.expecting(tier, intent);
+                    let intent = intent.over_corrupt(luggage.corrupt);
                     Event::StoreRemoved(driver.remove(tier, &key, intent, fence_for, deadline).await)
                 }
                 Step::ClearStore { tier, deadline } => {
