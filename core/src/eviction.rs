@@ -64,9 +64,9 @@ pub(crate) trait Evict {
     fn hit(&mut self, row: u32, hash: u64);
     /// `row` left, for another reason than eviction.
     fn removed(&mut self, row: u32);
-    /// Whom to give up now; it counts as gone from here on. `hash_of` gives the hash of any row's key. There is one as
-    /// long as there are rows.
-    fn victim(&mut self, hash_of: impl Fn(u32) -> u64) -> Option<u32>;
+    /// Whom to give up now, with the hash of its key, which counts as gone from here on. `hash_of` gives the hash of any
+    /// row's key. There is one as long as there are rows.
+    fn victim(&mut self, hash_of: impl Fn(u32) -> u64) -> Option<(u32, u64)>;
     /// Forgets everything.
     fn clear(&mut self);
     /// Bytes of heap taken.
@@ -104,8 +104,10 @@ impl<S: Storage> Order<S> {
     }
 }
 
+/// An insertion into a full memory asks for a victim and lets its row arrive: both become part of it, all but the long
+/// work of the two policies with several queues, which is called.
 impl<S: Storage> Evict for Order<S> {
-    #[inline]
+    #[inline(always)]
     fn inserted(&mut self, row: u32, hash: u64) {
         each!(self, policy => policy.inserted(row, hash));
     }
@@ -120,8 +122,8 @@ impl<S: Storage> Evict for Order<S> {
         each!(self, policy => policy.removed(row));
     }
 
-    #[inline]
-    fn victim(&mut self, hash_of: impl Fn(u32) -> u64) -> Option<u32> {
+    #[inline(always)]
+    fn victim(&mut self, hash_of: impl Fn(u32) -> u64) -> Option<(u32, u64)> {
         each!(self, policy => policy.victim(hash_of))
     }
 

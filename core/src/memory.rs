@@ -327,12 +327,12 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
 
     /// Looks at the next `rows` rows and removes those of no use. Insertions do it by themselves, [`SWEEP`] at a time;
     /// a driver may do it when it has nothing better to do.
+    #[inline]
     pub fn sweep(&mut self, rows: usize, now: Instant) {
-        for _ in 0..rows.min(self.rows.numbers() as usize) {
-            self.hand = if self.hand + 1 < self.rows.numbers() { self.hand + 1 } else { 0 };
-            if !self.is_of_use(self.hand, now) {
-                self.dismiss(self.hand, now);
-            }
+        let numbers = self.rows.numbers();
+        for _ in 0..rows.min(numbers as usize) {
+            self.hand = if self.hand + 1 < numbers { self.hand + 1 } else { 0 };
+            self.dismiss(self.hand, now);
         }
     }
 
@@ -434,8 +434,9 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
     /// Whether the row, if there is one, needs no second look.
     #[inline]
     fn is_of_use(&self, index: u32, now: Instant) -> bool {
-        let row = self.rows.get(index);
-        row.is_none_or(|row| row.born >= self.limit(row.kind) && !self.is_over(index, row, now))
+        let Some(row) = self.rows.get(index) else { return true };
+        // No limit is above that of rows with tags.
+        (row.born >= self.tagged_limit || row.born >= self.limit(row.kind)) && !self.is_over(index, row, now)
     }
 
     #[inline]

@@ -165,9 +165,13 @@ impl<P: Profile> Invalidations<P> {
 
     /// How a row stands that bears `tags` and was born at number `born`.
     #[must_use]
+    #[inline]
     pub fn verdict(&self, tags: &[Tag], born: u64) -> Verdict {
+        if born >= self.newest {
+            return Verdict::Valid;
+        }
         let of_all = self.all.verdict(born);
-        if of_all == Verdict::Invalid || tags.is_empty() || born >= self.newest {
+        if of_all == Verdict::Invalid || tags.is_empty() {
             return of_all;
         }
         let of_tag = |tag| self.places.get(tag).and_then(|&place| self.marks.get(place));

@@ -1,72 +1,89 @@
-//! The memory of a policy for keys that left: their hashes only, in order of leaving, the oldest making room.
+//! The memory of a policy for keys that left: a fingerprint of each, in order of leaving, the oldest making room.
+//!
+//! The order is kept in each of many short sets, one of which the hash of a key chooses: remembering and asking touch
+//! one line of cache, nothing is ever moved further than within it, and there is no table beside it to be searched,
+//! cleaned or grown. Keys fall evenly but not exactly evenly, so one is forgotten a little sooner than another.
 
-use crate::storage::{Index, List, Storage};
+use crate::storage::{List, Storage};
 
-/// The last so many hashes, each cut to 32 bits: of a hundred thousand ghosts one new key in forty thousand is taken
-/// for one that was here, which costs nothing but a better place.
+/// Fingerprints in a set, at most.
+const SET: usize = 16;
+/// No fingerprint.
+const NONE: u16 = 0;
+
+/// The last so many keys, each as 16 bits: one new key in four thousand is taken for one that was here, which costs
+/// nothing but a better place.
 #[derive(Clone)]
 pub(super) struct Ghost<S: Storage> {
-    ring: S::List<u32>,
-    index: S::Index,
-    next: usize,
-    max: usize,
+    /// Set after set, in each the newest first.
+    prints: S::List<u16>,
+    sets: usize,
+    /// Fingerprints in a set.
+    set: usize,
 }
 
 impl<S: Storage> Ghost<S> {
     pub(super) fn new(max: usize) -> Self {
-        Self { ring: Default::default(), index: Default::default(), next: 0, max: S::room_for(max) }
+        let max = S::room_for(max);
+        let sets = max.div_ceil(SET);
+        Self { prints: Default::default(), sets, set: max.div_ceil(sets.max(1)) }
     }
 
     /// Remembers a key that left.
+    #[inline]
     pub(super) fn add(&mut self, hash: u64) {
-        if self.max == 0 {
-            return;
+        if self.prints.is_empty() {
+            self.furnish();
         }
-        let ghost = cut(hash);
-        if let Some(place) = self.ring.get_mut(self.next) {
-            // A ghost that was taken is not there any more, and nothing is removed.
-            self.index.remove(spread(*place), self.next as u32);
-            *place = ghost;
-        } else {
-            self.ring.grow_towards(self.max);
-            if self.ring.push(ghost).is_err() {
-                return;
-            }
+        let (set, print) = self.place(hash);
+        if let Some(last) = set.len().checked_sub(1) {
+            set.copy_within(..last, 1);
         }
-        let ring = &self.ring;
-        let rehash = |place| ring.get(place as usize).copied().map_or(0, spread);
-        // The ring's places are below the index's room.
-        let _ = self.index.insert(spread(ghost), self.next as u32, rehash);
-        self.next = (self.next + 1) % self.max;
+        if let Some(newest) = set.first_mut() {
+            *newest = print;
+        }
     }
 
     /// Whether the key left lately; if so, it is forgotten.
+    #[inline]
     pub(super) fn take(&mut self, hash: u64) -> bool {
-        let ghost = cut(hash);
-        let found = self.index.find(spread(ghost), |place| self.ring.get(place as usize) == Some(&ghost));
-        found.is_some_and(|place| self.index.remove(spread(ghost), place))
+        let (set, print) = self.place(hash);
+        let found = set.iter().fold(false, |found, other| found | (*other == print));
+        if found && let Some(place) = set.iter_mut().find(|other| **other == print) {
+            *place = NONE;
+        }
+        found
+    }
+
+    /// The set of a key, empty if there are none yet, and the fingerprint.
+    #[inline]
+    fn place(&mut self, hash: u64) -> (&mut [u16], u16) {
+        let spread = hash.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        // The high half of a product maps 32 bits onto the sets (Lemire 2019).
+        let start = (((spread >> 32) * self.sets as u64) >> 32) as usize * self.set;
+        let print = ((spread >> 16) as u16).max(NONE + 1);
+        (self.prints.get_mut(start..start + self.set).unwrap_or_default(), print)
+    }
+
+    #[cold]
+    fn furnish(&mut self) {
+        let wanted = self.sets * self.set;
+        while self.prints.len() < wanted {
+            self.prints.grow_towards(wanted);
+            if self.prints.push(NONE).is_err() {
+                return;
+            }
+        }
     }
 
     pub(super) fn clear(&mut self) {
-        self.ring.clear();
-        self.index.clear();
-        self.next = 0;
+        self.prints.clear();
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.ring.bytes() + self.index.bytes()
+        self.prints.bytes()
     }
 }
-
-fn cut(hash: u64) -> u32 {
-    (hash ^ (hash >> 32)) as u32
-}
-
-/// A hash of all 64 bits again, for the index.
-fn spread(ghost: u32) -> u64 {
-    u64::from(ghost).wrapping_mul(0x9E37_79B9_7F4A_7C15)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -63,11 +63,11 @@ impl<S: Storage> Evict for Lru<S> {
     }
 
     #[inline]
-    fn victim(&mut self, _hash_of: impl Fn(u32) -> u64) -> Option<u32> {
+    fn victim(&mut self, hash_of: impl Fn(u32) -> u64) -> Option<(u32, u64)> {
         self.settle();
         let row = self.queue.oldest()?;
         self.links.remove(&mut self.queue, row);
-        Some(row)
+        Some((row, hash_of(row)))
     }
 
     fn clear(&mut self) {

@@ -46,12 +46,13 @@ impl<S: Storage> S3Fifo<S> {
     }
 
     /// Gives up the oldest of the small queue that was not hit often enough; the others on the way move on.
-    fn victim_of_small(&mut self, hash_of: impl Fn(u32) -> u64) -> Option<u32> {
+    fn victim_of_small(&mut self, hash_of: impl Fn(u32) -> u64) -> Option<(u32, u64)> {
         while let Some(row) = self.small.oldest() {
             self.links.remove(&mut self.small, row);
             if self.marks.get(row) < PROMOTION {
-                self.ghost.add(hash_of(row));
-                return Some(row);
+                let hash = hash_of(row);
+                self.ghost.add(hash);
+                return Some((row, hash));
             }
             self.enter(row, true, 0);
         }
@@ -73,6 +74,7 @@ impl<S: Storage> S3Fifo<S> {
 }
 
 impl<S: Storage> Evict for S3Fifo<S> {
+    #[inline(never)]
     fn inserted(&mut self, row: u32, hash: u64) {
         let known = self.ghost.take(hash);
         self.enter(row, known, 0);
@@ -93,14 +95,15 @@ impl<S: Storage> Evict for S3Fifo<S> {
 
     /// Each step beyond the first pays back a hit. Shares are of what is held, not of the capacity, so that they are
     /// right also where weight is what limits.
-    fn victim(&mut self, hash_of: impl Fn(u32) -> u64) -> Option<u32> {
+    #[inline(never)]
+    fn victim(&mut self, hash_of: impl Fn(u32) -> u64) -> Option<(u32, u64)> {
         let all = self.small.len() + self.main.len();
         if self.main.len() <= all - all / SMALL
-            && let Some(row) = self.victim_of_small(hash_of)
+            && let Some(victim) = self.victim_of_small(&hash_of)
         {
-            return Some(row);
+            return Some(victim);
         }
-        self.victim_of_main()
+        self.victim_of_main().map(|row| (row, hash_of(row)))
     }
 
     fn clear(&mut self) {

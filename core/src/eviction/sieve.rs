@@ -22,6 +22,7 @@ impl<S: Storage> Sieve<S> {
 }
 
 impl<S: Storage> Evict for Sieve<S> {
+    #[inline]
     fn inserted(&mut self, row: u32, _hash: u64) {
         self.visited.set(row, false);
         self.links.push(&mut self.queue, row);
@@ -42,15 +43,16 @@ impl<S: Storage> Evict for Sieve<S> {
     }
 
     /// Walks at most once round the queue. Each step pays back a hit.
-    fn victim(&mut self, _hash_of: impl Fn(u32) -> u64) -> Option<u32> {
+    #[inline]
+    fn victim(&mut self, hash_of: impl Fn(u32) -> u64) -> Option<(u32, u64)> {
         let mut row = self.hand.or(self.queue.oldest())?;
         while self.visited.get(row) {
             self.visited.set(row, false);
             row = self.links.newer(row).or(self.queue.oldest())?;
         }
-        self.hand = Some(row);
-        self.removed(row);
-        Some(row)
+        self.hand = self.links.newer(row);
+        self.links.remove(&mut self.queue, row);
+        Some((row, hash_of(row)))
     }
 
     fn clear(&mut self) {

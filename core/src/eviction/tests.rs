@@ -151,8 +151,10 @@ fn walk<S: Storage>(eviction: Eviction, mut model: Option<&mut dyn Model>) -> Ve
             (None, _) => {
                 if rows.iter().all(Option::is_some) {
                     let hash_of = |row: u32| rows[row as usize].map_or(0, hash);
-                    let row = order.victim(hash_of).expect("there are rows") as usize;
+                    let (row, hashed) = order.victim(hash_of).expect("there are rows");
+                    let row = row as usize;
                     let victim = rows[row].take().expect("a victim was there");
+                    assert_eq!(hashed, hash(victim));
                     model.iter_mut().for_each(|model| assert_eq!(model.victim(), victim));
                     given_up.push(victim);
                 }
@@ -197,7 +199,7 @@ fn every_policy_gives_up_every_row_in_the_end_and_then_none() {
             order.inserted(row, u64::from(row));
             (0..row).for_each(|_| order.hit(row, u64::from(row)));
         }
-        let mut gone: Vec<u32> = core::iter::from_fn(|| order.victim(u64::from)).collect();
+        let mut gone: Vec<u32> = core::iter::from_fn(|| order.victim(u64::from)).map(|(row, _)| row).collect();
         gone.sort_unstable();
         assert!(gone.into_iter().eq(0..CAPACITY as u32), "{}", eviction.name());
         order.inserted(3, 3);
@@ -220,7 +222,7 @@ fn a_loop_larger_than_the_cache_is_seen_through_by_w_tiny_lfu() {
                 continue;
             }
             let hash_of = |row: u32| rows[row as usize].wrapping_add(1).wrapping_mul(0xD6E8_FEB8_6659_FD93);
-            let row = if rows.len() < 100 { rows.len() } else { order.victim(hash_of).expect("a row") as usize };
+            let row = if rows.len() < 100 { rows.len() } else { order.victim(hash_of).expect("a row").0 as usize };
             if row == rows.len() {
                 rows.push(key);
             }
@@ -242,7 +244,7 @@ fn keys_asked_for_once_push_nobody_out_of_w_tiny_lfus_main_part() {
     let first = rows.clone();
     (0..100).for_each(|row| order.inserted(row as u32, rows[row]));
     for _ in 0..100 {
-        let row = order.victim(|row| rows[row as usize]).expect("it is full");
+        let (row, _) = order.victim(|row| rows[row as usize]).expect("it is full");
         rows[row as usize] = entropy.bits();
         order.inserted(row, rows[row as usize]);
     }

@@ -142,6 +142,7 @@ impl<S: Storage> WTinyLfu<S> {
 }
 
 impl<S: Storage> Evict for WTinyLfu<S> {
+    #[inline(never)]
     fn inserted(&mut self, row: u32, hash: u64) {
         self.sketch.count(hash);
         self.climb.misses += 1;
@@ -169,25 +170,27 @@ impl<S: Storage> Evict for WTinyLfu<S> {
         self.links.remove(queue, row);
     }
 
-    fn victim(&mut self, hash_of: impl Fn(u32) -> u64) -> Option<u32> {
+    #[inline(never)]
+    fn victim(&mut self, hash_of: impl Fn(u32) -> u64) -> Option<(u32, u64)> {
         let incumbent = self.probation.oldest().or(self.protected.oldest());
         // One more is about to enter the window.
         let candidate = self.window.oldest().filter(|_| self.window.len() + 1 > self.window_max());
-        let row = match (candidate, incumbent) {
+        let with_hash = |row| (row, hash_of(row));
+        let victim = match (candidate, incumbent) {
             (Some(candidate), Some(incumbent)) => {
-                let frequency = |row| self.sketch.frequency(hash_of(row));
-                if frequency(candidate) > frequency(incumbent) {
-                    self.removed(candidate);
-                    self.enter(candidate, Part::Probation);
+                let (candidate, incumbent) = (with_hash(candidate), with_hash(incumbent));
+                if self.sketch.frequency(candidate.1) > self.sketch.frequency(incumbent.1) {
+                    self.removed(candidate.0);
+                    self.enter(candidate.0, Part::Probation);
                     incumbent
                 } else {
                     candidate
                 }
             }
-            (candidate, incumbent) => candidate.or(incumbent).or(self.window.oldest())?,
+            (candidate, incumbent) => with_hash(candidate.or(incumbent).or(self.window.oldest())?),
         };
-        self.removed(row);
-        Some(row)
+        self.removed(victim.0);
+        Some(victim)
     }
 
     fn clear(&mut self) {

@@ -22,6 +22,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
     }
 
     /// Removes the row if it is of no use any more; whether it was removed.
+    #[inline]
     pub(super) fn dismiss(&mut self, index: u32, now: Instant) -> bool {
         let reason = self.settle(index, now);
         if let Some(reason) = reason {
@@ -31,10 +32,13 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
     }
 
     /// Lets the row take note of invalidations. The reason to remove it if it is of no use any more.
+    #[inline]
     pub(super) fn settle(&mut self, index: u32, now: Instant) -> Option<Reason> {
-        if self.is_of_use(index, now) {
-            return None;
-        }
+        if self.is_of_use(index, now) { None } else { self.settle_doubtful(index, now) }
+    }
+
+    #[cold]
+    fn settle_doubtful(&mut self, index: u32, now: Instant) -> Option<Reason> {
         let row = self.rows.get(index)?;
         if row.born < self.limit(row.kind) {
             match self.verdict(row) {
@@ -59,15 +63,16 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
         }
     }
 
-    pub(super) fn place(&mut self, key: K, entry: Entry<V>, born: u64, keeps_pause: bool, now: Instant) -> Kept {
+    pub(super) fn place(&mut self, key: K, mut entry: Entry<V>, born: u64, keeps_pause: bool, now: Instant) -> Kept {
         self.sweep(SWEEP, now);
         let hash = self.hash(&key);
         let origin = Origin::of(nanos(entry.age), now);
-        let windows = match self.invalidations.verdict(entry.value.tags(), born) {
+        match self.invalidations.verdict(entry.value.tags(), born) {
             Verdict::Invalid => return Kept::Useless,
-            Verdict::Expired(at) => entry.windows.cut(Duration::from_nanos(origin.age(at))),
-            Verdict::Valid => entry.windows,
-        };
+            Verdict::Expired(at) => entry.windows = entry.windows.cut(Duration::from_nanos(origin.age(at))),
+            Verdict::Valid => {}
+        }
+        let windows = &entry.windows;
         let newest = born.max(self.invalidations.newest());
         self.reach(newest);
         let held = self.locate(hash, &key).filter(|&index| !self.dismiss(index, now));
@@ -104,10 +109,11 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
         }
     }
 
-    fn add(&mut self, hash: u64, key: K, arrival: Arrival<V>, now: Instant) -> Option<u32> {
+    #[inline]
+    fn add(&mut self, hash: u64, key: K, arrival: Arrival<'_, V>, now: Instant) -> Option<u32> {
         self.make_room(1, arrival.weight, now);
         let Arrival { value, origin, windows, born, weight } = arrival;
-        let kind = Kind::new(self.shapes.take(&windows)?, !value.tags().is_empty());
+        let kind = Kind::new(self.shapes.take(windows)?, !value.tags().is_empty());
         let index = self.rows.insert(Row { key, value, origin, born, kind }).ok()?;
         let (rows, hasher) = (&self.rows, &self.hasher);
         let rehash = |index| rows.get(index).map_or(0, |row: &Row<K, V>| hasher.hash_one(&row.key));
@@ -118,20 +124,21 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
         Some(index)
     }
 
+    #[inline(never)]
     /// Puts an arrival in the place of the row that has its key, which counts as a use of it.
     fn overwrite(
         &mut self,
         index: u32,
         hash: u64,
         key: K,
-        arrival: Arrival<V>,
+        arrival: Arrival<'_, V>,
         keeps_pause: bool,
         now: Instant,
     ) -> Option<u32> {
         let row = self.rows.get_mut(index)?;
         self.shapes.release(row.kind.shape());
         let paused = row.kind.is_paused();
-        row.kind = Kind::new(self.shapes.take(&arrival.windows)?, !arrival.value.tags().is_empty());
+        row.kind = Kind::new(self.shapes.take(arrival.windows)?, !arrival.value.tags().is_empty());
         row.kind = row.kind.paused(paused && keeps_pause);
         (row.origin, row.born) = (arrival.origin, arrival.born);
         let old = core::mem::replace(&mut row.value, arrival.value);
@@ -152,28 +159,32 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
     }
 
     /// Gives rows up until there is room for so many more of that weight.
+    #[inline(always)]
     pub(super) fn make_room(&mut self, rows: usize, weight: u64, now: Instant) {
         let max = if self.policy.weight_max == 0 { u64::MAX } else { self.policy.weight_max };
         while self.rows.len() + rows > self.rows.capacity() || self.weight.saturating_add(weight) > max {
             let (rows, hasher) = (&self.rows, &self.hasher);
             let hash_of = |index| rows.get(index).map_or(0, |row: &Row<K, V>| hasher.hash_one(&row.key));
-            let Some(victim) = self.order.victim(hash_of) else { return };
+            let Some((victim, hash)) = self.order.victim(hash_of) else { return };
             let reason = self.settle(victim, now).unwrap_or(Reason::Evicted);
-            self.drop_row(victim, reason);
+            self.drop_row(victim, hash, reason);
         }
     }
 
+    #[inline(never)]
     pub(super) fn take_out(&mut self, index: u32, reason: Reason) {
-        if self.rows.get(index).is_some() {
+        if let Some(row) = self.rows.get(index) {
+            let hash = self.hash(&row.key);
             self.order.removed(index);
-            self.drop_row(index, reason);
+            self.drop_row(index, hash, reason);
         }
     }
 
-    /// Removes a row that has left the order of eviction.
-    pub(super) fn drop_row(&mut self, index: u32, reason: Reason) {
+    /// Removes a row that has left the order of eviction, given the hash of its key.
+    #[inline(always)]
+    pub(super) fn drop_row(&mut self, index: u32, hash: u64, reason: Reason) {
+        self.index.remove(hash, index);
         let Some(Row { key, value, kind, .. }) = self.rows.remove(index) else { return };
-        self.index.remove(self.hash(&key), index);
         self.shapes.release(kind.shape());
         if kind.is_paused() {
             self.pauses.remove(&index);
@@ -230,10 +241,10 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
 }
 
 /// What a row is to become.
-struct Arrival<V> {
+struct Arrival<'a, V> {
     value: V,
     origin: Origin,
-    windows: Windows,
+    windows: &'a Windows,
     born: u32,
     weight: u64,
 }

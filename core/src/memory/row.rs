@@ -29,8 +29,8 @@ impl Origin {
     /// Of a value that has the age of so many nanoseconds now.
     #[inline]
     pub(super) fn of(age: u64, now: Instant) -> Self {
-        let origin = i128::from(now.as_nanos()) - i128::from(age);
-        Self(i64::try_from(origin).unwrap_or(if origin < 0 { i64::MIN } else { i64::MAX }))
+        let now = now.as_nanos();
+        Self(now.checked_signed_diff(age).unwrap_or(if now < age { i64::MIN } else { i64::MAX }))
     }
 
     /// The age now, in nanoseconds.
