@@ -5,9 +5,10 @@
 use core::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
+use tideover_core::stamp::{Version, Written};
 use tideover_core::{
-    Answer, Cache, Call, Class, Command, Entry, Event, FlightId, Instant, Invalidation, LoadFailure, Loaded, Policy,
-    Sharing, StoreFailure, Tag, Value, Windows,
+    Answer, Cache, Call, Class, Command, Entry, Event, FlightId, Found, Instant, Invalidation, LoadFailure, Loaded,
+    News, Note, Policy, Sharing, StoreFailure, Tag, Value, Windows,
 };
 
 const TAG: Tag = Tag(7);
@@ -40,6 +41,7 @@ fn policy() -> Policy {
         ("soft_deadline", "1s"),
         ("unavailable_ttl", "1s"),
         ("explain", "true"),
+        ("store_log", "true"),
     ];
     for (name, value) in options {
         policy.set(name, value).expect("an option");
@@ -53,15 +55,16 @@ fn event(kind: u8, detail: u8, policy: &Policy) -> Event<Tagged> {
         1 => Err(StoreFailure::Rejected),
         _ => Ok(()),
     };
-    match kind % 12 {
-        0 => Event::StoreRead(Ok(None)),
+    let version = (detail % 5 > 0).then(|| Version { writer: u64::from(detail % 2), number: u64::from(detail) });
+    let written = if detail % 3 == 0 { Written::Overtaken } else { Written::Kept };
+    match kind % 13 {
+        0 => Event::StoreRead(Ok(Found { version, ..Found::NOTHING })),
         1 => Event::StoreRead(Err(StoreFailure::Corrupt)),
         2 => {
             let windows = Windows { ttl: Some(Duration::from_secs(10)), ..policy.windows() };
-            Event::StoreRead(Ok(Some(Entry {
-                age: Duration::from_secs(u64::from(detail)),
-                ..Entry::new(Tagged(detail % 3 == 0), windows)
-            })))
+            let entry =
+                Entry { age: Duration::from_secs(u64::from(detail)), ..Entry::new(Tagged(detail % 3 == 0), windows) };
+            Event::StoreRead(Ok(Found { entry: Some(entry), version, born: u64::from(detail) }))
         }
         3 => Event::Loaded(Ok(Loaded::new(Tagged(detail % 2 == 0)))),
         4 => Event::Loaded(Ok(match detail % 3 {
@@ -77,8 +80,9 @@ fn event(kind: u8, detail: u8, policy: &Policy) -> Event<Tagged> {
         6 => Event::Slept,
         7 => Event::Launched,
         8 => Event::Landed,
-        9 => Event::StoreWritten(result),
-        10 => Event::StoreRemoved(result),
+        9 => Event::StoreWritten(result.map(|()| written)),
+        10 => Event::StoreRemoved(result.map(|()| written)),
+        11 => Event::StoreInvalidated(result),
         _ if detail % 2 == 0 => Event::StoreCleared(result),
         _ => Event::Resigned,
     }
@@ -91,7 +95,7 @@ fuzz_target!(|bytes: &[u8]| {
     for call in bytes.chunks_exact(3) {
         let (key, detail) = (call[1] % 4, call[2]);
         let flight = FlightId(u64::from(call[1]).min(newest));
-        let lookup = match call[0] % 11 {
+        let lookup = match call[0] % 12 {
             0 | 1 => {
                 let max_age = (detail % 7 == 0).then_some(Duration::from_secs(2));
                 let call = Call { read_only: detail % 3 == 0, max_age, within: &[flight], ..Call::default() };
@@ -114,12 +118,23 @@ fuzz_target!(|bytes: &[u8]| {
                 let _left = cache.leave(flight);
                 None
             }
+            10 => {
+                let note = match detail % 4 {
+                    0 => Note::Cleared,
+                    1 => Note::Unknown,
+                    2 => Note::Invalidated(TAG, Invalidation::Expire),
+                    _ => Note::Invalidated(TAG, Invalidation::Remove),
+                };
+                let ago = Duration::from_secs(u64::from(detail));
+                cache.learn(News { number: u64::from(call[1]), ago, own: detail % 5 == 0, note }, now);
+                None
+            }
             9 => {
                 let _instead = cache.expire(flight, now, now);
                 None
             }
             _ => {
-                let _step = cache.resume(flight, event(call[0] / 11, detail, &policy), now);
+                let _step = cache.resume(flight, event(call[0] / 12, detail, &policy), now);
                 None
             }
         };
