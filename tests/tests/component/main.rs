@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep};
 
 use self::answers::*;
 use self::others::*;
-use self::stores::{Conduct, Scripted, Shared};
+use self::stores::{Conduct, Scripted};
 
 /// Plays each story on every engine.
 macro_rules! stories {
@@ -467,7 +467,7 @@ async fn until_known(cache: &Cache, key: &str, value: &str) {
 }
 
 async fn a_stale_value_in_the_store_is_refreshed_by_the_same_loader(engine: EngineKind) {
-    let store = Shared(Arc::new(Scripted::new(Conduct::Works)));
+    let store = Scripted::new(Conduct::Works);
     let swr = || builder(engine).ttl(ms(100)).stale_while_revalidate(ms(60_000)).store(store.clone());
     built(swr()).put("k", "old", None).await.expect("a change");
     sleep(ms(150)).await;
@@ -532,7 +532,7 @@ async fn what_is_private_is_for_its_own_caller_alone(engine: EngineKind) {
 
 async fn what_one_engine_stores_the_others_read(engine: EngineKind) {
     for other in [EngineKind::Native, EngineKind::Policy, EngineKind::Component] {
-        let store = Shared(Arc::new(Scripted::new(Conduct::Works)));
+        let store = Scripted::new(Conduct::Works);
         let [writer, reader] = [engine, other].map(|engine| built(builder(engine).store(store.clone())));
         assert_eq!(writer.put("put", "1", None).await.expect("a change"), Settled::Store);
         let loaded = Origin::open().ask(&writer, "loaded", value("2")).await;
@@ -573,7 +573,7 @@ async fn limits_are_refusals(engine: EngineKind) {
 }
 
 async fn shutdown_waits_for_flights_and_closes_the_store(engine: EngineKind) {
-    let store = Shared(Arc::new(Scripted::new(Conduct::Works)));
+    let store = Scripted::new(Conduct::Works);
     let (cache, origin) = (built(builder(engine).store(store.clone())), Origin::held());
     let caller = origin.ask(&cache, "k", value("v"));
     sleep(ms(100)).await;
@@ -590,8 +590,8 @@ async fn shutdown_waits_for_flights_and_closes_the_store(engine: EngineKind) {
     end.await.expect("no panic");
     cache.shutdown().await;
     assert!(matches!(cache.get("k").await, Err(Error::Closed)));
-    assert!(store.0.closed.load(Ordering::SeqCst) > 0);
-    assert!(store.0.memory.read("k").await.is_err(), "closed");
+    assert!(store.closed.load(Ordering::SeqCst) > 0);
+    assert!(store.memory.read("k").await.is_err(), "closed");
 }
 
 async fn shutdown_does_not_wait_for_ever(engine: EngineKind) {

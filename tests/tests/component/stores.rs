@@ -14,9 +14,10 @@ use tokio::time::sleep;
 
 use super::ms;
 
-/// A store whose every operation does as told.
+/// A store whose every operation does as told. All clones are the same store, so that several caches can share it.
+#[derive(Clone)]
 pub(super) struct Scripted {
-    pub(super) memory: MemoryStore,
+    pub(super) memory: Arc<MemoryStore>,
     conduct: Conduct,
     pub(super) closed: Arc<AtomicUsize>,
 }
@@ -30,7 +31,7 @@ pub(super) enum Conduct {
 
 impl Scripted {
     pub(super) fn new(conduct: Conduct) -> Self {
-        Self { memory: MemoryStore::new(100), conduct, closed: Arc::default() }
+        Self { memory: Arc::new(MemoryStore::new(100)), conduct, closed: Arc::default() }
     }
 
     async fn conducted<T>(&self, operation: Stored<'_, T>) -> Result<T, StoreError> {
@@ -95,61 +96,5 @@ impl Store for Scripted {
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         self.closed.fetch_add(1, Ordering::SeqCst);
         self.memory.close()
-    }
-}
-
-/// A store that several caches share.
-#[derive(Clone)]
-pub(super) struct Shared(pub(super) Arc<Scripted>);
-
-impl Store for Shared {
-    fn name(&self) -> &'static str {
-        self.0.name()
-    }
-
-    fn read<'a>(&'a self, key: &'a str) -> Stored<'a, Option<Bytes>> {
-        self.0.read(key)
-    }
-
-    fn write<'a>(&'a self, key: &'a str, value: Bytes, ttl: Option<Duration>) -> Stored<'a, ()> {
-        self.0.write(key, value, ttl)
-    }
-
-    fn remove<'a>(&'a self, key: &'a str) -> Stored<'a, ()> {
-        self.0.remove(key)
-    }
-
-    fn clear(&self) -> Stored<'_, ()> {
-        self.0.clear()
-    }
-
-    fn abilities(&self) -> Abilities {
-        self.0.abilities()
-    }
-
-    fn replace<'a>(
-        &'a self,
-        key: &'a str,
-        envelope: Bytes,
-        ttl: Option<Duration>,
-        condition: Condition,
-    ) -> Stored<'a, Written> {
-        self.0.replace(key, envelope, ttl, condition)
-    }
-
-    fn note(&self, writer: u64, note: Note, made_at: WallTime) -> Stored<'_, ()> {
-        self.0.note(writer, note, made_at)
-    }
-
-    fn listen(&self, ear: &Arc<dyn Ear>) {
-        self.0.listen(ear);
-    }
-
-    fn ping(&self) -> Stored<'_, ()> {
-        self.0.ping()
-    }
-
-    fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        self.0.close()
     }
 }

@@ -149,30 +149,24 @@ async fn connections_that_are_reset_are_an_outage() {
     assert!(record.trips > 0 && record.journaled > 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn refused_connections_are_an_outage() {
+/// Every connection is lost, and those made anew meet this fault.
+async fn is_an_outage_to_new_connections(name: &'static str, fault: Fault) {
     let server = RedisServer::start();
     let proxy = Proxy::before(server.port());
-    let mut trial = Trial::begin("connection lost, new ones refused", through(&proxy), SHORT_WAITS).await;
-    proxy.does(Fault::Refuse);
+    let mut trial = Trial::begin(name, through(&proxy), SHORT_WAITS).await;
+    proxy.does(fault);
     server.cut_clients();
     trial.lasts(Duration::from_secs(1)).await;
     proxy.does(Fault::None);
-    let record = trial.ends(&server).await;
-    record.is_survived_within(BACK_MAX);
-    assert!(record.trips > 0 && record.journaled > 0);
+    trial.ends(&server).await.is_an_outage_survived_within(BACK_MAX);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_connections_are_an_outage() {
+    is_an_outage_to_new_connections("connection lost, new ones refused", Fault::Refuse).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_lead_nowhere_are_an_outage() {
-    let server = RedisServer::start();
-    let proxy = Proxy::before(server.port());
-    let mut trial = Trial::begin("connection lost, new ones lead nowhere", through(&proxy), SHORT_WAITS).await;
-    proxy.does(Fault::Mute);
-    server.cut_clients();
-    trial.lasts(Duration::from_secs(1)).await;
-    proxy.does(Fault::None);
-    let record = trial.ends(&server).await;
-    record.is_survived_within(BACK_MAX);
-    assert!(record.trips > 0 && record.journaled > 0);
+    is_an_outage_to_new_connections("connection lost, new ones lead nowhere", Fault::Mute).await;
 }

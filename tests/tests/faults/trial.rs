@@ -205,6 +205,12 @@ impl Record {
         self.is_survived_but_for_losses_within(back_max);
     }
 
+    /// As [`Record::is_survived_within`], and an outage it was: the circuit opened, and changes were journaled.
+    pub(crate) fn is_an_outage_survived_within(&self, back_max: Duration) {
+        self.is_survived_within(back_max);
+        assert!(self.trips > 0 && self.journaled > 0, "{}: no outage, {self:?}", self.fault);
+    }
+
     /// As [`Record::is_survived_within`], but the store may have lost puts, so that they are loaded anew.
     pub(crate) fn is_survived_but_for_losses_within(&self, back_max: Duration) {
         assert_eq!(self.errors, [""; 0], "{}: errors at callers", self.fault);
