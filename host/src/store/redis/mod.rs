@@ -155,12 +155,9 @@ impl RedisStore {
         Ok(store)
     }
 
-    /// Runs a script on one key of this store, wherever that lies; a server that does not know it is sent its text.
+    /// Runs a script on one key of this store, wherever that lies.
     async fn script(&self, script: &Script, place: &[u8], arguments: &[&[u8]]) -> Result<Reply, Fault> {
-        match self.ask(place, script.by_digest(place, arguments)).await {
-            Err(fault) if script::is_unknown(&fault) => self.ask(place, script.by_text(place, arguments)).await,
-            result => result,
-        }
+        script.run(place, arguments, |request| self.ask(place, request)).await
     }
 
     /// Counts a call as under way, unless the store is closing.

@@ -16,7 +16,7 @@ use super::keys::Namespace;
 use super::node::Node;
 use super::stamped::SWEEP;
 use super::walk::{STEP, found, scan};
-use super::{Deployment, lock, script};
+use super::{Deployment, lock};
 
 /// How often a walk is begun anew after a failure, and the first wait before that. What is left then ends with its time
 /// to live.
@@ -126,11 +126,8 @@ impl Broom {
     }
 
     async fn remove(&self, place: &Bytes, before: &[u8]) -> Result<(), Fault> {
-        let ask = async |request| self.deployment.ask(place, &request, self.deadline()).await;
-        match ask(SWEEP.by_digest(place, &[before])).await {
-            Err(fault) if script::is_unknown(&fault) => ask(SWEEP.by_text(place, &[before])).await.map(drop),
-            result => result.map(drop),
-        }
+        let ask = |request| async move { self.deployment.ask(place, &request, self.deadline()).await };
+        SWEEP.run(place, &[before], ask).await.map(drop)
     }
 
     fn deadline(&self) -> Instant {

@@ -36,6 +36,9 @@ const BATCH_MAX: usize = 512;
 const BATCH_BYTES_MAX: usize = 256 * 1024;
 const MGET_MAX: usize = 128;
 
+/// What an answer about the end of the log may be long at most, to be known again: a note takes some hundred bytes.
+const HEAD_MAX: usize = 512;
+
 /// Room for answers that is made at once.
 const READ_SIZE: usize = 16 * 1024;
 
@@ -254,25 +257,18 @@ impl Wire {
         let loss = std::future::poll_fn(|context| self.poll(context)).await;
         self.ops.close();
         let why = loss.clone().unwrap_or(Loss::Retired);
+        let lose = |answer: Answer, sent| answer.give(Err(Fault::Lost { sent, why: why.clone() }));
         for awaited in mem::take(&mut self.awaited) {
             match awaited {
-                Awaited::One(answer) => answer.give(Err(Fault::Lost { sent: true, why: why.clone() })),
-                Awaited::Many(reads) => reads
-                    .into_iter()
-                    .for_each(|(_, answer)| answer.give(Err(Fault::Lost { sent: true, why: why.clone() }))),
-                Awaited::Head(answers) => answers
-                    .into_iter()
-                    .for_each(|answer| answer.give(Err(Fault::Lost { sent: true, why: why.clone() }))),
+                Awaited::One(answer) => lose(answer, true),
+                Awaited::Many(reads) => reads.into_iter().for_each(|(_, answer)| lose(answer, true)),
+                Awaited::Head(answers) => answers.into_iter().for_each(|answer| lose(answer, true)),
                 Awaited::Nobody | Awaited::EndOfBatch => {}
             }
         }
-        for (answer, _) in mem::take(&mut self.held) {
-            answer.give(Err(Fault::Lost { sent: true, why: why.clone() }));
-        }
+        mem::take(&mut self.held).into_iter().for_each(|(answer, _)| lose(answer, true));
         let queued = std::iter::from_fn(|| self.ops.try_recv().ok());
-        for op in mem::take(&mut self.gathered).into_iter().chain(queued) {
-            op.answer.give(Err(Fault::Lost { sent: false, why: why.clone() }));
-        }
+        mem::take(&mut self.gathered).into_iter().chain(queued).for_each(|op| lose(op.answer, false));
         if let Some(loss) = loss {
             (self.watcher)(News::Ended(loss));
         }
@@ -329,13 +325,17 @@ impl Wire {
             self.deliver_head(&Ok(self.head.1));
             return Ok(true);
         }
-        let before = if is_head { self.input.clone() } else { BytesMut::new() };
+        let length = self.input.len();
+        let begin = Bytes::copy_from_slice(if is_head { &self.input[..length.min(HEAD_MAX)] } else { &[] });
         let Some(reply) = self.decoder.next(&mut self.input)? else { return Ok(false) };
         if is_head && !matches!(reply, Reply::Push(_)) {
             let head = head(&reply);
-            if let Ok(newest) = head {
-                let length = before.len() - self.input.len();
-                self.head = (Bytes::copy_from_slice(&before[..length]), newest);
+            // A longer one is read anew each time.
+            let length = length - self.input.len();
+            if let Ok(newest) = head
+                && length <= begin.len()
+            {
+                self.head = (begin.slice(..length), newest);
             }
             self.deliver_head(&head);
         } else {
