@@ -21,7 +21,7 @@ use crate::entry::{Entry, Windows};
 #[cfg(feature = "alloc")]
 use crate::seal::PREFIX;
 use crate::seal::{Seal, Unsealed};
-use crate::stamp::{STAMP_BYTES, Stamp, Version};
+use crate::stamp::{STAMP_BYTES, Stamp};
 use crate::time::WallTime;
 #[cfg(feature = "alloc")]
 use crate::value::Value;
@@ -186,18 +186,10 @@ pub fn stamp_of(bytes: &[u8]) -> Option<Stamp> {
     rest.first_chunk::<STAMP_BYTES>().filter(|_| ours).map(Stamp::from_bytes)
 }
 
-/// The version that `bytes` bear although they could not be opened: to the machine they are nothing, but a store that
-/// compares sees a version, so that is what a write over them must expect; see [`Intent::over_corrupt`].
-///
-/// [`Intent::over_corrupt`]: crate::stamp::Intent::over_corrupt
-#[must_use]
-pub fn version_if_corrupt(bytes: &[u8], opened: &Result<Opened<'_>, EnvelopeError>) -> Option<Version> {
-    stamp_of(bytes).filter(|_| opened.is_err()).map(|stamp| stamp.version)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stamp::Version;
     use core::time::Duration;
 
     const NOON: WallTime = WallTime::from_unix_millis(1_700_000_000_000);

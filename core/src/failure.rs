@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::stamp::Version;
 use crate::time::Instant;
 
 /// What kind of failure a loader reports. The class decides whether stale may stand in (law 7), whether a
@@ -64,7 +65,10 @@ pub enum StoreFailure {
     /// refuses writes is of no use; not tried again, and of a value that is refused again only the removal is owed.
     Rejected,
     /// Something was there but is no envelope of ours: a counted miss (law 11); the store itself is healthy.
-    Corrupt,
+    Corrupt {
+        /// What a store that compares takes for its version, so that a load may replace it; `None` if it bears none.
+        version: Option<Version>,
+    },
 }
 
 /// Why a caller gets no value.

@@ -71,15 +71,6 @@ pub enum Written {
 }
 
 impl Intent {
-    /// The same, for a store that has corrupt bytes of this version where the machine saw nothing.
-    #[must_use]
-    pub fn over_corrupt(self, corrupt: Option<Version>) -> Self {
-        match self.condition {
-            Condition::Unchanged(None) => Self { condition: Condition::Unchanged(corrupt), ..self },
-            _ => self,
-        }
-    }
-
     /// The stamp of the write, made by `writer` at the civil time `now`.
     #[must_use]
     pub fn stamp(&self, writer: u64, now: WallTime) -> Stamp {

@@ -59,7 +59,7 @@ fn event(kind: u8, detail: u8, policy: &Policy) -> Event<Tagged> {
     let written = if detail % 3 == 0 { Written::Overtaken } else { Written::Kept };
     match kind % 13 {
         0 => Event::StoreRead(Ok(Found { version, ..Found::NOTHING })),
-        1 => Event::StoreRead(Err(StoreFailure::Corrupt)),
+        1 => Event::StoreRead(Err(StoreFailure::Corrupt { version: None })),
         2 => {
             let windows = Windows { ttl: Some(Duration::from_secs(10)), ..policy.windows() };
             let entry =

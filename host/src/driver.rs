@@ -16,11 +16,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tideover_core::cache::explain::Story;
 use tideover_core::cache::snapshot::{Restored, Taken};
-use tideover_core::envelope::{EnvelopeError, Opened};
-use tideover_core::stamp::{Intent, Version, Written};
+use tideover_core::envelope::Opened;
+use tideover_core::stamp::{Intent, Written};
 use tideover_core::{
     Answer, Call, Class, Clock, Command, Entry, Event, Failure, FlightId, Found, Instant, Launch, Left, LoadFailure,
-    Lookup, Note, Outcome, Served, Step, StoreFailure, Tier, envelope,
+    Lookup, Note, Outcome, Served, Step, StoreFailure, Tier, WallTime, envelope,
 };
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -85,8 +85,6 @@ struct Luggage {
     error: Option<Arc<LoadError>>,
     /// Whoever led it asked for its story.
     explain: bool,
-    /// The version that the bytes bear which were found in the shared store and are corrupt.
-    corrupt: Option<Version>,
 }
 
 /// Flights to be abandoned. Whoever finds nobody at work on them works them off, so that flights that name each other
@@ -422,20 +420,9 @@ impl Driver {
         self.stores.close().await;
     }
 
-    async fn read(
-        &self,
-        tier: Tier,
-        key: &str,
-        deadline: Instant,
-        luggage: &mut Luggage,
-    ) -> Result<Found<Payload>, StoreFailure> {
+    async fn read(&self, tier: Tier, key: &str, deadline: Instant) -> Result<Found<Payload>, StoreFailure> {
         let bytes = self.stores.read(tier, key, self.clock.at(deadline)).await?;
-        let Some(bytes) = bytes else { return Ok(Found::NOTHING) };
-        let opened = envelope::decode(&bytes, self.clock.wall());
-        if tier == Tier::Primary {
-            luggage.corrupt = envelope::version_if_corrupt(&bytes, &opened);
-        }
-        found(&bytes, opened)
+        bytes.map_or(Ok(Found::NOTHING), |bytes| found(&bytes, self.clock.wall()))
     }
 
     async fn write(
@@ -466,15 +453,15 @@ impl Driver {
 }
 
 /// What an envelope holds; its value shares the envelope's bytes.
-fn found(bytes: &Bytes, opened: Result<Opened<'_>, EnvelopeError>) -> Result<Found<Payload>, StoreFailure> {
-    match opened {
+fn found(bytes: &Bytes, wall: WallTime) -> Result<Found<Payload>, StoreFailure> {
+    match envelope::decode(bytes, wall) {
         Ok(Opened { stamp, entry, tags }) => {
             let entry = entry.map(|entry| entry.map(|value| Payload::from(bytes.slice_ref(value)).tagged(tags)));
             Ok(Found { entry, version: Some(stamp.version), born: stamp.born })
         }
         Err(reason) => {
             debug!(%reason, "bytes in the store are no envelope of ours");
-            Err(StoreFailure::Corrupt)
+            Err(StoreFailure::Corrupt { version: envelope::stamp_of(bytes).map(|stamp| stamp.version) })
         }
     }
 }
@@ -535,9 +522,7 @@ impl Flying {
                 },
             };
             event = match step {
-                Step::ReadStore { tier, key, deadline } => {
-                    Event::StoreRead(driver.read(tier, &key, deadline, &mut luggage).await)
-                }
+                Step::ReadStore { tier, key, deadline } => Event::StoreRead(driver.read(tier, &key, deadline).await),
                 Step::Load { key, attempt, deadline, previous } => {
                     let context = LoadContext::new(key, attempt, driver.clock.at(deadline), previous);
                     driver.load(flight, context, &mut luggage).await
@@ -564,11 +549,9 @@ impl Flying {
                     Event::Landed
                 }
                 Step::WriteStore { tier, key, entry, intent, deadline } => {
-                    let intent = intent.over_corrupt(luggage.corrupt);
                     Event::StoreWritten(driver.write(tier, &key, entry, intent, deadline).await)
                 }
                 Step::RemoveStore { tier, key, intent, fence_for, deadline } => {
-                    let intent = intent.over_corrupt(luggage.corrupt);
                     Event::StoreRemoved(driver.remove(tier, &key, intent, fence_for, deadline).await)
                 }
                 Step::ClearStore { tier, deadline } => {

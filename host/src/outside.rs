@@ -204,7 +204,7 @@ async fn limited<T>(
     Err(match failure {
         StoreError::TimedOut(_) => StoreFailure::TimedOut,
         StoreError::Rejected(_) | StoreError::Unsupported(_) => StoreFailure::Rejected,
-        StoreError::Foreign(_) => StoreFailure::Corrupt,
+        StoreError::Foreign(_) => StoreFailure::Corrupt { version: None },
         StoreError::Unavailable(_) | StoreError::Overloaded { .. } | StoreError::Closed => StoreFailure::Unavailable,
     })
 }

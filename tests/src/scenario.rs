@@ -367,7 +367,7 @@ impl Stage {
             "unavailable" => StoreFailure::Unavailable,
             "timed-out" => StoreFailure::TimedOut,
             "rejected" => StoreFailure::Rejected,
-            "corrupt" => StoreFailure::Corrupt,
+            "corrupt" => StoreFailure::Corrupt { version: None },
             other => return Err(format!("there is no failure {other}")),
         };
         match self.steps.get(&flight) {

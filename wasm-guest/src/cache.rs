@@ -15,7 +15,7 @@ use core::time::Duration;
 use spin::Mutex;
 use tideover_core::cache::explain::Story;
 use tideover_core::envelope::Opened;
-use tideover_core::stamp::{Intent, Version, Written};
+use tideover_core::stamp::{Intent, Written};
 use tideover_core::{
     Cache, Call, Class, Command, Entry, Event, FlightId, Found, Instant, LoadFailure, Loaded, Lookup, Outcome, Policy,
     Refusal, Step, StoreFailure, Tag, Tier, Value as _, WallTime, envelope,
@@ -256,10 +256,9 @@ fn reply(answer: Result<Outcome<Value>, Refusal>, leader: Option<u64>, led: bool
 /// When everybody has left it, the flight is over without its task: then the machine knows it no more, and answers with
 /// `Done`.
 async fn fly(mut flight: FlightId, mut step: Step<Key, Value>) {
-    let mut corrupt = None;
     loop {
         let event = match step {
-            Step::ReadStore { tier, key, deadline } => Event::StoreRead(read(tier, &key, deadline, &mut corrupt).await),
+            Step::ReadStore { tier, key, deadline } => Event::StoreRead(read(tier, &key, deadline).await),
             Step::Load { key, attempt, deadline, previous } => {
                 Event::Loaded(load(flight, &key, attempt, deadline, previous).await)
             }
@@ -277,11 +276,9 @@ async fn fly(mut flight: FlightId, mut step: Step<Key, Value>) {
                 Event::Landed
             }
             Step::WriteStore { tier, key, entry, intent, deadline } => {
-                let intent = intent.over_corrupt(corrupt);
                 Event::StoreWritten(write(tier, &key, &entry, intent, deadline).await)
             }
             Step::RemoveStore { tier, key, intent, fence_for, deadline } => {
-                let intent = intent.over_corrupt(corrupt);
                 Event::StoreRemoved(remove(tier, &key, intent, fence_for, deadline).await)
             }
             Step::ClearStore { tier, deadline } => {
@@ -298,7 +295,6 @@ async fn fly(mut flight: FlightId, mut step: Step<Key, Value>) {
                 let now = now();
                 let Some(next) = with(|table| table.hand_over(flight, next, now)) else { return };
                 (flight, step) = next;
-                corrupt = None;
                 continue;
             }
         };
@@ -320,20 +316,12 @@ async fn load(
     loaded.map(Into::into).map_err(Into::into)
 }
 
-/// What is under `key`; of corrupt bytes in the shared store, which version they bear.
-async fn read(
-    tier: Tier,
-    key: &str,
-    deadline: Instant,
-    corrupt: &mut Option<Version>,
-) -> Result<Found<Value>, StoreFailure> {
+async fn read(tier: Tier, key: &str, deadline: Instant) -> Result<Found<Value>, StoreFailure> {
     let read = store::read(tier.into(), String::from(key), deadline.as_nanos()).await;
     let Some(bytes) = read.map_err(StoreFailure::from)? else { return Ok(Found::NOTHING) };
-    let opened = envelope::decode(&bytes, wall());
-    if tier == Tier::Primary {
-        *corrupt = envelope::version_if_corrupt(&bytes, &opened);
-    }
-    let Opened { stamp, entry, tags } = opened.map_err(|_| StoreFailure::Corrupt)?;
+    let Ok(Opened { stamp, entry, tags }) = envelope::decode(&bytes, wall()) else {
+        return Err(StoreFailure::Corrupt { version: envelope::stamp_of(&bytes).map(|stamp| stamp.version) });
+    };
     let entry = entry.map(|entry| entry.map(|value| Value::tagged(value, tags.collect())));
     Ok(Found { entry, version: Some(stamp.version), born: stamp.born })
 }

@@ -126,6 +126,12 @@ impl From<core_::Entry<Value>> for wit::Entry {
     }
 }
 
+impl From<wit::Version> for Version {
+    fn from(wit::Version { writer, number }: wit::Version) -> Self {
+        Self { writer, number }
+    }
+}
+
 impl From<Version> for wit::Version {
     fn from(Version { writer, number }: Version) -> Self {
         Self { writer, number }
@@ -222,7 +228,7 @@ impl From<wit::StoreFailure> for core_::StoreFailure {
             wit::StoreFailure::Unavailable => Self::Unavailable,
             wit::StoreFailure::TimedOut => Self::TimedOut,
             wit::StoreFailure::Rejected => Self::Rejected,
-            wit::StoreFailure::Corrupt => Self::Corrupt,
+            wit::StoreFailure::Corrupt(version) => Self::Corrupt { version: version.map(Into::into) },
         }
     }
 }

@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use spin::Mutex;
 use tideover_core as core_;
-use tideover_core::stamp::{Intent, Version};
+use tideover_core::stamp::Intent;
 use tideover_core::value::TAGS_MAX;
 use tideover_core::{Cache, FlightId, Policy, StoreFailure, Tag, WallTime};
 
@@ -206,15 +206,15 @@ impl From<wit::Event> for core_::Event<Value> {
 
 /// What the host has found. An entry with more tags than one may bear is none of this package's.
 fn found(found: wit::Found) -> Result<core_::Found<Value>, StoreFailure> {
+    let version = found.version.map(Into::into);
     let entry = found.entry.map(|entry| {
         if entry.tags.len() > TAGS_MAX {
-            return Err(StoreFailure::Corrupt);
+            return Err(StoreFailure::Corrupt { version });
         }
         let value = Value::new(entry.value, entry.tags);
         let age = Duration::from_nanos(entry.age);
         Ok(core_::Entry { age, ..core_::Entry::new(value, entry.windows.into()) })
     });
-    let version = found.version.map(|types::Version { writer, number }| Version { writer, number });
     Ok(core_::Found { entry: entry.transpose()?, version, born: found.born })
 }
 

@@ -5,7 +5,7 @@ use core::hash::Hash;
 
 use super::work::{After, Again, End, First, Kind, Stage, Work};
 use super::{Machine, Shards};
-use crate::breaker;
+use crate::breaker::Verdict;
 use crate::entry::Zone;
 use crate::failure::{Refusal, StoreFailure};
 use crate::flight::Flight;
@@ -13,7 +13,7 @@ use crate::journal::Change;
 use crate::stamp::{Condition, Intent, Written};
 use crate::step::{Answer, FlightId, Launch, Lookup, Outcome, Settled, Step, Tier};
 use crate::storage::{Map, Profile};
-use crate::tags::Verdict;
+use crate::tags;
 use crate::time::Instant;
 use crate::value::Value;
 
@@ -122,17 +122,10 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     }
 
     pub(super) fn attempt_change(&mut self, id: FlightId, now: Instant) -> Step<K, V> {
-        let tag_owed = self.owes_a_tag(id);
-        let Some(flight) = self.flights.get_mut(id) else { return Step::Done { next: None } };
-        let deadline = flight.work.deadline;
         if !self.journal.owes_clear()
-            && !tag_owed
-            && let Ok(permit) = self.store_breaker.try_acquire(now, deadline)
+            && !self.owes_a_tag(id)
+            && let Some(deadline) = self.enter_store(id, now)
         {
-            if flight.work.attempt == 0 {
-                self.store_budget.deposit(now);
-            }
-            flight.work.permit = Some(permit);
             return self.change_in(id, Tier::Primary, deadline, now);
         }
         self.not_in_primary(id, now)
@@ -145,8 +138,6 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         let Some(flight) = self.flights.get_mut(id) else { return Step::Done { next: None } };
         let work = &mut flight.work;
         let (Some(key), Some(change)) = (flight.key.clone(), &work.change) else { return Step::Done { next: None } };
-        work.attempt += 1;
-        work.asked_at = now;
         let made_ago = change.made_ago(now);
         let condition = match (tier, change.condition) {
             (Tier::Fallback, _) => Condition::Always,
@@ -158,7 +149,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         let intent = Intent { number: work.number, made_ago, born: position, condition };
         work.stamped = position;
         // What has lost all use while it waited, or was invalidated, is not written, but what it was to replace goes.
-        let valid = self.tags.verdict(change.tags(), change.born) == Verdict::Valid;
+        let valid = self.tags.verdict(change.tags(), change.born) == tags::Verdict::Valid;
         let stays = valid
             && match tier {
                 // What may be older than a removal that nobody remembers does not come back.
@@ -185,23 +176,24 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         if tier == Tier::Fallback {
             return self.on_changed_in_fallback(id, result.is_err(), now);
         }
-        let verdict = if result.is_ok() { breaker::Verdict::Success } else { breaker::Verdict::Failure };
-        self.give_back(id, verdict, now);
-        let failure = match result {
-            Ok(Written::Kept) if self.was_stamped_too_early(id, now) => return self.attempt_change(id, now),
-            Ok(Written::Kept) => return self.in_primary(id, now),
-            Ok(Written::Overtaken) => return self.overtaken_in_primary(shards, id, now),
-            Err(failure) => failure,
+        let written = match result {
+            Ok(written) => written,
+            Err(failure) => {
+                if let Some(sleep) = self.store_failed(id, Again::Change, failure, now) {
+                    return sleep;
+                }
+                if failure == StoreFailure::Rejected {
+                    self.settle_for_removal(id);
+                }
+                return self.not_in_primary(id, now);
+            }
         };
-        self.stats.store_failures += 1;
-        let attempts = if failure == StoreFailure::Rejected { 0 } else { self.policy.store_attempts };
-        if let Some(sleep) = self.pause(id, Again::Change, attempts, None, now) {
-            return sleep;
+        self.give_back(id, Verdict::Success, now);
+        match written {
+            Written::Kept if self.was_stamped_too_early(id, now) => self.attempt_change(id, now),
+            Written::Kept => self.in_primary(id, now),
+            Written::Overtaken => self.overtaken_in_primary(shards, id, now),
         }
-        if failure == StoreFailure::Rejected {
-            self.settle_for_removal(id);
-        }
-        self.not_in_primary(id, now)
     }
 
     /// The store refuses to keep the value for good. So that it does not go on serving an older one, what is owed
@@ -418,6 +410,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         self.writes += 1;
         let Some(flight) = self.flights.get_mut(id) else { return Step::Done { next: None } };
         flight.work.begin(deadline);
+        (flight.work.attempt, flight.work.asked_at) = (1, now);
         flight.work.number = self.writes;
         flight.work.permit = Some(permit);
         self.change_in(id, Tier::Primary, deadline, now)

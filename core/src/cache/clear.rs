@@ -85,9 +85,9 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         if !owed {
             // Never was, or somebody else's clear came first: what is there now is newer.
             flight.work.settled = Settled::Store;
-            return self.cleared(id, now);
+            return self.settled(id, now);
         }
-        let Ok(permit) = self.store_breaker.try_acquire(now, deadline) else { return self.cleared(id, now) };
+        let Ok(permit) = self.store_breaker.try_acquire(now, deadline) else { return self.settled(id, now) };
         flight.work.permit = Some(permit);
         flight.work.asked_at = now;
         flight.work.stage = Stage::Clearing(Tier::Primary);
@@ -116,16 +116,6 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         let verdict = if result.is_ok() { Verdict::Success } else { Verdict::Failure };
         self.give_back(id, verdict, now);
         self.stats.store_failures += u64::from(result.is_err());
-        self.cleared(id, now)
-    }
-
-    /// The clear is done, or owed.
-    fn cleared(&mut self, id: FlightId, now: Instant) -> Step<K, V> {
-        if self.flights.waiters(id) == 0 {
-            return self.finish(id, now);
-        }
-        let Some(flight) = self.flights.get_mut(id) else { return Step::Done { next: None } };
-        let settled = if flight.work.settled == Settled::Store { Settled::Store } else { Settled::Journaled };
-        self.land(id, Outcome::Settled(settled), After::Finish, now)
+        self.settled(id, now)
     }
 }

@@ -40,18 +40,10 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         if self.flights.is_fenced(id) || self.writing.contains_key(&key) {
             return self.not_in_store(shards, id, now);
         }
-        let Some(flight) = self.flights.get_mut(id) else { return Step::Done { next: None } };
-        let deadline = flight.work.deadline;
         if self.journal.trusts(&key)
-            && let Ok(permit) = self.store_breaker.try_acquire(now, deadline)
+            && let Some(deadline) = self.enter_store(id, now)
         {
-            if flight.work.attempt == 0 {
-                self.store_budget.deposit(now);
-            }
-            flight.work.permit = Some(permit);
-            flight.work.attempt += 1;
-            flight.work.asked_at = now;
-            flight.work.stage = Stage::Reading(Tier::Primary);
+            self.stage(id, Stage::Reading(Tier::Primary));
             return Step::ReadStore { tier: Tier::Primary, key, deadline };
         }
         self.read_fallback(shards, id, key, now)
@@ -83,7 +75,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         }
         self.note_seen(id, &result);
         match result {
-            Ok(_) | Err(StoreFailure::Corrupt) => {
+            Ok(_) | Err(StoreFailure::Corrupt { .. }) => {
                 self.give_back(id, Verdict::Success, now);
                 self.stats.corrupt += u64::from(result.is_err());
                 let Some(entry) = result.ok().and_then(|found| self.valid(found, now)) else {
@@ -94,10 +86,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
                 self.on_found(shards, id, tier, entry, now)
             }
             Err(failure) => {
-                self.give_back(id, Verdict::Failure, now);
-                self.stats.store_failures += 1;
-                let attempts = if failure == StoreFailure::Rejected { 0 } else { self.policy.store_attempts };
-                if let Some(sleep) = self.pause(id, Again::Read, attempts, None, now) {
+                if let Some(sleep) = self.store_failed(id, Again::Read, failure, now) {
                     return sleep;
                 }
                 let Some(key) = self.key(id) else { return Step::Done { next: None } };
@@ -106,11 +95,11 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         }
     }
 
-    /// Notes which version the shared store has. Whatever is no envelope of ours may be replaced as if it were nothing.
+    /// Notes which version the shared store has.
     fn note_seen(&mut self, id: FlightId, result: &Result<Found<V>, StoreFailure>) {
         let seen = match result {
             Ok(found) => Some(found.version),
-            Err(StoreFailure::Corrupt) => Some(None),
+            Err(StoreFailure::Corrupt { version }) => Some(*version),
             Err(_) => None,
         };
         if let Some(flight) = self.flights.get_mut(id) {

@@ -8,7 +8,7 @@
 use core::hash::Hash;
 use core::time::Duration;
 
-use super::work::{After, Again, Kind, Stage, Work};
+use super::work::{Again, Kind, Stage, Work};
 use super::{Machine, Shards};
 use crate::breaker;
 use crate::entry::Entry;
@@ -201,39 +201,29 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     }
 
     pub(super) fn attempt_note(&mut self, id: FlightId, now: Instant) -> Step<K, V> {
-        let Some(flight) = self.flights.get_mut(id) else { return Step::Done { next: None } };
-        let work = &mut flight.work;
-        let (Kind::Note { tag, how, made_at, .. }, deadline) = (work.kind, work.deadline) else {
-            return Step::Done { next: None };
-        };
+        let kind = self.flights.get(id).map(|flight| flight.work.kind);
+        let Some(Kind::Note { tag, how, made_at, .. }) = kind else { return Step::Done { next: None } };
         if !self.journal.owes_clear()
-            && let Ok(permit) = self.store_breaker.try_acquire(now, deadline)
+            && let Some(deadline) = self.enter_store(id, now)
         {
-            if work.attempt == 0 {
-                self.store_budget.deposit(now);
-            }
-            work.permit = Some(permit);
-            work.attempt += 1;
-            work.asked_at = now;
-            work.stage = Stage::Noting;
+            self.stage(id, Stage::Noting);
             return Step::InvalidateStore { tag, how, made_ago: now - made_at, deadline };
         }
         self.note_over(id, Settled::Journaled, now)
     }
 
     pub(super) fn on_noted(&mut self, id: FlightId, result: Result<(), StoreFailure>, now: Instant) -> Step<K, V> {
-        let verdict = if result.is_ok() { breaker::Verdict::Success } else { breaker::Verdict::Failure };
-        self.give_back(id, verdict, now);
-        let Err(failure) = result else { return self.note_over(id, Settled::Store, now) };
-        self.stats.store_failures += 1;
-        let attempts = if failure == StoreFailure::Rejected { 0 } else { self.policy.store_attempts };
-        let sleep = self.pause(id, Again::Note, attempts, None, now);
+        let Err(failure) = result else {
+            self.give_back(id, breaker::Verdict::Success, now);
+            return self.note_over(id, Settled::Store, now);
+        };
+        let sleep = self.store_failed(id, Again::Note, failure, now);
         sleep.unwrap_or_else(|| self.note_over(id, Settled::Journaled, now))
     }
 
     /// The invalidation stands in the log, or is owed to it.
     fn note_over(&mut self, id: FlightId, settled: Settled, now: Instant) -> Step<K, V> {
-        let (waiters, replay) = (self.flights.waiters(id), self.replay == Some(id));
+        let replay = self.replay == Some(id);
         let Some(flight) = self.flights.get_mut(id) else { return Step::Done { next: None } };
         flight.work.settled = settled;
         if let Kind::Note { tag, issue, .. } = flight.work.kind {
@@ -245,6 +235,6 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
                 self.stats.journaled += u64::from(!replay);
             }
         }
-        if waiters == 0 { self.finish(id, now) } else { self.land(id, Outcome::Settled(settled), After::Finish, now) }
+        self.settled(id, now)
     }
 }

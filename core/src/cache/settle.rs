@@ -7,7 +7,7 @@ use super::work::{After, Again, End, First, Remembered, Stage};
 use super::{Machine, Shards};
 use crate::breaker::Verdict;
 use crate::entry::{Entry, Windows, Zone};
-use crate::failure::Failure;
+use crate::failure::{Failure, StoreFailure};
 use crate::flight::Fence;
 use crate::step::{Event, FlightId, Outcome, Served, Settled, Source, Stale, Step};
 use crate::storage::Profile;
@@ -54,20 +54,17 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         self.give_back(id, Verdict::None, now);
         self.owe_unsettled(id);
         self.note_end(id, End::Cancelled);
+        let Some(flight) = self.flights.get(id) else { return Step::Done { next: None } };
+        let max_age = flight.work.max_age;
+        let Some(key) = flight.key.clone().filter(|_| flight.work.kind.is_read()) else { return self.settled(id, now) };
         if self.flights.waiters(id) == 0 {
             return self.finish(id, now);
         }
-        let Some(flight) = self.flights.get(id) else { return Step::Done { next: None } };
-        let (kind, settled, max_age) = (flight.work.kind, flight.work.settled, flight.work.max_age);
-        let key = flight.key.clone().filter(|_| kind.is_read());
-        let outcome = match key {
-            None if settled == Settled::Store => Outcome::Settled(settled),
-            None => Outcome::Settled(Settled::Journaled),
-            Some(_) if matches!(event, Event::Resigned) => Outcome::Again,
-            Some(key) => {
-                let stale = self.stand_in(shards, &key, max_age, now);
-                stale.map_or(Outcome::Failed(Failure::Abandoned), Outcome::Served)
-            }
+        let outcome = if matches!(event, Event::Resigned) {
+            Outcome::Again
+        } else {
+            let stale = self.stand_in(shards, &key, max_age, now);
+            stale.map_or(Outcome::Failed(Failure::Abandoned), Outcome::Served)
         };
         self.land(id, outcome, After::Finish, now)
     }
@@ -146,6 +143,44 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         let loading = matches!(flight.work.stage, Stage::Loading);
         let breaker = if loading { &mut self.load_breaker } else { &mut self.store_breaker };
         breaker.report(permit, verdict, now - flight.work.asked_at, now);
+    }
+
+    /// Lets the flight's next attempt pass to the shared store, if its breaker does; the answer has to be there by the
+    /// deadline that is returned.
+    pub(super) fn enter_store(&mut self, id: FlightId, now: Instant) -> Option<Instant> {
+        let work = &mut self.flights.get_mut(id)?.work;
+        let permit = self.store_breaker.try_acquire(now, work.deadline).ok()?;
+        if work.attempt == 0 {
+            self.store_budget.deposit(now);
+        }
+        work.permit = Some(permit);
+        work.attempt += 1;
+        work.asked_at = now;
+        Some(work.deadline)
+    }
+
+    /// The attempt has failed: the step before the next one, if there is to be one.
+    pub(super) fn store_failed(
+        &mut self,
+        id: FlightId,
+        again: Again,
+        failure: StoreFailure,
+        now: Instant,
+    ) -> Option<Step<K, V>> {
+        self.give_back(id, Verdict::Failure, now);
+        self.stats.store_failures += 1;
+        let attempts = if failure == StoreFailure::Rejected { 0 } else { self.policy.store_attempts };
+        self.pause(id, again, attempts, None, now)
+    }
+
+    /// A change, note or clear has got as far as it will. Nobody is told if nobody waits.
+    pub(super) fn settled(&mut self, id: FlightId, now: Instant) -> Step<K, V> {
+        if self.flights.waiters(id) == 0 {
+            return self.finish(id, now);
+        }
+        let Some(flight) = self.flights.get(id) else { return Step::Done { next: None } };
+        let settled = if flight.work.settled == Settled::Store { Settled::Store } else { Settled::Journaled };
+        self.land(id, Outcome::Settled(settled), After::Finish, now)
     }
 
     /// Puts the flight to sleep before another attempt, if one is left, time for it, and the budget allows it.

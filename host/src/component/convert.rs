@@ -190,7 +190,7 @@ impl From<core_::StoreFailure> for wit::StoreFailure {
             core_::StoreFailure::Unavailable => Self::Unavailable,
             core_::StoreFailure::TimedOut => Self::TimedOut,
             core_::StoreFailure::Rejected => Self::Rejected,
-            core_::StoreFailure::Corrupt => Self::Corrupt,
+            core_::StoreFailure::Corrupt { version } => Self::Corrupt(version.map(Into::into)),
         }
     }
 }

@@ -82,7 +82,10 @@ impl World {
                 let found = if reply == Reply::AsItBegan { flying.seen } else { self.held(tier, key) };
                 self.count(tier, reply, failed.is_some());
                 Event::StoreRead(match (reply, failed) {
-                    (Reply::Corrupt, _) => Err(StoreFailure::Corrupt),
+                    (Reply::Corrupt, _) => {
+                        let version = found.map(|stored| stored.stamp.version);
+                        Err(StoreFailure::Corrupt { version })
+                    }
                     (_, Some(failure)) => Err(failure),
                     _ => Ok(found.map_or(Found::NOTHING, |stored| self.found(stored))),
                 })

@@ -160,7 +160,7 @@ fn answers(step: &Step<Key, u32>) -> Vec<Event<u32>> {
     match step {
         Step::ReadStore { .. } => {
             let entry = |age| Entry { age: Duration::from_secs(age), ..Entry::new(1, WINDOWS) };
-            let failures = [StoreFailure::Unavailable, StoreFailure::Rejected, StoreFailure::Corrupt];
+            let failures = [StoreFailure::Unavailable, StoreFailure::Rejected, StoreFailure::Corrupt { version: None }];
             let version = Some(Version { writer: 1, number: 1 });
             let found = AGES.map(|age| Ok(Found { entry: Some(entry(age)), version, born: 0 }));
             [Ok(Found::NOTHING)].into_iter().chain(found).chain(failures.map(Err)).map(Event::StoreRead).collect()
