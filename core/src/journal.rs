@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use crate::entry::Entry;
 use crate::stamp::{Condition, Version};
-use crate::storage::{Linked, Map, Storage};
+use crate::storage::{Keyed, Storage};
 use crate::time::Instant;
 use crate::value::{Invalidation, Tag, Value};
 
@@ -104,15 +104,14 @@ impl Doubts {
 /// The newest change of each key, in the order in which they were made.
 #[derive(Clone)]
 pub(crate) struct Journal<K: Clone + Hash + Eq, V: Clone, S: Storage> {
-    changes: Linked<(K, Change<V>), S>,
-    places: S::Map<K, u32>,
+    changes: Keyed<K, Change<V>, S>,
     doubts: Doubts,
     overflows: u64,
 }
 
 impl<K: Clone + Hash + Eq, V: Value, S: Storage> Journal<K, V, S> {
     pub(crate) fn new(max: usize) -> Self {
-        Self { changes: Linked::new(max), places: Default::default(), doubts: Doubts::default(), overflows: 0 }
+        Self { changes: Keyed::new(max), doubts: Doubts::default(), overflows: 0 }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -130,7 +129,12 @@ impl<K: Clone + Hash + Eq, V: Value, S: Storage> Journal<K, V, S> {
 
     /// Whether the store's copy of `key` may be trusted.
     pub(crate) fn trusts(&self, key: &K) -> bool {
-        !self.owes_clear() && !self.places.contains_key(key)
+        !self.owes_clear() && !self.owes(key)
+    }
+
+    /// Whether the store has not got the newest change of `key`.
+    pub(crate) fn owes(&self, key: &K) -> bool {
+        self.changes.contains_key(key)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -140,29 +144,23 @@ impl<K: Clone + Hash + Eq, V: Value, S: Storage> Journal<K, V, S> {
     /// Notes the newest change of `key`.
     pub(crate) fn record(&mut self, key: K, change: Change<V>) {
         self.settle(&key);
-        if self.changes.len() >= self.changes.capacity() {
+        if self.changes.is_full() {
             self.overflow();
         }
-        // Full of puts, with a clear owed: the clear takes what the store has under this key.
-        if let Ok(place) = self.changes.push_back((key.clone(), change))
-            && self.places.insert(key, place).is_err()
-        {
-            self.changes.remove(place);
+        if self.changes.insert(key, change).is_err() {
+            // Full of puts: the clear takes what the store has under this key.
             self.doubts.raise();
         }
     }
 
     /// The store has the newest change of `key`.
     pub(crate) fn settle(&mut self, key: &K) {
-        if let Some(place) = self.places.remove(key) {
-            self.changes.remove(place);
-        }
+        self.changes.remove(key);
     }
 
     /// Everything that was owed is void: all is to be cleared.
     pub(crate) fn void(&mut self) {
         self.changes.clear();
-        self.places.clear();
         self.doubts.raise();
     }
 
@@ -184,21 +182,14 @@ impl<K: Clone + Hash + Eq, V: Value, S: Storage> Journal<K, V, S> {
 
     /// The oldest debts first.
     pub(crate) fn debts(&self) -> impl Iterator<Item = (&K, &Change<V>)> {
-        self.changes.iter().map(|(_, (key, change))| (key, change))
+        self.changes.iter()
     }
 
     /// A clear takes every removal with it, and whatever does not fit.
     fn overflow(&mut self) {
         self.doubts.raise();
         self.overflows += 1;
-        let changes = &mut self.changes;
-        self.places.retain(|_, place| {
-            let puts = changes.get(*place).is_some_and(|(_, change)| !change.is_removal());
-            if !puts {
-                changes.remove(*place);
-            }
-            puts
-        });
+        self.changes.retain(|_, change| !change.is_removal());
     }
 }
 
@@ -207,8 +198,7 @@ impl<K: Clone + Hash + Eq, V: Value, S: Storage> Journal<K, V, S> {
 #[derive(Clone)]
 pub(crate) struct OwedTags<S: Storage> {
     /// The oldest first.
-    tags: Linked<(Tag, OwedTag), S>,
-    places: S::Map<Tag, u32>,
+    tags: Keyed<Tag, OwedTag, S>,
     issued: u64,
 }
 
@@ -225,7 +215,7 @@ pub(crate) struct OwedTag {
 
 impl<S: Storage> OwedTags<S> {
     pub(crate) fn new(max: usize) -> Self {
-        Self { tags: Linked::new(max), places: Default::default(), issued: 0 }
+        Self { tags: Keyed::new(max), issued: 0 }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -234,57 +224,41 @@ impl<S: Storage> OwedTags<S> {
 
     pub(crate) fn clear(&mut self) {
         self.tags.clear();
-        self.places.clear();
     }
 
     /// Notes that `tag` is invalidated, and that no flight is at it yet. `None`: there is no room.
     pub(crate) fn owe(&mut self, tag: Tag, how: Invalidation, made_at: Instant) -> Option<OwedTag> {
-        let before = self.take(tag);
+        let before = self.tags.remove(&tag);
         let made_at = before.map_or(made_at, |before| made_at.min(before.made_at));
         // What was to be removed is not merely expired.
         let removes = before.is_some_and(|before| before.how == Invalidation::Remove);
         let how = if removes { Invalidation::Remove } else { how };
         self.issued += 1;
         let owed = OwedTag { how, made_at, issue: self.issued, flying: false };
-        let place = self.tags.push_back((tag, owed)).ok()?;
-        if self.places.insert(tag, place).is_err() {
-            self.tags.remove(place);
-            return None;
-        }
-        Some(owed)
+        self.tags.insert(tag, owed).ok().map(|()| owed)
     }
 
     /// The log has that issue.
     pub(crate) fn settle(&mut self, tag: Tag, issue: u64) {
-        if self.get_mut(tag).is_some_and(|owed| owed.issue == issue) {
-            self.take(tag);
+        if self.tags.get(&tag).is_some_and(|owed| owed.issue == issue) {
+            self.tags.remove(&tag);
         }
     }
 
     /// A flight is at that issue, or no more.
     pub(crate) fn fly(&mut self, tag: Tag, issue: u64, flying: bool) {
-        if let Some(owed) = self.get_mut(tag).filter(|owed| owed.issue == issue) {
+        if let Some(owed) = self.tags.get_mut(&tag).filter(|owed| owed.issue == issue) {
             owed.flying = flying;
         }
     }
 
     pub(crate) fn owes_any(&self, tags: &[Tag]) -> bool {
-        !self.tags.is_empty() && tags.iter().any(|tag| self.places.contains_key(tag))
+        !self.tags.is_empty() && tags.iter().any(|tag| self.tags.contains_key(tag))
     }
 
     /// The oldest first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Tag, OwedTag)> {
-        self.tags.iter().map(|(_, (tag, owed))| (*tag, *owed))
-    }
-
-    fn get_mut(&mut self, tag: Tag) -> Option<&mut OwedTag> {
-        let place = *self.places.get(&tag)?;
-        self.tags.get_mut(place).map(|(_, owed)| owed)
-    }
-
-    fn take(&mut self, tag: Tag) -> Option<OwedTag> {
-        let place = self.places.remove(&tag)?;
-        self.tags.remove(place).map(|(_, owed)| owed)
+        self.tags.iter().map(|(tag, owed)| (*tag, *owed))
     }
 }
 

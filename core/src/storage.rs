@@ -8,6 +8,7 @@
 
 #[cfg(feature = "alloc")]
 mod growing;
+mod keyed;
 mod links;
 mod room;
 mod slab;
@@ -18,6 +19,7 @@ use core::ops::DerefMut;
 
 #[cfg(feature = "alloc")]
 pub use self::growing::Growing;
+pub use self::keyed::Keyed;
 pub use self::links::{Linked, Links, Queue};
 pub use self::room::Room;
 pub use self::slab::{Column, Slab};

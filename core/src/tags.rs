@@ -8,7 +8,7 @@
 //!
 //! It knows nothing of rows, keys or values.
 
-use crate::storage::{Linked, Map, Profile, Storage};
+use crate::storage::{Keyed, Profile};
 use crate::time::Instant;
 use crate::value::Tag;
 
@@ -100,8 +100,7 @@ impl Mark {
 #[derive(Clone)]
 pub struct Invalidations<P: Profile> {
     /// The tag whose newest invalidation is the oldest stands first.
-    marks: Linked<(Tag, Mark), P::Tags>,
-    places: <P::Tags as Storage>::Map<Tag, u32>,
+    marks: Keyed<Tag, Mark, P::Tags>,
     floor: Mark,
     newest: u64,
     all: Mark,
@@ -111,36 +110,26 @@ impl<P: Profile> Invalidations<P> {
     /// An empty table for `tags_max` tags, or as many as the profile has room for.
     #[must_use]
     pub fn new(tags_max: usize) -> Self {
-        Self {
-            marks: Linked::new(tags_max),
-            places: Default::default(),
-            floor: Mark::default(),
-            newest: 0,
-            all: Mark::default(),
-        }
+        Self { marks: Keyed::new(tags_max), floor: Mark::default(), newest: 0, all: Mark::default() }
     }
 
     /// Notes an invalidation with its number, which is not smaller than any before. Costs the same however many rows
     /// bear the tag.
     pub fn note(&mut self, tag: Tag, invalidation: Invalidation, number: u64, now: Instant) {
         self.newest = self.newest.max(number);
-        if let Some(&place) = self.places.get(&tag) {
-            self.marks.renew(place);
-            if let Some((_, mark)) = self.marks.get_mut(place) {
-                mark.note(invalidation, number, now);
-            }
+        if let Some(mark) = self.marks.get_mut(&tag) {
+            mark.note(invalidation, number, now);
+            self.marks.renew(&tag);
             return;
         }
-        if self.marks.len() == self.marks.capacity()
-            && let Some((oldest, mark)) = self.marks.pop_front()
+        if self.marks.is_full()
+            && let Some((_, mark)) = self.marks.pop_oldest()
         {
-            self.places.remove(&oldest);
             self.floor.absorb(&mark);
         }
         let mut mark = Mark::default();
         mark.note(invalidation, number, now);
-        let kept = self.marks.push_back((tag, mark)).map_err(|_| ());
-        if kept.and_then(|place| self.places.insert(tag, place).map_err(|_| ())).is_err() {
+        if self.marks.insert(tag, mark).is_err() {
             self.floor.absorb(&mark);
         }
     }
@@ -174,8 +163,7 @@ impl<P: Profile> Invalidations<P> {
         if of_all == Verdict::Invalid || tags.is_empty() {
             return of_all;
         }
-        let of_tag = |tag| self.places.get(tag).and_then(|&place| self.marks.get(place));
-        let marks = tags.iter().filter_map(of_tag).map(|(_, mark)| mark);
+        let marks = tags.iter().filter_map(|tag| self.marks.get(tag));
         marks.chain([&self.floor]).fold(of_all, |verdict, mark| verdict.and(mark.verdict(born)))
     }
 
@@ -194,7 +182,7 @@ impl<P: Profile> Invalidations<P> {
     /// Bytes of heap taken.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.marks.bytes() + self.places.bytes()
+        self.marks.bytes()
     }
 }
 
