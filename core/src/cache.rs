@@ -16,6 +16,7 @@
 
 mod change;
 mod clear;
+mod elsewhere;
 #[cfg(feature = "alloc")]
 pub mod explain;
 mod load;
@@ -50,6 +51,7 @@ use crate::journal::{Change, Doubts, Journal, OwedTags};
 use crate::latency::Latency;
 use crate::limit::Limit;
 use crate::memory::{Memory, MemoryPolicy};
+use crate::outdated::Outdated;
 use crate::policy::{Policy, PolicyError};
 use crate::step::{Answer, Command, Event, FlightId, Left, Lookup, Note, Outcome, Served, Step};
 use crate::storage::{Linked, Profile, Storage, Usual};
@@ -98,6 +100,8 @@ pub struct Machine<K: Clone + Hash + Eq, V: Value, P: Profile = Usual> {
     /// Whether anybody has told what the log says.
     heard: bool,
     owed_tags: OwedTags<P::Tags>,
+    /// What the fallback has of it is older than what other processes have made of it.
+    outdated: Outdated<K, P::Journal>,
     store_breaker: Breaker,
     load_breaker: Breaker,
     store_budget: Budget,
@@ -147,6 +151,10 @@ counts! {
         invalidations,
         /// Invalidations and clears learnt from other processes.
         learnt,
+        /// Keys that other processes have changed, as far as the store told.
+        changed_elsewhere,
+        /// Times that changes of other processes may have been missed.
+        missed,
         /// Reads of the shared store that found a usable entry.
         store_hits,
         /// Reads of the shared store that found nothing.
@@ -251,6 +259,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             position: 0,
             heard: false,
             owed_tags: OwedTags::new(policy.tags_max as usize),
+            outdated: Outdated::new(policy.journal_max as usize),
             remembered: Memory::new(MemoryPolicy { entries_max: policy.entries_max, seed, ..MemoryPolicy::default() }),
             journal: Journal::new(policy.journal_max as usize),
             store_breaker: Breaker::new(policy.store_breaker_policy(), entropy.bits()),

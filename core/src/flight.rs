@@ -163,11 +163,19 @@ impl<K: Clone + Hash + Eq, W: Clone, S: Storage> Flights<K, W, S> {
 
     /// Whatever flies for `key` has lost: it keeps nothing, and nobody joins it any more.
     pub(crate) fn fence(&mut self, key: &K) {
-        for purpose in [Purpose::Load, Purpose::Read] {
-            if let Some(&id) = self.current.get(&(key.clone(), purpose)) {
-                self.fence_one(id, Fence::Change);
-            }
+        for id in self.of(key).into_iter().flatten() {
+            self.fence_one(id, Fence::Change);
         }
+    }
+
+    /// The flights of `key` that others can join.
+    pub(crate) fn of(&self, key: &K) -> [Option<FlightId>; 2] {
+        [Purpose::Load, Purpose::Read].map(|purpose| self.current.get(&(key.clone(), purpose)).copied())
+    }
+
+    /// Shows all flights under way, to be changed.
+    pub(crate) fn for_each(&mut self, change: impl FnMut(&mut Flight<K, W>)) {
+        self.rows.values_mut().for_each(change);
     }
 
     /// Fences everything.
@@ -213,7 +221,7 @@ impl<K: Clone + Hash + Eq, W: Clone, S: Storage> Flights<K, W, S> {
         self.rows.remove(&id)
     }
 
-    fn fence_one(&mut self, id: FlightId, fence: Fence) {
+    pub(crate) fn fence_one(&mut self, id: FlightId, fence: Fence) {
         self.take_off_key(id);
         if let Some(flight) = self.rows.get_mut(&id) {
             flight.fence.get_or_insert(fence);

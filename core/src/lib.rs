@@ -99,6 +99,7 @@ mod journal;
 pub mod latency;
 pub mod limit;
 pub mod memory;
+mod outdated;
 pub mod policy;
 mod seal;
 #[cfg(feature = "spin")]
@@ -117,7 +118,7 @@ pub use crate::failure::{Class, Failure, LoadFailure, Refusal, StoreFailure};
 pub use crate::policy::{Policy, PolicyError};
 pub use crate::step::{
     Absence, Answer, Call, Command, Event, FlightId, Found, Launch, Left, Loaded, Lookup, News, Note, Outcome, Served,
-    Settled, Sharing, Source, Stale, Step, Tier,
+    Settled, Sharing, Source, Stale, Step, Tidings, Tier,
 };
 pub use crate::storage::{Fixed, Profile};
 pub use crate::time::{Clock, Instant, WallTime};

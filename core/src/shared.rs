@@ -14,7 +14,7 @@ use crate::cache::{Dependency, Health, Machine, Shards};
 use crate::entry::Entry;
 use crate::memory::{Memory, MemoryStats, Reason};
 use crate::policy::{Policy, PolicyError};
-use crate::step::{Answer, Call, Command, Event, FlightId, Left, Lookup, News, Step};
+use crate::step::{Answer, Call, Command, Event, FlightId, Left, Lookup, Step, Tidings};
 use crate::storage::{Profile, Usual};
 use crate::time::Instant;
 use crate::value::Value;
@@ -99,8 +99,8 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Shared<K, V, P> {
     }
 
     /// See [`Machine::learn`].
-    pub fn learn(&self, news: News, now: Instant) {
-        self.machine.lock().learn(&mut Locked(&self.memory), news, now);
+    pub fn learn(&self, tidings: impl Into<Tidings<K>>, now: Instant) {
+        self.machine.lock().learn(&mut Locked(&self.memory), tidings, now);
     }
 
     /// See [`Machine::maintain`].

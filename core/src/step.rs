@@ -119,7 +119,25 @@ impl<V> Found<V> {
     }
 }
 
-/// What a driver has learnt from the shared store's log; see [`Machine::learn`](crate::Machine::learn).
+/// What a driver has learnt of other processes; see [`Machine::learn`](crate::Machine::learn).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tidings<K> {
+    /// Something stands in the shared store's log.
+    Noted(News),
+    /// Another process has put or removed this key in the shared store, or it has left for other reasons.
+    Changed(K),
+    /// Other processes may have changed anything, and nobody could tell: whoever watches the keys of the store had lost
+    /// sight of it, or begins.
+    Missed,
+}
+
+impl<K> From<News> for Tidings<K> {
+    fn from(news: News) -> Self {
+        Self::Noted(news)
+    }
+}
+
+/// What a driver has learnt from the shared store's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct News {
     /// Its place in the log: numbers grow.

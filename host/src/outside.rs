@@ -169,7 +169,7 @@ impl Stores {
     }
 
     pub(crate) fn listen(&self, ear: &Arc<dyn Ear>) {
-        if let Some(primary) = self.primary.as_ref().filter(|primary| primary.abilities().log) {
+        if let Some(primary) = &self.primary {
             primary.listen(ear);
         }
     }

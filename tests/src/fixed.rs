@@ -6,8 +6,8 @@ use tideover::core::cache::explain::Story;
 use tideover::core::cache::snapshot::{Restored, SnapshotError, Taken};
 use tideover::core::memory::Reason;
 use tideover::core::{
-    Answer, Call, Command, Entry, Event, Fixed, FlightId, Instant, Left, Lookup, News, Policy, PolicyError, Served,
-    Step, WallTime,
+    Answer, Call, Command, Entry, Event, Fixed, FlightId, Instant, Left, Lookup, Policy, PolicyError, Served, Step,
+    Tidings, WallTime,
 };
 use tideover::engine::{Engine, EngineError, Key, Payload, Report};
 use tideover_core::shared::Shared;
@@ -56,8 +56,8 @@ impl Engine for FixedEngine {
         Ok(self.0.leave(flight))
     }
 
-    fn learn(&self, news: News, now: Instant) -> Result<(), EngineError> {
-        self.0.learn(news, now);
+    fn learn(&self, tidings: Tidings<Key>, now: Instant) -> Result<(), EngineError> {
+        self.0.learn(tidings, now);
         Ok(())
     }
 

@@ -30,6 +30,7 @@
 //! | `1 slept`, `1 launched`, `1 landed`, `1 written`, `1 removed`, `1 cleared`, `1 noted`, `1 resigned`, `1 abandoned` | the other events |
 //! | `1 overtaken` | its write or removal was refused, as another process had changed the key |
 //! | `learn 5 TAG [expire] [own] [ago 2s]`, `learn 5 clear [own]`, `learn 5 unknown` | what stands in the store's log at number 5 |
+//! | `changed KEY`, `missed` | another process has changed that key; others may have changed anything |
 //! | `1 ends` | every landing and change that is left succeeds, up to the flight's end |
 //!
 //! A flight that a step names as the next one is launched at once. WINDOWS are `ttl 10s swr 5s sie 1m keep 1h` or `never-expires`; what is not named is the policy's. Where the story's policy does not say
@@ -45,7 +46,7 @@ use tideover::Policy;
 use tideover::core::stamp::{Version, Written};
 use tideover::core::{
     Answer, Call, Class, Command, Entry, Event, FlightId, Found, Instant, Invalidation, Launch, LoadFailure, Loaded,
-    Lookup, News, Note, Outcome, Sharing, Step, StoreFailure, Tag, Windows,
+    Lookup, News, Note, Outcome, Sharing, Step, StoreFailure, Tag, Tidings, Windows,
 };
 use tideover::engine::{Engine, Key, Payload};
 
@@ -156,6 +157,8 @@ impl Stage {
             "snapshot" => self.take_snapshot(),
             "restore" => self.restore(words),
             "learn" => self.learn(words),
+            "changed" => self.tell(Tidings::Changed(words.next("a key")?.into())),
+            "missed" => self.tell(Tidings::Missed),
             "put" | "remove" | "expire" | "invalidate" | "clear" => self.change(&verb, words),
             "leave" => {
                 let left = self.engine()?.leave(words.flight()?).map_err(|broken| broken.to_string())?;
@@ -347,7 +350,11 @@ impl Stage {
             tag => Note::Invalidated(Tag::named(tag), Invalidation::Remove),
         };
         let (own, ago) = (words.flag("own"), words.option("ago")?.unwrap_or_default());
-        let learnt = self.engine()?.learn(News { number, ago, own, note }, self.now);
+        self.tell(News { number, ago, own, note }.into())
+    }
+
+    fn tell(&self, tidings: Tidings<Key>) -> Said {
+        let learnt = self.engine()?.learn(tidings, self.now);
         learnt.map(|()| Vec::new()).map_err(|broken| broken.to_string())
     }
 

@@ -266,6 +266,10 @@ pub struct World {
     /// What was true when a removal was asked for.
     removals: BTreeMap<FlightId, Value>,
     rivals: Vec<Rival>,
+    /// Changes by others that the machine has not been told of, with the versions that they brought.
+    untold: Vec<(Key, u32)>,
+    /// When changes may have been missed: what was in memory or the fallback then is stale, what the store has is not.
+    missed: Vec<Instant>,
     /// Writes of all others so far.
     others: u64,
     /// The oldest version that the shared store may have of a key: nothing undoes what was changed there.
@@ -318,6 +322,8 @@ impl World {
             puts: BTreeMap::new(),
             removals: BTreeMap::new(),
             rivals: Vec::new(),
+            untold: Vec::new(),
+            missed: Vec::new(),
             others: 0,
             store_floors: BTreeMap::new(),
             flying: BTreeMap::new(),

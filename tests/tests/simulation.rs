@@ -97,7 +97,12 @@ impl Walk {
                 self.others_note();
                 Ok(())
             }
-            736..754 => {
+            736..740 => {
+                self.note("a change is told".to_owned());
+                self.world.tell_change();
+                Ok(())
+            }
+            740..754 => {
                 self.world.drift(key);
                 Ok(())
             }
@@ -108,7 +113,14 @@ impl Walk {
                 self.world.other_loads(key);
                 Ok(())
             }
-            759 => self.act("a load of another process ends".to_owned(), World::other_load_ends),
+            759 => match self.pick(3) {
+                0 => {
+                    self.note("changes were missed".to_owned());
+                    self.world.miss_changes();
+                    Ok(())
+                }
+                _ => self.act("a load of another process ends".to_owned(), World::other_load_ends),
+            },
             760..763 => {
                 self.note("the store restarts empty".to_owned());
                 self.world.lose_store();

@@ -18,7 +18,7 @@ use tideover_core::envelope::Opened;
 use tideover_core::stamp::{Intent, Written};
 use tideover_core::{
     Cache, Call, Class, Command, Entry, Event, FlightId, Found, Instant, LoadFailure, Loaded, Lookup, Outcome, Policy,
-    Refusal, Step, StoreFailure, Tag, Tier, Value as _, WallTime, envelope,
+    Refusal, Step, StoreFailure, Tag, Tidings, Tier, Value as _, WallTime, envelope,
 };
 
 use self::table::{Begun, Table};
@@ -52,14 +52,15 @@ fn now() -> Instant {
     instant(clock::now())
 }
 
-/// The present moment, at which the machine knows what stands in the shared store's log: to be asked for before the machine
-/// decides anything. What was noted before an operation of the store took effect is known when its flight goes on.
+/// The present moment, at which the machine knows what is known of other processes: to be asked for before the machine
+/// decides anything. What was noted in the shared store's log before an operation of the store took effect is known when
+/// its flight goes on.
 fn up_to_date() -> Instant {
-    if !with(|table| table.cache.policy().store_log) {
+    if !with(|table| table.cache.policy().store) {
         return now();
     }
     let (news, now) = (store::take_news(), now());
-    with(|table| news.into_iter().for_each(|news| table.cache.learn(news.into(), now)));
+    with(|table| news.into_iter().for_each(|tidings| table.cache.learn(Tidings::<Key>::from(tidings), now)));
     now
 }
 

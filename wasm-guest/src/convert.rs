@@ -168,6 +168,16 @@ impl From<wit::News> for core_::News {
     }
 }
 
+impl From<wit::Tidings> for core_::Tidings<Key> {
+    fn from(tidings: wit::Tidings) -> Self {
+        match tidings {
+            wit::Tidings::Noted(news) => Self::Noted(news.into()),
+            wit::Tidings::Changed(key) => Self::Changed(key.into()),
+            wit::Tidings::Missed => Self::Missed,
+        }
+    }
+}
+
 impl From<wit::Loaded> for core_::Loaded<Value> {
     fn from(loaded: wit::Loaded) -> Self {
         match loaded {

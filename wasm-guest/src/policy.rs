@@ -73,8 +73,8 @@ impl wit::Guest for Component {
         step.unwrap_or(core_::Step::Done { next: None }).into()
     }
 
-    fn learn(news: types::News, now: u64) {
-        with(|cache| cache.learn(news.into(), instant(now)));
+    fn learn(tidings: types::Tidings, now: u64) {
+        with(|cache| cache.learn(core_::Tidings::<Key>::from(tidings), instant(now)));
     }
 
     fn leave(flight: u64) -> wit::Left {

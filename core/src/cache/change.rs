@@ -29,6 +29,14 @@ pub(super) struct Slot {
     pub(super) tainted: bool,
     /// Memory has something newer, for which there was no room here.
     pub(super) outdone: bool,
+    /// Another process has changed the key while the holder's change is on its way.
+    pub(super) contested: bool,
+}
+
+impl Slot {
+    const fn of(holder: FlightId) -> Self {
+        Self { holder, next: None, tainted: false, outdone: false, contested: false }
+    }
 }
 
 impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
@@ -80,7 +88,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     /// Gives `key` to `holder`, which nobody else writes.
     pub(super) fn take_slot(&mut self, key: K, holder: FlightId) {
         // One slot for each flight at most, and as much room for slots as for flights.
-        let _there_is_room = self.writing.insert(key, Slot { holder, next: None, tainted: false, outdone: false });
+        let _there_is_room = self.writing.insert(key, Slot::of(holder));
     }
 
     /// Secures the place in the order of writes for what a landing flight brings.
@@ -185,15 +193,23 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
                 if failure == StoreFailure::Rejected {
                     self.settle_for_removal(id);
                 }
-                return self.not_in_primary(id, now);
+                let contested = self.contested(id);
+                let step = self.not_in_primary(id, now);
+                self.leave_to_store(shards, contested);
+                return step;
             }
         };
         self.give_back(id, Verdict::Success, now);
-        match written {
-            Written::Kept if self.was_stamped_too_early(id, now) => self.attempt_change(id, now),
+        if written == Written::Kept && self.was_stamped_too_early(id, now) {
+            return self.attempt_change(id, now);
+        }
+        let contested = self.contested(id);
+        let step = match written {
             Written::Kept => self.in_primary(id, now),
             Written::Overtaken => self.overtaken_in_primary(shards, id, now),
-        }
+        };
+        self.leave_to_store(shards, contested);
+        step
     }
 
     /// The store refuses to keep the value for good. So that it does not go on serving an older one, what is owed
@@ -209,9 +225,13 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             self.doubt_fallback(id);
         }
         let key = self.flights.get(id).and_then(|flight| flight.key.as_ref());
-        if key.is_some_and(|key| self.writing.get(key).is_some_and(|slot| slot.holder == id && slot.tainted)) {
+        let slot = key.and_then(|key| self.writing.get(key)).filter(|slot| slot.holder == id);
+        if slot.is_some_and(|slot| slot.tainted) {
             // Everything was cleared meanwhile, and this may have come after it.
             return self.change_fallback(id, now);
+        }
+        if let Some(key) = key.filter(|_| !failed && slot.is_some_and(|slot| !slot.contested)) {
+            self.outdated.settle(key);
         }
         self.changed_everywhere(id, now)
     }
@@ -352,7 +372,10 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     fn pass_on_slot(&mut self, id: FlightId, key: K, now: Instant) -> Option<FlightId> {
         let slot = self.writing.get_mut(&key).filter(|slot| slot.holder == id)?;
         if let Some(next) = slot.next.take() {
-            (slot.holder, slot.tainted, slot.outdone) = (next, false, false);
+            // A put that is yet to be sent comes after what others have done so far.
+            let change = self.flights.get(next).and_then(|flight| flight.work.change.as_ref());
+            let loaded = change.is_some_and(|change| change.condition != Condition::Always);
+            *slot = Slot { contested: slot.contested && loaded, ..Slot::of(next) };
             self.stage(next, Stage::Ready(First::Change));
             return Some(next);
         }

@@ -22,8 +22,9 @@ use crate::journal::{Change, Doubts, Journal};
 use crate::latency::Latency;
 use crate::limit::{Limit, LimitPolicy};
 use crate::memory::Memory;
+use crate::outdated::Outdated;
 use crate::policy::Policy;
-use crate::step::{Answer, Call, Event, FlightId, Found, Launch, Loaded, Lookup, Outcome, Served, Step};
+use crate::step::{Answer, Call, Event, FlightId, Found, Launch, Loaded, Lookup, Outcome, Served, Step, Tier};
 use crate::storage::{Alloc, Linked, Map, Profile};
 use crate::tags;
 use crate::time::Instant;
@@ -151,6 +152,8 @@ pub struct Conditions {
     pub joined_late: bool,
     /// How what the store had stood to the invalidations.
     pub found: tags::Verdict,
+    /// The store is to be asked once more, since another process has changed what it had.
+    pub asks_again: bool,
     /// What has become since of the stale value that was found on the way.
     pub previous: tags::Verdict,
     /// What was to be written had been invalidated.
@@ -280,10 +283,14 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             joined_late: work.is_some_and(|work| work.joined > work.born),
             found: match event {
                 Some(Event::StoreRead(Ok(Found { entry: Some(entry), born, .. }))) => {
-                    self.standing(entry.value.tags(), *born)
+                    match work.map(|work| &work.stage) {
+                        Some(Stage::Reading(Tier::Fallback)) => self.outdated.verdict(key, entry.age, now),
+                        _ => self.standing(entry.value.tags(), *born),
+                    }
                 }
                 _ => tags::Verdict::Valid,
             },
+            asks_again: work.is_some_and(|work| work.asks_again),
             previous: work
                 .and_then(|work| work.previous.as_ref())
                 .map_or(tags::Verdict::Valid, |(entry, _, born)| self.tags.verdict(entry.value.tags(), *born)),
@@ -402,10 +409,17 @@ impl Machine<(), Erased, Alloc> {
     fn bring_about_log(&mut self, under: &Conditions, now: Instant) {
         self.position = under.position;
         (self.noted, self.heard) = (tags::Invalidations::new(1), true);
+        self.outdated = Outdated::new(1);
         match under.found {
             tags::Verdict::Valid => {}
-            tags::Verdict::Expired(at) => self.noted.note(SOME_TAG[0], Invalidation::Expire, u64::MAX, at),
-            tags::Verdict::Invalid => self.noted.note_all(Invalidation::Remove, u64::MAX, now),
+            tags::Verdict::Expired(at) => {
+                self.noted.note(SOME_TAG[0], Invalidation::Expire, u64::MAX, at);
+                self.outdated.missed(at);
+            }
+            tags::Verdict::Invalid => {
+                self.noted.note_all(Invalidation::Remove, u64::MAX, now);
+                self.outdated.note((), now);
+            }
         }
         self.owed_tags.clear();
         if under.tag_owed {
@@ -458,6 +472,7 @@ impl Machine<(), Erased, Alloc> {
             Some((judged, moment.at, u64::MAX))
         });
         flight.fence = under.fence;
+        flight.work.asks_again = under.asks_again;
         flight.work.max_age = under.max_age;
         flight.work.joined = flight.work.born + u64::from(under.joined_late);
     }

@@ -19,6 +19,9 @@ use crate::tags;
 use crate::time::{Instant, nanos};
 use crate::value::Value;
 
+/// What civil clocks of milliseconds make of an age.
+const ROUNDING: Duration = Duration::from_millis(10);
+
 /// A ttl is moved by its jitter in steps of one part in so many.
 const JITTER_STEPS: u32 = 1_000;
 
@@ -69,11 +72,20 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         if tier == Tier::Fallback {
             // Doubts may have come up while it was being read.
             let found = result.ok().and_then(|found| found.entry).filter(|_| !self.fallback_doubts.remain());
+            let found = found.zip(self.key(id)).and_then(|(entry, key)| {
+                let verdict = self.outdated.verdict(&key, entry.age, now);
+                entry.judged(verdict, now)
+            });
             let Some(entry) = found else { return self.not_in_store(shards, id, now) };
             self.stats.fallback_hits += 1;
             return self.on_found(shards, id, tier, entry, now);
         }
         self.note_seen(id, &result);
+        let asks_again = self.flights.get_mut(id).is_some_and(|flight| core::mem::take(&mut flight.work.asks_again));
+        if asks_again && result.is_ok() {
+            self.give_back(id, Verdict::Success, now);
+            return self.attempt_read(shards, id, now);
+        }
         match result {
             Ok(_) | Err(StoreFailure::Corrupt { .. }) => {
                 self.give_back(id, Verdict::Success, now);
@@ -129,7 +141,10 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             return self.land(id, Outcome::Served(newer.clone().serve(Source::Memory, None)), After::Finish, now);
         }
         let born = self.newest;
-        if held.is_none_or(|held| held.age > entry.age) {
+        let renewed = |held: &Entry<V>| {
+            tier == Tier::Primary && zone == Zone::Fresh && held.zone() != Zone::Fresh && is_as_new(&entry, held)
+        };
+        if held.is_none_or(|held| held.age > entry.age || renewed(&held)) {
             shards.with(&key, |memory| match zone {
                 Zone::Fresh => memory.insert(key.clone(), entry.clone(), born, now),
                 // The store's copy of what is stale here too may look younger by a rounding: no news.
@@ -497,4 +512,10 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         };
         Windows { ttl: windows.ttl.map(|ttl| moved(ttl, &mut self.entropy)), ..windows }
     }
+}
+
+/// Whether what the store has is no older than what memory has, or the same: its age is reckoned by civil time, which may
+/// be wrong by a tenth.
+fn is_as_new<V>(found: &Entry<V>, held: &Entry<V>) -> bool {
+    found.age <= held.age.saturating_add(held.age / 10).saturating_add(ROUNDING)
 }

@@ -39,13 +39,7 @@ impl<V> Entry<V> {
 }
 
 impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
-    /// What stands in the shared store's log, told by the driver: each note once, in the order of the numbers, and
-    /// everything that was noted before an operation of the store took effect before the flight that waits for that
-    /// operation is resumed. [`Note::Unknown`] stands for notes that were missed; before anything else the driver tells
-    /// that nothing is known up to the number where the log begins. Until then nothing in the store is trusted.
-    ///
-    /// A put that is on its way to the store is newer than what is learnt from other processes meanwhile.
-    pub fn learn(&mut self, shards: &mut impl Shards<K, V, P>, news: News, now: Instant) {
+    pub(super) fn learn_noted(&mut self, shards: &mut impl Shards<K, V, P>, news: News, now: Instant) {
         let News { number, ago, own, mut note } = news;
         if let Note::Invalidated(_, how) = &mut note
             && ago > now - Instant::ZERO
@@ -93,7 +87,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     }
 
     /// Puts that are on their way to the store are as new as the invalidation that is about to be noted.
-    fn spare_puts(&mut self) {
+    pub(super) fn spare_puts(&mut self) {
         let number = self.newest + 1;
         for slot in self.writing.values_mut().filter(|slot| !slot.outdone || slot.next.is_some()) {
             let newest = self.flights.get_mut(slot.next.unwrap_or(slot.holder));
@@ -109,7 +103,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     }
 
     /// What was spared on its way to the store stays in memory.
-    fn spare_in_memory(&mut self, shards: &mut impl Shards<K, V, P>) {
+    pub(super) fn spare_in_memory(&mut self, shards: &mut impl Shards<K, V, P>) {
         let number = self.newest;
         for (key, slot) in self.writing.iter() {
             let flight = self.flights.get(slot.next.unwrap_or(slot.holder));

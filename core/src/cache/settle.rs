@@ -18,6 +18,11 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     /// Whatever flies for `key` has lost, and what was remembered of it in place of a value is void.
     pub(super) fn overtake(&mut self, key: &K) {
         self.flights.fence(key);
+        self.forget_remembered(key);
+    }
+
+    /// That there is no value, or none to be had, is not true any more. That each caller has his own still is.
+    pub(super) fn forget_remembered(&mut self, key: &K) {
         if self.remembered.peek(key, Instant::ZERO).is_some_and(|held| held.value != Remembered::Private) {
             self.remembered.remove(key);
         }
@@ -52,7 +57,9 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         now: Instant,
     ) -> Step<K, V> {
         self.give_back(id, Verdict::None, now);
+        let contested = self.contested(id);
         self.owe_unsettled(id);
+        self.leave_to_store(shards, contested);
         self.note_end(id, End::Cancelled);
         let Some(flight) = self.flights.get(id) else { return Step::Done { next: None } };
         let max_age = flight.work.max_age;

@@ -15,7 +15,7 @@ use super::{Dependency, Health, Machine};
 use crate::breaker::Mode;
 use crate::memory::{Memory, MemoryStats, Reason};
 use crate::policy::{Policy, PolicyError};
-use crate::step::{Answer, Call, Command, Event, FlightId, Left, Lookup, News, Step};
+use crate::step::{Answer, Call, Command, Event, FlightId, Left, Lookup, Step, Tidings};
 use crate::storage::{Profile, Usual};
 use crate::time::Instant;
 #[cfg(feature = "alloc")]
@@ -78,8 +78,8 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Cache<K, V, P> {
     }
 
     /// See [`Machine::learn`].
-    pub fn learn(&mut self, news: News, now: Instant) {
-        self.machine.learn(&mut self.memory, news, now);
+    pub fn learn(&mut self, tidings: impl Into<Tidings<K>>, now: Instant) {
+        self.machine.learn(&mut self.memory, tidings, now);
     }
 
     /// See [`Machine::maintain`].

@@ -142,6 +142,8 @@ pub(super) struct Work<V> {
     pub(super) joined: u64,
     /// What the store said that it has, if it was read: an entry or a tombstone, or neither.
     pub(super) seen: Option<Option<Version>>,
+    /// Another process has changed the key while it was being read.
+    pub(super) asks_again: bool,
     pub(super) change: Option<Change<V>>,
     /// Which write of this machine its change is, and the place in the log that it was last stamped with.
     pub(super) number: u64,
@@ -172,6 +174,7 @@ impl<V> Work<V> {
             born: 0,
             joined: 0,
             seen: None,
+            asks_again: false,
             change: None,
             number: 0,
             stamped: 0,

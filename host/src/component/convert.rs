@@ -96,6 +96,16 @@ impl From<wit::Note> for core_::Note {
     }
 }
 
+impl From<core_::Tidings<Key>> for wit::Tidings {
+    fn from(tidings: core_::Tidings<Key>) -> Self {
+        match tidings {
+            core_::Tidings::Noted(news) => Self::Noted(news.into()),
+            core_::Tidings::Changed(key) => Self::Changed(key.into()),
+            core_::Tidings::Missed => Self::Missed,
+        }
+    }
+}
+
 impl From<core_::News> for wit::News {
     fn from(core_::News { number, ago, own, note }: core_::News) -> Self {
         let note = match note {

@@ -34,20 +34,21 @@ pub(super) struct Host {
     pub(super) calls: Calls,
     /// Who writes, to other processes: no other instance has this number.
     pub(super) writer: u64,
-    /// What it has not been told yet of the shared store's log.
+    /// What it has not been told yet of other processes.
     pub(super) hearsay: Arc<Hearsay>,
 }
 
 impl Host {
     /// What belongs to an instance to be made, which will hear the log of the shared store from its beginning.
     pub(super) fn new(outside: Arc<Outside>) -> Self {
-        let hearsay = Hearsay::of(&outside.stores);
-        Self { outside, limits: limits(), calls: Calls::default(), writer: random_seed(), hearsay }
+        let writer = random_seed();
+        let hearsay = Hearsay::of(&outside.stores, writer);
+        Self { outside, limits: limits(), calls: Calls::default(), writer, hearsay }
     }
 
     /// The instance has forgotten what it knew of the log: it hears all of it anew.
     pub(super) fn listen_anew(&mut self) {
-        self.hearsay = Hearsay::of(&self.outside.stores);
+        self.hearsay = Hearsay::of(&self.outside.stores, self.writer);
     }
 }
 
@@ -64,9 +65,8 @@ fn writer(access: &Access) -> u64 {
 impl types::Host for Host {}
 
 impl store::Host for Host {
-    fn take_news(&mut self) -> Vec<types::News> {
-        let wall = self.outside.clock.wall();
-        self.hearsay.take().iter().map(|heard| heard.news(self.writer, wall).into()).collect()
+    fn take_news(&mut self) -> Vec<types::Tidings> {
+        self.hearsay.take(self.outside.clock.wall()).map(Into::into).collect()
     }
 }
 

@@ -12,7 +12,7 @@ use tideover_core::memory::Reason;
 use tideover_core::stamp::Intent;
 use tideover_core::time::nanos;
 use tideover_core::{
-    Answer, Call, Command, Event, FlightId, Found, Instant, Left, Lookup, News, Policy, Served, Step, Tag, WallTime,
+    Answer, Call, Command, Event, FlightId, Found, Instant, Left, Lookup, Policy, Served, Step, Tag, Tidings, WallTime,
 };
 use tracing::error;
 use wasmtime::component::{Component, Linker};
@@ -132,8 +132,9 @@ impl Engine for PolicyEngine {
         self.call(|machine, store| machine.call_resume(store, flight.0, &event, now.as_nanos())).map(Into::into)
     }
 
-    fn learn(&self, news: News, now: Instant) -> Result<(), EngineError> {
-        self.call(|machine, store| machine.call_learn(store, news.into(), now.as_nanos()))
+    fn learn(&self, tidings: Tidings<Key>, now: Instant) -> Result<(), EngineError> {
+        let tidings = tidings.into();
+        self.call(|machine, store| machine.call_learn(store, &tidings, now.as_nanos()))
     }
 
     fn leave(&self, flight: FlightId) -> Result<Left, EngineError> {

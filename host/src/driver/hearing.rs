@@ -3,10 +3,11 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, Weak};
 
-use tideover_core::Clock;
+use tideover_core::{Clock, Tidings};
 use tracing::error;
 
 use super::Driver;
+use crate::engine::Key;
 use crate::store::{Ear, Heard};
 
 impl Driver {
@@ -32,15 +33,29 @@ impl Driver {
     }
 }
 
-/// Hears the log of the shared store for a driver.
+/// Hears for a driver what a store has to tell.
 struct Hearing(Weak<Driver>);
+
+impl Hearing {
+    fn learn(&self, tidings: impl FnOnce(&Driver) -> Option<Tidings<Key>>) {
+        let Some(driver) = self.0.upgrade() else { return };
+        let Some(tidings) = tidings(&driver) else { return };
+        if let Err(broken) = driver.hearing(driver.engine.learn(tidings, driver.clock.now())) {
+            error!(error = %broken, "news of the shared store");
+        }
+    }
+}
 
 impl Ear for Hearing {
     fn hear(&self, heard: Heard) {
-        let Some(driver) = self.0.upgrade() else { return };
-        let (news, now) = (heard.news(driver.writer, driver.clock.wall()), driver.clock.now());
-        if let Err(broken) = driver.hearing(driver.engine.learn(news, now)) {
-            error!(error = %broken, "news of the shared store");
-        }
+        self.learn(|driver| Some(heard.news(driver.writer, driver.clock.wall()).into()));
+    }
+
+    fn changed(&self, key: &str, writer: Option<u64>) {
+        self.learn(|driver| Some(Tidings::Changed(key.into())).filter(|_| writer != Some(driver.writer)));
+    }
+
+    fn missed(&self) {
+        self.learn(|_| Some(Tidings::Missed));
     }
 }

@@ -11,7 +11,7 @@ use tideover_core::cache::explain::Story;
 use tideover_core::cache::snapshot::{Restored, SnapshotError, Taken};
 use tideover_core::cache::{Dependency, Health};
 use tideover_core::memory::{MemoryStats, Reason};
-use tideover_core::{Answer, Call, Command, Event, FlightId, Instant, Left, Lookup, News, Served, Step, WallTime};
+use tideover_core::{Answer, Call, Command, Event, FlightId, Instant, Left, Lookup, Served, Step, Tidings, WallTime};
 
 pub use self::native::NativeEngine;
 pub use self::payload::Payload;
@@ -63,7 +63,7 @@ pub trait Engine: Send + Sync + 'static {
     /// # Errors
     ///
     /// As [`Engine::lookup`].
-    fn learn(&self, news: News, now: Instant) -> Result<(), EngineError>;
+    fn learn(&self, tidings: Tidings<Key>, now: Instant) -> Result<(), EngineError>;
 
     /// See [`tideover_core::Machine::expire`].
     ///

@@ -10,8 +10,8 @@ use tideover_core::cache::explain::Story;
 use tideover_core::cache::snapshot::{Restored, SnapshotError, Taken};
 use tideover_core::memory::{KeyHasher, Memory, MemoryPolicy, MemoryStats, Reason};
 use tideover_core::{
-    Answer, Call, Command, Entry, Event, FlightId, Instant, Left, Lookup, Machine, News, Policy, PolicyError, Served,
-    Shards, Step, WallTime,
+    Answer, Call, Command, Entry, Event, FlightId, Instant, Left, Lookup, Machine, Policy, PolicyError, Served, Shards,
+    Step, Tidings, WallTime,
 };
 
 use super::{Engine, EngineError, Key, Payload, Report};
@@ -114,8 +114,8 @@ impl Engine for NativeEngine {
         Ok(self.machine().leave(flight))
     }
 
-    fn learn(&self, news: News, now: Instant) -> Result<(), EngineError> {
-        self.machine().learn(&mut &self.memory, news, now);
+    fn learn(&self, tidings: Tidings<Key>, now: Instant) -> Result<(), EngineError> {
+        self.machine().learn(&mut &self.memory, tidings, now);
         Ok(())
     }
 

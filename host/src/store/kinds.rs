@@ -86,10 +86,21 @@ pub struct Abilities {
     /// [`Store::note`](super::Store::note) and [`Store::listen`](super::Store::listen) work. Then tags reach what other
     /// processes have put, and a clear is one note.
     pub log: bool,
+    /// Who [listens](super::Store::listen) is told which keys others change. Then what one process puts or removes leaves
+    /// the memory of the others at once; otherwise it stays there until its freshness ends.
+    pub tracking: bool,
 }
 
 impl Abilities {
     /// All of them.
-    pub const ALL: Self =
-        Self { ttl: true, conditional: true, batch: true, counters: true, scan: true, compare: true, log: true };
+    pub const ALL: Self = Self {
+        ttl: true,
+        conditional: true,
+        batch: true,
+        counters: true,
+        scan: true,
+        compare: true,
+        log: true,
+        tracking: true,
+    };
 }

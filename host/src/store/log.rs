@@ -33,6 +33,16 @@ impl Heard {
 pub trait Ear: Send + Sync {
     /// Takes one note. Called for one note after the other, in the order of their numbers; it must not block.
     fn hear(&self, heard: Heard);
+
+    /// What lies under `key` was changed, or has left the store, after every answer that has been given so far. By the
+    /// writer of that number, if that is known; writers hear of their own changes, too, or not. It must not block. By default
+    /// nobody cares.
+    fn changed(&self, key: &str, writer: Option<u64>) {
+        let _nobody_cares = (key, writer);
+    }
+
+    /// Anything may have been changed until now, and could not be told. It must not block. By default nobody cares.
+    fn missed(&self) {}
 }
 
 /// A log in the memory of this process.
@@ -56,12 +66,12 @@ impl Log {
             self.forgotten = oldest.number;
         }
         self.notes.push_back(heard);
-        self.ears.retain(|ear| {
-            ear.upgrade().is_some_and(|ear| {
-                ear.hear(heard);
-                true
-            })
-        });
+        self.tell(|ear| ear.hear(heard));
+    }
+
+    /// Tells all who listen something that is not noted.
+    pub(crate) fn tell(&mut self, tell: impl Fn(&dyn Ear)) {
+        self.ears.retain(|ear| ear.upgrade().inspect(|ear| tell(&**ear)).is_some());
     }
 
     /// From now on `ear` hears what is noted, beginning with what is in the log.
@@ -69,6 +79,7 @@ impl Log {
         let made_at = WallTime::default();
         ear.hear(Heard { number: self.forgotten, made_at, writer: 0, note: Note::Unknown });
         self.notes.iter().for_each(|heard| ear.hear(*heard));
+        ear.missed();
         self.ears.push(Arc::downgrade(ear));
     }
 }

@@ -57,6 +57,12 @@ impl MemoryStore {
         self.lock().as_mut().map(|memory| work(memory, now)).ok_or(StoreError::Closed)
     }
 
+    /// Tells who listens that these keys were changed.
+    fn changed<'a>(&self, keys: impl IntoIterator<Item = &'a str>, writer: Option<u64>) {
+        let mut log = self.log();
+        keys.into_iter().for_each(|key| log.tell(|ear| ear.changed(key, writer)));
+    }
+
     fn log(&self) -> MutexGuard<'_, Log> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -70,6 +76,10 @@ fn put(rows: &mut Rows, key: &str, value: Bytes, ttl: Option<Duration>, now: Ins
     let windows = Windows { ttl, ..Windows::FOREVER };
     // What is too large or at its end is not kept, as a full store keeps what it can.
     let _ = rows.insert(key.into(), Entry::new(value.into(), windows), 0, now);
+}
+
+fn read(rows: &mut Rows, key: &str, now: Instant) -> Option<Bytes> {
+    rows.find(key, now).map(|found| found.entry.value.bytes)
 }
 
 /// What is there, without counting as its use.
@@ -117,10 +127,10 @@ fn page(rows: &Rows, pattern: &Glob, cursor: &Cursor, count: usize, now: Instant
     Page { keys, next }
 }
 
-fn remove_matching(rows: &mut Rows, pattern: &Glob, now: Instant) -> u64 {
+fn remove_matching(rows: &mut Rows, pattern: &Glob, now: Instant) -> Vec<Box<str>> {
     let fresh = rows.iter(now).filter(|(_, entry)| entry.zone() == Zone::Fresh).map(|(key, _)| key);
     let matching: Vec<Box<str>> = fresh.filter(|key| pattern.matches(key)).cloned().collect();
-    matching.iter().filter(|key| rows.remove(&***key)).count() as u64
+    matching.into_iter().filter(|key| rows.remove(&**key)).collect()
 }
 
 impl Store for MemoryStore {
@@ -129,19 +139,31 @@ impl Store for MemoryStore {
     }
 
     fn read<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
-        Box::pin(async move { self.with(|memory, now| memory.find(key, now).map(|found| found.entry.value.bytes)) })
+        Box::pin(async move { self.with(|rows, now| read(rows, key, now)) })
     }
 
     fn write<'a>(&'a self, key: &'a str, value: Bytes, ttl: Option<Duration>) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(async move { self.with(|rows, now| put(rows, key, value, ttl, now)) })
+        Box::pin(async move {
+            self.with(|rows, now| put(rows, key, value, ttl, now))?;
+            self.changed([key], None);
+            Ok(())
+        })
     }
 
     fn remove<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(async move { self.with(|memory, _| memory.remove(key)).map(drop) })
+        Box::pin(async move {
+            self.with(|rows, _| rows.remove(key))?;
+            self.changed([key], None);
+            Ok(())
+        })
     }
 
     fn clear(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move { self.with(|memory, _| memory.clear()) })
+        Box::pin(async move {
+            self.with(|rows, _| rows.clear())?;
+            self.log().tell(|ear| ear.missed());
+            Ok(())
+        })
     }
 
     fn replace<'a>(
@@ -152,14 +174,19 @@ impl Store for MemoryStore {
         condition: Condition,
     ) -> BoxFuture<'a, Result<Written, StoreError>> {
         Box::pin(async move {
-            self.with(|rows, now| {
+            let new = stamp_of(&envelope);
+            let written = self.with(|rows, now| {
                 let held = look(rows, key, now).and_then(|held| stamp_of(&held.value.bytes));
-                if stamp_of(&envelope).is_some_and(|new| !condition.admits(held.as_ref(), &new)) {
+                if new.is_some_and(|new| !condition.admits(held.as_ref(), &new)) {
                     return Written::Overtaken;
                 }
                 put(rows, key, envelope, ttl, now);
                 Written::Kept
-            })
+            })?;
+            if written == Written::Kept {
+                self.changed([key], new.map(|new| new.version.writer));
+            }
+            Ok(written)
         })
     }
 
@@ -200,7 +227,7 @@ impl Store for MemoryStore {
         when: When,
     ) -> BoxFuture<'a, Result<bool, StoreError>> {
         Box::pin(async move {
-            self.with(|rows, now| {
+            let written = self.with(|rows, now| {
                 let present = look(rows, key, now).is_some();
                 let holds = match when {
                     When::Always => true,
@@ -211,21 +238,29 @@ impl Store for MemoryStore {
                     put(rows, key, value, ttl, now);
                 }
                 holds
-            })
+            })?;
+            self.changed(written.then_some(key), None);
+            Ok(written)
         })
     }
 
     fn take<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
-        Box::pin(async move { self.with(|rows, now| take(rows, key, now)) })
+        Box::pin(async move {
+            let taken = self.with(|rows, now| take(rows, key, now))?;
+            self.changed([key], None);
+            Ok(taken)
+        })
     }
 
     fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<bool, StoreError>> {
-        Box::pin(async move { self.with(|rows, now| take(rows, key, now).is_some()) })
+        Box::pin(async move { Ok(self.take(key).await?.is_some()) })
     }
 
     fn remove_many<'a>(&'a self, keys: &'a [&'a str]) -> BoxFuture<'a, Result<u64, StoreError>> {
         Box::pin(async move {
-            self.with(|rows, now| keys.iter().filter(|key| take(rows, key, now).is_some()).count() as u64)
+            let count = self.with(|rows, now| keys.iter().filter(|key| take(rows, key, now).is_some()).count())?;
+            self.changed(keys.iter().copied(), None);
+            Ok(count as u64)
         })
     }
 
@@ -234,11 +269,7 @@ impl Store for MemoryStore {
     }
 
     fn read_many<'a>(&'a self, keys: &'a [&'a str]) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, StoreError>> {
-        Box::pin(async move {
-            self.with(|rows, now| {
-                keys.iter().map(|key| rows.find(*key, now).map(|found| found.entry.value.bytes)).collect()
-            })
-        })
+        Box::pin(async move { self.with(|rows, now| keys.iter().map(|key| read(rows, key, now)).collect()) })
     }
 
     fn write_many<'a>(
@@ -247,12 +278,18 @@ impl Store for MemoryStore {
         ttl: Option<Duration>,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
-            self.with(|rows, now| entries.iter().for_each(|(key, value)| put(rows, key, value.clone(), ttl, now)))
+            self.with(|rows, now| entries.iter().for_each(|(key, value)| put(rows, key, value.clone(), ttl, now)))?;
+            self.changed(entries.iter().map(|(key, _)| *key), None);
+            Ok(())
         })
     }
 
     fn increment<'a>(&'a self, key: &'a str, by: i64, ttl: Option<Duration>) -> BoxFuture<'a, Result<i64, StoreError>> {
-        Box::pin(async move { self.with(|rows, now| add(rows, key, by, ttl, now))? })
+        Box::pin(async move {
+            let sum = self.with(|rows, now| add(rows, key, by, ttl, now))??;
+            self.changed([key], None);
+            Ok(sum)
+        })
     }
 
     fn expire<'a>(&'a self, key: &'a str, ttl: Option<Duration>) -> BoxFuture<'a, Result<bool, StoreError>> {
@@ -285,7 +322,11 @@ impl Store for MemoryStore {
     }
 
     fn remove_matching<'a>(&'a self, pattern: &'a str) -> BoxFuture<'a, Result<u64, StoreError>> {
-        Box::pin(async move { self.with(|rows, now| remove_matching(rows, &Glob::new(pattern), now)) })
+        Box::pin(async move {
+            let removed = self.with(|rows, now| remove_matching(rows, &Glob::new(pattern), now))?;
+            self.changed(removed.iter().map(|key| &**key), None);
+            Ok(removed.len() as u64)
+        })
     }
 }
 

@@ -100,7 +100,8 @@ pub trait Store: Send + Sync + 'static {
     /// what was forgotten, then everything that is in the log, then what is noted. What was noted before an operation on a
     /// key took effect is heard before that operation completes (if it fails, it may not be); where keys and log lie on
     /// different servers, what was noted before the operation began. When notes were missed, [`Note::Unknown`] comes again,
-    /// with a greater number than any before. By default, for stores that keep no log, nothing is ever heard.
+    /// with a greater number than any before. A store that tracks changes tells those, too, and [`Ear::missed`] when it
+    /// begins to and whenever some may have escaped it. By default nothing is ever heard.
     fn listen(&self, ear: &Arc<dyn Ear>) {
         let _no_log = ear;
     }

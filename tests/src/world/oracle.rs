@@ -66,7 +66,7 @@ impl World {
             format!("law 7: {served:?} was served after the origin had said that there is no such thing")
         })?;
         let alone = matches!(outcome, Outcome::Private(_));
-        let overtaken = self.expiries.iter().any(|expiry| expiry.key == value.key);
+        let overtaken = !self.missed.is_empty() || self.expiries.iter().any(|expiry| expiry.key == value.key);
         let loaded = served.source == Source::Load;
         // Overtaken by the invalidation of a tag, a value for more than one is still good for who asked before that.
         let alone_is_right = caller.led && loaded && (overtaken || value.sharing == Sharing::Private);
@@ -107,9 +107,17 @@ impl World {
     /// freshness ends there, and it ends where it was ended.
     fn check_windows(&self, caller: &Caller, value: &Origin, served: &Served<Value>) -> Result<(), Broken> {
         let mut zones = Vec::new();
-        for birth in value.births() {
-            let age = self.now - birth.at;
+        let longest = self.cache.policy().leader_age_max;
+        let lives = value.births().flat_map(|birth| {
             let ended = self.ended(value, birth);
+            // It may have been asked for before.
+            let missed = self.missed.iter().filter(move |at| **at + longest >= birth.at);
+            let missed = missed.map(move |at| (*at).max(birth.at));
+            let missed = missed.map(move |at| (birth, Some(ended.map_or(at, |ended| ended.min(at)))));
+            [(birth, ended)].into_iter().chain(missed)
+        });
+        for (birth, ended) in lives {
+            let age = self.now - birth.at;
             // What was expired may count as aged to the end of its freshness.
             if served.age == age || ended.is_some() && served.age > age {
                 let past = ended.map_or(Duration::ZERO, |at| self.now - at);

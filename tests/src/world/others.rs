@@ -1,7 +1,7 @@
 //! Other processes on the same store: what they put, remove, load and invalidate there, and how the machine learns of it.
 
 use tideover_core::stamp::{Condition, Stamp, Version};
-use tideover_core::{Entry, Found, Instant, Invalidation, News, Note, Tag, Tier, WallTime};
+use tideover_core::{Entry, Found, Instant, Invalidation, News, Note, Step, Tag, Tidings, Tier, WallTime};
 
 use super::{Broken, Expiry, Key, MACHINE, Noted, Origin, Rival, Stored, Value, World};
 
@@ -22,7 +22,46 @@ impl World {
         let gone = (!puts).then(|| self.now + self.cache.policy().fence_for());
         let stamp = self.others_stamp(self.logged);
         self.primary.insert(key, Stored { value, born_at: self.now, windows: self.windows, stamp, gone });
+        self.untold.push((key, version));
         self.check_store(key)
+    }
+
+    /// The machine is told of the oldest change that it does not know of.
+    pub fn tell_change(&mut self) {
+        if self.untold.is_empty() {
+            return;
+        }
+        let (key, version) = self.untold.remove(0);
+        self.cache.learn(Tidings::Changed(key), self.now);
+        let contested = self.is_contested(key);
+        self.put_until.insert(key, Instant::ZERO);
+        let floor = self.floors.entry(key).or_default();
+        *floor = (if contested { floor.0 } else { floor.0.max(version) }, floor.1 + 1);
+        let fences = floor.1;
+        // Who is reading the store will ask it again, and is as good as if it had begun now.
+        for flying in self.flying.values_mut().filter(|flying| flying.key == Some(key)) {
+            if matches!(flying.step, Step::ReadStore { tier: Tier::Primary, .. }) {
+                flying.fences = fences;
+            }
+        }
+    }
+
+    /// Whoever watches the store for the machine loses sight of it and comes back: what had not been told never will be.
+    pub fn miss_changes(&mut self) {
+        for (key, version) in std::mem::take(&mut self.untold) {
+            if !self.is_contested(key) {
+                let floor = self.fresh_floors.entry(key).or_default();
+                *floor = (*floor).max(version);
+            }
+        }
+        self.put_until.clear();
+        self.missed.push(self.now);
+        self.cache.learn(Tidings::Missed, self.now);
+    }
+
+    /// Whether what was put here may be newer, and nobody can tell.
+    fn is_contested(&self, key: Key) -> bool {
+        self.puts.values().any(|(put, _)| *put == key) || self.cache.health().stats.owed > 0
     }
 
     /// Another process reads the store, and begins a load.
@@ -49,6 +88,7 @@ impl World {
         if in_time && condition.admits(held.as_ref(), &stamp) {
             let stored = Stored { value, born_at: began_at, windows: self.windows, stamp, gone: None };
             self.primary.insert(key, stored);
+            self.untold.push((key, self.origin_of(value).version));
             self.check_store(key)?;
         }
         Ok(())
