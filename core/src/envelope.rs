@@ -18,9 +18,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::entry::{Entry, Windows};
-#[cfg(feature = "alloc")]
-use crate::seal::PREFIX;
-use crate::seal::{Seal, Unsealed};
+use crate::seal::{PREFIX, Seal, Unsealed};
 use crate::stamp::{STAMP_BYTES, Stamp};
 use crate::time::WallTime;
 #[cfg(feature = "alloc")]
@@ -32,6 +30,10 @@ const SEAL: Seal = Seal { letters: *b"to", version: 2 };
 const CODEC_RAW: u8 = 0;
 const KIND_VALUE: u8 = 0;
 const KIND_TOMBSTONE: u8 = 1;
+
+/// How long a tombstone is: its prefix, stamp and kind.
+pub const TOMBSTONE_BYTES: usize = PREFIX + STAMP_BYTES + 1;
+
 const TAG_BYTES: usize = 8;
 
 #[derive(Serialize, Deserialize)]

@@ -22,7 +22,7 @@ use crate::engine::{Key, NativeEngine, Payload, Report};
 use crate::error::Error;
 use crate::loader::{LoadContext, LoadError, Loaded, Loader, Tags, boxed};
 use crate::outside::{Ask, Stores};
-use crate::store::{MemoryStore, Store};
+use crate::store::{Guarantees, MemoryStore, Store};
 use crate::watch;
 
 /// How long flights may still go on after [`Cache::shutdown`] was called.
@@ -429,6 +429,24 @@ impl Cache {
         self.store.as_ref().map(|store| store.name())
     }
 
+    /// What holds across the processes that share the store, by what that can do at present; `None` if there is none.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tideover::Error> {
+    /// use tideover::Cache;
+    /// use tideover::store::{MemoryStore, Reach};
+    ///
+    /// let cache = Cache::builder().store(MemoryStore::new(10_000)).build()?;
+    /// assert_eq!(cache.guarantees().map(|holds| holds.changed_keys), Some(Reach::AtOnce));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn guarantees(&self) -> Option<Guarantees> {
+        self.store.as_ref().map(|store| store.abilities().into())
+    }
+
     /// Whether the shared store answers within a second; `None` if there is none.
     pub async fn store_answers(&self) -> Option<bool> {
         const LIMIT: Duration = Duration::from_secs(1);
@@ -601,7 +619,13 @@ impl Builder {
     /// The shared store behind memory. Without one, memory is all there is.
     #[must_use]
     pub fn store(self, store: impl Store) -> Self {
-        Self { store: Some(Arc::new(store)), ..self }
+        self.shared_store(Arc::new(store))
+    }
+
+    /// As [`store`](Self::store), for a store that other caches of this process use, too, over the same connections.
+    #[must_use]
+    pub fn shared_store(self, store: Arc<dyn Store>) -> Self {
+        Self { store: Some(store), ..self }
     }
 
     /// Where the policy runs.

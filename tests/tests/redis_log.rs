@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::{join_all, try_join_all};
 use tideover::core::stamp::{Condition, Stamp, Version, Written};
 use tideover::core::{Invalidation, Note, Tag, WallTime, envelope};
-use tideover::store::{Heard, RedisConfig, RedisStore, Store, StoreError};
+use tideover::store::{Heard, RedisBackplane, RedisConfig, RedisStore, Store, StoreError};
 use tideover_tests::diary::Diary;
 use tideover_tests::proxy::{Fault, Proxy};
 use tideover_tests::redis_server::RedisServer;
@@ -21,7 +21,8 @@ const fn tag(number: u64) -> Note {
 }
 
 fn store_on(server: &RedisServer) -> RedisStore {
-    RedisStore::new(RedisConfig::new(server.url())).expect("a good configuration")
+    RedisStore::new(RedisConfig { backplane: RedisBackplane::Off, ..RedisConfig::new(server.url()) })
+        .expect("a good configuration")
 }
 
 async fn note(store: &RedisStore, number: u64) {

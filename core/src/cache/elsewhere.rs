@@ -51,17 +51,18 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         }
     }
 
-    /// What is held may be as good as ever, but is asked about.
+    /// What is held may be as good as ever, but is asked about. What the store is yet to get is the newest for all that is
+    /// known, and the store will say if it is not.
     fn learn_missed(&mut self, shards: &mut impl Shards<K, V, P>, now: Instant) {
         self.stats.missed += 1;
         self.outdated.missed(now);
         self.spare_puts();
         self.newest += 1;
         let newest = self.newest;
-        self.tags.note_all(Invalidation::Expire, newest, now);
         shards.each(|memory| memory.invalidate_all(Invalidation::Expire, newest, now));
         self.remembered.clear();
         self.spare_in_memory(shards);
+        self.journal.debts().for_each(|(key, _)| shards.with(key, |memory| memory.spare(key, newest)));
         self.flights
             .for_each(|flight| flight.work.asks_again |= matches!(flight.work.stage, Stage::Reading(Tier::Primary)));
     }

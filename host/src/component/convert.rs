@@ -100,7 +100,7 @@ impl From<core_::Tidings<Key>> for wit::Tidings {
     fn from(tidings: core_::Tidings<Key>) -> Self {
         match tidings {
             core_::Tidings::Noted(news) => Self::Noted(news.into()),
-            core_::Tidings::Changed(key) => Self::Changed(key.into()),
+            core_::Tidings::Changed(key) => Self::Changed(key.as_ref().into()),
             core_::Tidings::Missed => Self::Missed,
         }
     }

@@ -10,8 +10,8 @@ use tideover_core::cache::explain::Story;
 use tideover_core::cache::snapshot::{Restored, SnapshotError, Taken};
 use tideover_core::memory::Reason;
 use tideover_core::{
-    Answer, Call, Command, Event, Failure, FlightId, Instant, Launch, Left, Lookup, News, Outcome, Served, Source,
-    Step, WallTime,
+    Answer, Call, Command, Event, Failure, FlightId, Instant, Launch, Left, Lookup, Outcome, Served, Source, Step,
+    Tidings, WallTime,
 };
 
 use super::Driver;
@@ -104,7 +104,7 @@ macro_rules! bystander {
             Ok(())
         }
 
-        fn learn(&self, _news: News, _now: Instant) -> Result<(), EngineError> {
+        fn learn(&self, _tidings: Tidings<Key>, _now: Instant) -> Result<(), EngineError> {
             Ok(())
         }
 

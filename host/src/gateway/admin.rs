@@ -75,6 +75,12 @@ async fn health(gateway: &Gateway) -> Value {
             "answers": store_answers,
             "owed": report.count("owed"),
             "owes_clear": report.owes_clear,
+            "guarantees": gateway.cache.guarantees().map(|holds| json!({
+                "late_writes_lose": holds.late_writes_lose,
+                "invalidations_are_shared": holds.invalidations_are_shared,
+                "changed_keys": holds.changed_keys.name(),
+                "invalidations": holds.invalidations.name(),
+            })),
         },
         "circuits": { "store": circuit(&report.store_breaker), "loader": circuit(&report.load_breaker) },
         "memory": { "entries": report.count("entries"), "capacity": report.count("capacity") },

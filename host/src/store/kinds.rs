@@ -104,3 +104,76 @@ impl Abilities {
         tracking: true,
     };
 }
+
+/// What a cache promises across the processes that share its store: the plan that it has made by what the store can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Guarantees {
+    /// What one process has put or removed is not undone by a load of another that began before it, nor by what another
+    /// owes from an outage and changed earlier. Otherwise the store keeps whatever was written last.
+    pub late_writes_lose: bool,
+    /// An invalidated tag and a clear reach what all processes have put into the store. Otherwise what bears tags is not
+    /// shared, and a clear goes from key to key.
+    pub invalidations_are_shared: bool,
+    /// When a process's memory lets go of a key that another has put or removed.
+    pub changed_keys: Reach,
+    /// When a process's memory lets go of what another has invalidated by a tag or cleared.
+    pub invalidations: Reach,
+}
+
+/// When a change by one process reaches the memory of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reach {
+    /// As soon as it is told, which is at once while the connection holds.
+    AtOnce,
+    /// With the next operation of the store.
+    NextOperation,
+    /// Not at all: it stays there until its freshness ends.
+    EndOfFreshness,
+}
+
+impl Reach {
+    /// The name for reports: `at_once`, `next_operation`, `end_of_freshness`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AtOnce => "at_once",
+            Self::NextOperation => "next_operation",
+            Self::EndOfFreshness => "end_of_freshness",
+        }
+    }
+}
+
+impl From<Abilities> for Guarantees {
+    fn from(store: Abilities) -> Self {
+        let (at_once, later) = (Reach::AtOnce, Reach::EndOfFreshness);
+        Self {
+            late_writes_lose: store.compare,
+            invalidations_are_shared: store.log,
+            changed_keys: if store.tracking { at_once } else { later },
+            invalidations: match (store.log, store.tracking) {
+                (true, true) => at_once,
+                (true, false) => Reach::NextOperation,
+                (false, _) => later,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_promised_follows_from_what_the_store_can_do() {
+        let promised = |store: Abilities| {
+            let Guarantees { late_writes_lose, invalidations_are_shared, changed_keys, invalidations } = store.into();
+            (late_writes_lose, invalidations_are_shared, changed_keys.name(), invalidations.name())
+        };
+        assert_eq!(promised(Abilities::ALL), (true, true, "at_once", "at_once"));
+        assert_eq!(promised(Abilities::default()), (false, false, "end_of_freshness", "end_of_freshness"));
+        let untold = Abilities { tracking: false, ..Abilities::ALL };
+        assert_eq!(promised(untold), (true, true, "end_of_freshness", "next_operation"));
+        let unlogged = Abilities { log: false, ..Abilities::ALL };
+        assert_eq!(promised(unlogged), (true, false, "at_once", "end_of_freshness"));
+    }
+}

@@ -19,11 +19,11 @@ use futures_util::future::BoxFuture;
 use tideover_core::stamp::{Condition, Written};
 use tideover_core::{Note, WallTime};
 
-pub use self::kinds::{Abilities, Cursor, Page, Remaining, When};
+pub use self::kinds::{Abilities, Cursor, Guarantees, Page, Reach, Remaining, When};
 pub use self::log::{Ear, Heard};
 pub use self::memory::MemoryStore;
 #[cfg(feature = "redis")]
-pub use self::redis::{RedisConfig, RedisConfigError, RedisStartError, RedisStore, RedisTls};
+pub use self::redis::{RedisBackplane, RedisConfig, RedisConfigError, RedisStartError, RedisStore, RedisTls};
 
 /// A shared key-value level with expiry: bytes under text keys, as the driver sees it and as a service may use it.
 ///

@@ -16,8 +16,8 @@ use super::url::Target;
 /// | `redis+sentinel://a:26379,b:26379/name[/database]` | the primary that these Sentinels know by that name (port 26379) |
 ///
 /// With `rediss` in place of `redis` all connections use TLS; `valkey` and `valkeys` mean the same. User and password
-/// are those of the servers, each of them. Special characters in them are percent-encoded. `?protocol=resp3` changes
-/// the protocol, to no effect on this store.
+/// are those of the servers, each of them. Special characters in them are percent-encoded. The protocol is RESP3 where
+/// `backplane` needs it and the server speaks it; `?protocol=resp3` insists, `?protocol=resp2` does without.
 ///
 /// ```
 /// use tideover::store::RedisConfig;
@@ -39,7 +39,8 @@ pub struct RedisConfig {
     /// See `sentinel_username`, which may be absent.
     pub sentinel_password: Option<String>,
     /// Whether reads may be answered by replicas (Cluster and Sentinel only), which lag behind the primary: a read may
-    /// miss what this very process has written. A replica that fails is made up for by the primary. Default `false`.
+    /// miss what this very process has written, and find what another has replaced and `backplane` has told of. A replica
+    /// that fails is made up for by the primary. Default `false`.
     pub read_from_replicas: bool,
     /// How long making a connection may take: name lookup, connect, TLS, log in; default 1 s.
     pub connect_timeout: Duration,
@@ -72,11 +73,36 @@ pub struct RedisConfig {
     /// keeps its own in memory. All processes with one namespace are to choose the same. Needs `XADD`, `XRANGE`,
     /// `XREVRANGE` and `XINFO`; evicting the stream (`maxmemory-policy allkeys-*`) loses what it knows.
     pub log: bool,
+    /// How this process learns what others change as they change it, so that memory lets go of it at once; default
+    /// [`RedisBackplane::Tracking`]. It takes RESP3, and so does not go with `?protocol=resp2`. A server that refuses it is
+    /// used without: [`Store::abilities`](crate::store::Store::abilities) say so.
+    pub backplane: RedisBackplane,
+    /// How long the connection may be lost, or silent, before changes count as missed, and all of memory as stale; default
+    /// 5 s. When it is back they do in any case, and memory is asked about; so in an outage of this length the origin is not
+    /// asked for what is fresh here. Zero: at once.
+    pub backplane_grace: Duration,
     /// How many operations may be without an answer on one connection, sent or not; default 65 536. Past it they are
     /// refused with [`StoreError::Overloaded`](crate::store::StoreError::Overloaded).
     pub queue_max: usize,
     /// How long closing waits for calls under way; default 1 s. Zero: not at all.
     pub close_timeout: Duration,
+}
+
+/// Who tells a process what others change; see [`RedisConfig::backplane`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum RedisBackplane {
+    /// The server, by client tracking of the namespace (`CLIENT TRACKING`, Redis 6): whoever changes a key, however. It
+    /// tells of keys that end and keys that it evicts, too.
+    #[default]
+    Tracking,
+    /// Those who write, by a channel `NAMESPACE!changed`, for servers without client tracking: what caches and stores of
+    /// this crate change, if all processes with the namespace choose it. Each write costs a `PUBLISH`; what is written
+    /// while a process dies may go untold.
+    PubSub,
+    /// Nobody: what is in memory stays there until its freshness ends. Tags and clears reach it with the next operation of
+    /// the store.
+    Off,
 }
 
 impl RedisConfig {
@@ -98,6 +124,8 @@ impl RedisConfig {
             reconnect_wait_max: Duration::from_secs(5),
             compare: true,
             log: true,
+            backplane: RedisBackplane::default(),
+            backplane_grace: Duration::from_secs(5),
             queue_max: 65_536,
             close_timeout: Duration::from_secs(1),
         }
@@ -169,6 +197,8 @@ impl fmt::Debug for RedisConfig {
             .field("reconnect_wait_max", &self.reconnect_wait_max)
             .field("compare", &self.compare)
             .field("log", &self.log)
+            .field("backplane", &self.backplane)
+            .field("backplane_grace", &self.backplane_grace)
             .field("queue_max", &self.queue_max)
             .field("close_timeout", &self.close_timeout)
             .finish_non_exhaustive()

@@ -25,19 +25,21 @@ pub(super) struct Dialer {
 }
 
 impl Dialer {
-    /// A connection to `address`, logged in, by `deadline`. `watcher` is told what becomes of it.
+    /// A connection to `address`, logged in, by `deadline`, and whether it will tell what is `wanted` of it. `watcher` is
+    /// told what becomes of it.
     pub(super) async fn dial(
         &self,
         address: &Address,
         login: &Login,
         replica: bool,
+        wanted: Option<Request>,
         deadline: Instant,
         watcher: Watcher,
-    ) -> Result<Link, StoreError> {
+    ) -> Result<(Link, bool), StoreError> {
         let result = match tokio::time::timeout_at(deadline, self.stream(address)).await {
             Ok(Ok(stream)) => {
                 let link = Link::start(stream, &self.keeping, watcher);
-                greet(&link, address, login, replica, deadline).await.map(|()| link)
+                greet(&link, address, login, replica, wanted, deadline).await.map(|tells| (link, tells))
             }
             Ok(Err(error)) => Err(error),
             Err(_elapsed) => Err(late(address)),
@@ -91,8 +93,9 @@ async fn greet(
     address: &Address,
     login: &Login,
     replica: bool,
+    wanted: Option<Request>,
     deadline: Instant,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let ask = |words: &[&str]| {
         let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
         link.ask(Request::new(Effect::Once, &words), false, deadline)
@@ -120,7 +123,8 @@ async fn greet(
     let number = login.database.to_string();
     let select = async { if login.database == 0 { Ok(Reply::Nil) } else { ask(&["SELECT", &number]).await } };
     let readonly = async { if replica { ask(&["READONLY"]).await } else { Ok(Reply::Nil) } };
-    let protocol = async { if login.resp3 { ask(&["HELLO", "3"]).await } else { Ok(Reply::Nil) } };
+    let resp3 = login.resp3.unwrap_or(wanted.is_some());
+    let protocol = async { if resp3 { ask(&["HELLO", "3"]).await } else { Ok(Reply::Nil) } };
     // For those who look at the server's list of clients. Servers before 7.2 do not know it.
     let name = ask(&["CLIENT", "SETINFO", "LIB-NAME", "tideover"]);
     let version = ask(&["CLIENT", "SETINFO", "LIB-VER", env!("CARGO_PKG_VERSION")]);
@@ -134,8 +138,23 @@ async fn greet(
     select.map_err(|fault| refused(fault, "to switch to the database"))?;
     // A replica of a plain server has no such mode and needs none.
     readonly.or_else(|fault| if matches!(fault, Fault::Refused(_)) { Ok(Reply::Nil) } else { Err(fault) })?;
-    protocol.map_err(|fault| refused(fault, "the protocol RESP3"))?;
-    Ok(())
+    let speaks_resp3 = match protocol {
+        Ok(_) => resp3,
+        // Nobody has insisted on it.
+        Err(Fault::Refused(_)) if login.resp3.is_none() => false,
+        Err(fault) => return Err(refused(fault, "the protocol RESP3")),
+    };
+    match wanted.filter(|_| speaks_resp3) {
+        None => Ok(false),
+        Some(wanted) => match link.ask(wanted, false, deadline).await {
+            Ok(_) => Ok(true),
+            Err(fault @ Fault::Refused(_)) => {
+                tracing::debug!(server = %address, ?fault, "it does not tell what others change");
+                Ok(false)
+            }
+            Err(fault) => Err(refused(fault, "to tell what others change")),
+        },
+    }
 }
 
 pub(super) fn late(address: &Address) -> StoreError {

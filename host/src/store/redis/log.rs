@@ -15,6 +15,7 @@ use bytes::Bytes;
 use tideover_core::{Invalidation, Note, Tag, WallTime};
 use tokio::time::{Instant, timeout_at};
 
+use super::backplane::Deed;
 use super::failure::{Fault, unexpected};
 use super::keys::Namespace;
 use super::reply::Reply;
@@ -313,6 +314,7 @@ impl RedisStore {
         // Noted twice is noted later: nothing that it reaches is older for it.
         let reply = self.ask(place, Request::new(Effect::Write, &words)).await.map_err(unreadable)?;
         let number = number(&reply)?;
+        self.tell(Deed::Noted).await;
         if note == Note::Cleared {
             self.sweeper.sweep(number);
         }

@@ -2,15 +2,18 @@
 //!
 //! From the bottom: `reply` and `request` are what is on the wire, `wire` is one connection, `dial` makes it, `node`
 //! keeps one to a server, `sentinel` and `cluster` know which server. `operations`, `stamped` and `walk` put a store's
-//! operations into commands; `log` is what processes tell each other, `sweep` what a clear leaves to be done.
+//! operations into commands; `log` is what processes tell each other, `backplane` what the server tells of them, `sweep`
+//! what a clear leaves to be done.
 //!
 //! The protocol is spoken here, not by a client crate: which requests leave together, when a connection is given up
 //! and whether a request is sent again are what this store is about, and a general client decides them otherwise. It
 //! reconnects with back-off inside calls, fails the first call after a loss, and sends each request by itself.
 
+mod backplane;
 mod cluster;
 mod config;
 mod dial;
+mod echoes;
 mod failure;
 mod keys;
 mod log;
@@ -30,15 +33,19 @@ mod wire;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use futures_util::future::{BoxFuture, join_all};
+use tideover_core::envelope::stamp_of;
+use tideover_core::stamp::Version;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
-pub use self::config::{RedisConfig, RedisConfigError};
+pub use self::config::{RedisBackplane, RedisConfig, RedisConfigError};
 pub use self::tls::RedisTls;
 
+use self::backplane::{Backplane, Deed, Reach};
 use self::cluster::Cluster;
 use self::dial::Dialer;
 use self::failure::Fault;
@@ -78,8 +85,8 @@ use super::{Store, StoreError};
 /// sent. Otherwise they report [`StoreError::Unavailable`] and may have been done.
 ///
 /// **Other processes.** Writes of a cache compare what is there, as a script; invalidations are told by a stream, whose end
-/// is asked for with each batch of requests while somebody [listens](Store::listen). See [`RedisConfig::compare`] and
-/// [`RedisConfig::log`].
+/// is asked for with each batch of requests while somebody [listens](Store::listen). What others change is told by the
+/// server as it happens. See [`RedisConfig::compare`], [`RedisConfig::log`] and [`RedisConfig::backplane`].
 ///
 /// **Foreign data.** What lies under a key and is no plain value is not of this store: reading it is a miss.
 ///
@@ -91,7 +98,8 @@ pub struct RedisStore {
     target: Target,
     /// Whether writes compare.
     compare: bool,
-    log: Log,
+    log: Arc<Log>,
+    backplane: Arc<Backplane>,
     sweeper: Sweeper,
     call_timeout: Duration,
     close_timeout: Duration,
@@ -127,15 +135,24 @@ impl RedisStore {
     pub fn new(config: RedisConfig) -> Result<Self, RedisConfigError> {
         let target = config.target()?;
         let namespace = Namespace(config.namespace.clone());
-        let log = Log::new(&namespace, config.log);
-        let deployment = Arc::new(Deployment::new(&config, &target, &log)?);
-        let sweeper = Sweeper::new(Arc::clone(&deployment), namespace.clone(), config.call_timeout);
+        let log = Arc::new(Log::new(&namespace, config.log));
+        let backplane = Backplane::new(config.backplane, &namespace, log.place(), config.backplane_grace);
+        let deployment = Arc::new(Deployment::new(&config, &target, &log, &backplane)?);
+        backplane.reach_by(Hands {
+            log: Arc::clone(&log),
+            deployment: Arc::downgrade(&deployment),
+            namespace: namespace.clone(),
+            call_timeout: config.call_timeout,
+        });
+        let sweeper =
+            Sweeper::new(Arc::clone(&deployment), namespace.clone(), Arc::clone(&backplane), config.call_timeout);
         Ok(Self {
             deployment,
             namespace,
             target,
             compare: config.compare,
             log,
+            backplane,
             sweeper,
             call_timeout: config.call_timeout,
             close_timeout: config.close_timeout,
@@ -179,6 +196,22 @@ impl RedisStore {
         }
     }
 
+    /// Tells others that these keys were changed.
+    async fn tell_changed(&self, keys: &[&str], writer: Option<u64>) {
+        join_all(keys.iter().map(|key| self.tell(Deed::Changed(key, writer)))).await;
+    }
+
+    /// Tells other caches on this store, and other processes where the server does not. Should that fail, memory elsewhere
+    /// keeps what it has until its freshness ends.
+    async fn tell(&self, deed: Deed<'_>) {
+        self.backplane.tell_here(&deed);
+        let Some((channel, message)) = self.backplane.message(&deed) else { return };
+        let request = Request::new(Effect::Write, &[b"PUBLISH", channel, &message]);
+        if let Err(fault) = self.deployment.ask(channel, &request, self.deadline()).await {
+            tracing::debug!(?fault, "a change was not published");
+        }
+    }
+
     /// When a call that begins now has to be over.
     fn deadline(&self) -> Instant {
         Instant::now() + self.call_timeout
@@ -205,8 +238,46 @@ impl fmt::Debug for RedisStore {
     }
 }
 
+/// What the backplane asks the store with, for as long as that lives.
+struct Hands {
+    log: Arc<Log>,
+    deployment: Weak<Deployment>,
+    namespace: Namespace,
+    call_timeout: Duration,
+}
+
+impl Reach for Hands {
+    fn catch_up(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let Some(deployment) = self.deployment.upgrade() else { return };
+            if let Err(fault) = self.log.catch_up(&deployment, Instant::now() + self.call_timeout).await {
+                // Whoever asks the store for anything hears it then.
+                tracing::debug!(?fault, "news of the log");
+            }
+        })
+    }
+
+    fn version<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Version>, Fault>> {
+        Box::pin(async move {
+            let deployment = self.deployment.upgrade().ok_or(StoreError::Closed)?;
+            let place = self.namespace.entry(key);
+            // As the primary has it.
+            let request = Request::new(Effect::Write, &[b"GETRANGE", &place, b"0", b"38"]);
+            match deployment.ask(&place, &request, Instant::now() + self.call_timeout).await? {
+                Reply::Bytes(begin) => Ok(stamp_of(&begin).map(|stamp| stamp.version)),
+                _ => Err(failure::unexpected("GETRANGE").into()),
+            }
+        })
+    }
+}
+
 impl Deployment {
-    fn new(config: &RedisConfig, target: &Target, log: &Log) -> Result<Self, RedisConfigError> {
+    fn new(
+        config: &RedisConfig,
+        target: &Target,
+        log: &Log,
+        backplane: &Arc<Backplane>,
+    ) -> Result<Self, RedisConfigError> {
         let tls = if target.tls { Some(Tls::new(&config.tls)?) } else { None };
         let keeping = Keeping {
             queue_max: config.queue_max,
@@ -224,6 +295,7 @@ impl Deployment {
             read_timeout: config.response_timeout,
             write_timeout: config.write_limit(),
             reconnect_wait_max: config.reconnect_wait_max,
+            backplane: Arc::clone(backplane),
         });
         Ok(match &target.place {
             Place::Single(address) => {

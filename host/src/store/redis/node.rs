@@ -14,6 +14,7 @@ use futures_util::future::{BoxFuture, Shared};
 use tideover_core::backoff::{Backoff, Jitter};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::backplane::Backplane;
 use super::dial::Dialer;
 use super::failure::Fault;
 use super::lock;
@@ -42,6 +43,8 @@ pub(super) struct Plan {
     pub(super) read_timeout: Duration,
     pub(super) write_timeout: Duration,
     pub(super) reconnect_wait_max: Duration,
+    /// Told what a primary says between answers.
+    pub(super) backplane: Arc<Backplane>,
 }
 
 /// A server, to callers.
@@ -52,6 +55,8 @@ pub(super) struct Node {
     slot: Mutex<Slot>,
     /// A task is restoring the connection.
     restoring: AtomicBool,
+    /// A task is waiting for what the primary tells to go on.
+    blind: AtomicBool,
     /// A task is looking whether the primary is another one by now.
     doubting: AtomicBool,
     /// Told when a connection is lost or silent.
@@ -92,6 +97,7 @@ impl Node {
             replica,
             slot: Mutex::new(Slot::Open(None)),
             restoring: AtomicBool::new(false),
+            blind: AtomicBool::new(false),
             doubting: AtomicBool::new(false),
             troubled,
             this: Weak::clone(this),
@@ -178,9 +184,14 @@ impl Node {
                     node.hear(news);
                 }
             };
-            let link = plan.dialer.dial(&address, &plan.login, replica, deadline, Box::new(watcher)).await?;
+            let wanted = if replica { None } else { plan.backplane.request() };
+            let (link, tells) =
+                plan.dialer.dial(&address, &plan.login, replica, wanted, deadline, Box::new(watcher)).await?;
             if matches!(whereabouts, Whereabouts::Known(_)) && !replica {
                 super::sentinel::is_master(&link, &address, deadline).await?;
+            }
+            if !replica {
+                plan.backplane.begin(tells);
             }
             Ok(Arc::new(Line { link, address }))
         }
@@ -234,12 +245,46 @@ impl Node {
             News::Ended(loss) => {
                 tracing::debug!(?loss, "connection lost");
                 self.restore();
+                self.go_blind();
             }
-            News::Silent => self.doubt(),
+            News::Silent => {
+                self.doubt();
+                self.go_blind();
+            }
+            News::Pushed(pushed) => return self.plan.backplane.take_in(&pushed),
         }
         if let Some(troubled) = &self.troubled {
             troubled();
         }
+    }
+
+    /// What the primary has to tell does not come any more. If that lasts, changes count as missed; a new connection has
+    /// missed them anyway.
+    fn go_blind(&self) {
+        if self.replica || !self.plan.backplane.tells() || self.blind.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (this, grace) = (Weak::clone(&self.this), self.plan.backplane.grace);
+        tokio::spawn(async move {
+            let mut told = false;
+            loop {
+                sleep(grace).await;
+                let Some(node) = this.upgrade() else { return };
+                if node.latest().is_some_and(|line| line.link.is_open() && !line.link.is_silent()) || node.is_closed() {
+                    return node.blind.store(false, Ordering::Release);
+                }
+                if !std::mem::replace(&mut told, true) {
+                    node.plan.backplane.missed();
+                }
+                drop(node);
+                // However short the grace is.
+                sleep(RECONNECT_BASE).await;
+            }
+        });
+    }
+
+    fn is_closed(&self) -> bool {
+        matches!(&*lock(&self.slot), Slot::Closed)
     }
 
     /// Where Sentinels say who is primary: looks whether a primary that is silent still is. If it is not, the connection

@@ -10,6 +10,7 @@ use tideover_core::{Note, WallTime};
 
 use super::super::glob::Glob;
 use super::RedisStore;
+use super::backplane::Deed;
 use super::failure::{Fault, unexpected};
 use super::reply::Reply;
 use super::request::{Effect, Request};
@@ -108,7 +109,7 @@ impl Store for RedisStore {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { compare: self.compare, log: self.log.is_kept(), ..Abilities::ALL }
+        Abilities { compare: self.compare, log: self.log.is_kept(), tracking: self.backplane.tells(), ..Abilities::ALL }
     }
 
     fn read<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
@@ -116,17 +117,26 @@ impl Store for RedisStore {
     }
 
     fn write<'a>(&'a self, key: &'a str, value: Bytes, ttl: Option<Duration>) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(self.call(async move { self.set(key, &value, ttl, When::Always).await.map(drop) }))
+        Box::pin(self.call(async move {
+            self.set(key, &value, ttl, When::Always).await?;
+            self.tell_changed(&[key], None).await;
+            Ok(())
+        }))
     }
 
     fn remove<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(self.call(async move { self.count(Effect::Write, "UNLINK", key, &[]).await.map(drop) }))
+        Box::pin(self.call(async move {
+            self.count(Effect::Write, "UNLINK", key, &[]).await?;
+            self.tell_changed(&[key], None).await;
+            Ok(())
+        }))
     }
 
     /// Keys that others write meanwhile may stay. The log stays: who listens to it would take its loss for that of notes.
     fn clear(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(self.call(async move {
             self.remove_all(None).await?;
+            self.tell(Deed::Many).await;
             Ok(self.log.catch_up(&self.deployment, self.deadline()).await?)
         }))
     }
@@ -147,6 +157,7 @@ impl Store for RedisStore {
 
     fn listen(&self, ear: &Arc<dyn Ear>) {
         self.log.listen(ear);
+        self.backplane.listen(ear);
     }
 
     /// In a Cluster every master has to answer.
@@ -171,18 +182,30 @@ impl Store for RedisStore {
         ttl: Option<Duration>,
         when: When,
     ) -> BoxFuture<'a, Result<bool, StoreError>> {
-        Box::pin(self.call(async move { self.set(key, &value, ttl, when).await }))
+        Box::pin(self.call(async move {
+            let written = self.set(key, &value, ttl, when).await?;
+            if written {
+                self.tell_changed(&[key], None).await;
+            }
+            Ok(written)
+        }))
     }
 
     fn take<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
         Box::pin(self.call(async move {
             let place = self.namespace.entry(key);
-            bytes(self.ask(&place, Request::new(Effect::Once, &[b"GETDEL", &place])).await, "GETDEL")
+            let taken = bytes(self.ask(&place, Request::new(Effect::Once, &[b"GETDEL", &place])).await, "GETDEL")?;
+            self.tell_changed(&[key], None).await;
+            Ok(taken)
         }))
     }
 
     fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<bool, StoreError>> {
-        Box::pin(self.call(async move { Ok(self.count(Effect::Once, "UNLINK", key, &[]).await? == 1) }))
+        Box::pin(self.call(async move {
+            let deleted = self.count(Effect::Once, "UNLINK", key, &[]).await? == 1;
+            self.tell_changed(&[key], None).await;
+            Ok(deleted)
+        }))
     }
 
     fn remove_many<'a>(&'a self, keys: &'a [&'a str]) -> BoxFuture<'a, Result<u64, StoreError>> {
@@ -191,6 +214,7 @@ impl Store for RedisStore {
             for keys in keys.chunks(MANY_AT_ONCE) {
                 let each = keys.iter().map(|key| self.count(Effect::Write, "UNLINK", key, &[]));
                 removed += try_join_all(each).await?.into_iter().filter(|count| *count == 1).count() as u64;
+                self.tell_changed(keys, None).await;
             }
             Ok(removed)
         }))
@@ -219,13 +243,19 @@ impl Store for RedisStore {
             for entries in entries.chunks(MANY_AT_ONCE) {
                 let each = entries.iter().map(|(key, value)| self.set(key, value, ttl, When::Always));
                 try_join_all(each).await?;
+                let keys: Vec<&str> = entries.iter().map(|(key, _)| *key).collect();
+                self.tell_changed(&keys, None).await;
             }
             Ok(())
         }))
     }
 
     fn increment<'a>(&'a self, key: &'a str, by: i64, ttl: Option<Duration>) -> BoxFuture<'a, Result<i64, StoreError>> {
-        Box::pin(self.call(self.increment_by(key, by, ttl)))
+        Box::pin(self.call(async move {
+            let sum = self.increment_by(key, by, ttl).await?;
+            self.tell_changed(&[key], None).await;
+            Ok(sum)
+        }))
     }
 
     fn expire<'a>(&'a self, key: &'a str, ttl: Option<Duration>) -> BoxFuture<'a, Result<bool, StoreError>> {
@@ -246,7 +276,11 @@ impl Store for RedisStore {
     }
 
     fn remove_matching<'a>(&'a self, pattern: &'a str) -> BoxFuture<'a, Result<u64, StoreError>> {
-        Box::pin(self.call(async move { self.remove_all(Some(&Glob::new(pattern))).await }))
+        Box::pin(self.call(async move {
+            let removed = self.remove_all(Some(&Glob::new(pattern))).await?;
+            self.tell(Deed::Many).await;
+            Ok(removed)
+        }))
     }
 }
 

@@ -29,6 +29,8 @@ pub(super) enum Body {
     Packed(Bytes),
     /// The end of the log, and nothing else.
     Head,
+    /// `SUBSCRIBE`, which is answered by a push message.
+    Subscribe(Bytes),
 }
 
 impl Request {
@@ -49,11 +51,18 @@ impl Request {
         Self { effect, body: Body::Packed(packed.freeze()), heeds: false }
     }
 
+    /// From now on what is published in `channel` is told, on a connection that speaks RESP3.
+    pub(super) fn subscription(channel: &[u8]) -> Self {
+        let mut packed = BytesMut::new();
+        pack(&mut packed, [&b"SUBSCRIBE"[..], channel].into_iter());
+        Self { effect: Effect::Once, body: Body::Subscribe(packed.freeze()), heeds: false }
+    }
+
     /// About how many bytes it will take on the wire.
     pub(super) fn weight(&self) -> usize {
         match &self.body {
             Body::Get(key) => key.len() + 16,
-            Body::Packed(packed) => packed.len(),
+            Body::Packed(packed) | Body::Subscribe(packed) => packed.len(),
             Body::Head => 0,
         }
     }

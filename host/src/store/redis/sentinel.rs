@@ -49,7 +49,7 @@ impl Sentinels {
     }
 
     async fn ask_one(&self, address: &Address, question: &str, deadline: Instant) -> Result<Reply, StoreError> {
-        let link = self.dialer.dial(address, &self.login, false, deadline, Box::new(drop)).await?;
+        let (link, _) = self.dialer.dial(address, &self.login, false, None, deadline, Box::new(drop)).await?;
         let words = [&b"SENTINEL"[..], question.as_bytes(), self.master.as_bytes()];
         let reply = link.ask(Request::new(Effect::Read, &words), false, deadline).await?;
         // One that does not know the name is of less worth than any that does.

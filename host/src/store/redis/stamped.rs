@@ -8,10 +8,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tideover_core::envelope::stamp_of;
+use tideover_core::envelope::{TOMBSTONE_BYTES, stamp_of};
 use tideover_core::stamp::{Condition, Version, Written};
 
 use super::RedisStore;
+use super::backplane::Deed;
+use super::echoes::Own;
 use super::failure::{Fault, unexpected};
 use super::operations::ttl_millis;
 use super::reply::Reply;
@@ -19,7 +21,8 @@ use super::request::Effect;
 use super::script::Script;
 use crate::store::{StoreError, When};
 
-/// `KEYS`: the entry. `ARGV`: the envelope, the condition's letter, the version seen, the milliseconds to live or nothing.
+/// `KEYS`: the entry. `ARGV`: the envelope, the condition's letter, the version seen, the milliseconds to live or nothing;
+/// and where to publish what, or nothing more.
 /// A retry finds its own write, which it may replace. Lua counts bytes from one: the writer begins at 8, the number at
 /// 16, the time of the change at 24. What is of another type is an error, which has no length. A full server has no room
 /// for a tombstone (forty bytes): then what is there is removed.
@@ -43,9 +46,12 @@ static REPLACE: Script = Script::new(
      end \
      local done \
      if ARGV[4] == '' then done = redis.pcall('SET', key, new) else done = redis.pcall('SET', key, new, 'PX', ARGV[4]) end \
-     if not done.err then return 1 end \
-     if #new == 40 and string.find(done.err, 'OOM', 1, true) then redis.call('UNLINK', key) return 1 end \
-     return done",
+     if done.err then \
+       if #new ~= 40 or not string.find(done.err, 'OOM', 1, true) then return done end \
+       redis.call('UNLINK', key) \
+     end \
+     if ARGV[5] then redis.pcall('PUBLISH', ARGV[5], ARGV[6]) end \
+     return 1",
 );
 
 /// `KEYS`: the entry. `ARGV`: the number of the clear, eight bytes. Removes the entry unless it was born after that.
@@ -69,9 +75,12 @@ impl RedisStore {
         ttl: Option<Duration>,
         condition: Condition,
     ) -> Result<Written, StoreError> {
-        if !self.compare || stamp_of(&envelope).is_none() {
-            return self.set(key, &envelope, ttl, When::Always).await.map(|_| Written::Kept);
-        }
+        let own = stamp_of(&envelope).map(|stamp| stamp.version);
+        let Some(own) = own.filter(|_| self.compare) else {
+            self.set(key, &envelope, ttl, When::Always).await?;
+            self.tell_changed(&[key], own.map(|own| own.writer)).await;
+            return Ok(Written::Kept);
+        };
         let (letter, seen) = match condition {
             Condition::Always => (b"a", Vec::new()),
             Condition::Unchanged(seen) => (b"u", seen.map(seen_bytes).unwrap_or_default()),
@@ -79,9 +88,23 @@ impl RedisStore {
         };
         let millis = ttl.map(|ttl| ttl_millis(ttl).to_string()).unwrap_or_default();
         let place = self.namespace.entry(key);
-        match self.script(&REPLACE, &place, &[&envelope, letter, &seen, millis.as_bytes()]).await {
-            Ok(Reply::Int(0)) => Ok(Written::Overtaken),
-            Ok(Reply::Int(_)) => Ok(Written::Kept),
+        let deed = Deed::Changed(key, Some(own.writer));
+        let mut arguments: Vec<&[u8]> = vec![&envelope, letter, &seen, millis.as_bytes()];
+        let message = self.backplane.message(&deed);
+        if let Some((channel, message)) = &message {
+            arguments.extend([&channel[..], message]);
+        }
+        let echo = if envelope.len() == TOMBSTONE_BYTES { Own::Removed(own) } else { Own::Written(own) };
+        self.backplane.expect_echo(key, echo);
+        match self.script(&REPLACE, &place, &arguments).await {
+            Ok(Reply::Int(0)) => {
+                self.backplane.withdraw_echo(key, echo);
+                Ok(Written::Overtaken)
+            }
+            Ok(Reply::Int(_)) => {
+                self.backplane.tell_here(&deed);
+                Ok(Written::Kept)
+            }
             Ok(_) => Err(unexpected("EVALSHA")),
             Err(fault) if forbids_scripts(&fault) => Err(StoreError::Rejected(
                 "NOPERM: the user may not run scripts (EVALSHA, EVAL); the option `compare` does without them".into(),

@@ -11,6 +11,8 @@ use futures_util::future::try_join_all;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::backplane::Backplane;
+use super::echoes::Own;
 use super::failure::Fault;
 use super::keys::Namespace;
 use super::node::Node;
@@ -32,6 +34,7 @@ pub(super) struct Sweeper {
 struct Broom {
     deployment: Arc<Deployment>,
     namespace: Namespace,
+    backplane: Arc<Backplane>,
     call_timeout: Duration,
     wanted: Mutex<Wanted>,
 }
@@ -44,8 +47,13 @@ struct Wanted {
 }
 
 impl Sweeper {
-    pub(super) fn new(deployment: Arc<Deployment>, namespace: Namespace, call_timeout: Duration) -> Self {
-        let broom = Broom { deployment, namespace, call_timeout, wanted: Mutex::default() };
+    pub(super) fn new(
+        deployment: Arc<Deployment>,
+        namespace: Namespace,
+        backplane: Arc<Backplane>,
+        call_timeout: Duration,
+    ) -> Self {
+        let broom = Broom { deployment, namespace, backplane, call_timeout, wanted: Mutex::default() };
         Self { broom: Arc::new(broom), ended: CancellationToken::new() }
     }
 
@@ -126,6 +134,9 @@ impl Broom {
     }
 
     async fn remove(&self, place: &Bytes, before: &[u8]) -> Result<(), Fault> {
+        if let Some(key) = self.namespace.key(place) {
+            self.backplane.expect_echo(key, Own::Swept);
+        }
         let ask = |request| async move { self.deployment.ask(place, &request, self.deadline()).await };
         SWEEP.run(place, &[before], ask).await.map(drop)
     }

@@ -43,7 +43,8 @@ pub(super) struct Login {
     pub(super) username: Option<String>,
     pub(super) password: Option<String>,
     pub(super) database: u32,
-    pub(super) resp3: bool,
+    /// `None`: as it is needed.
+    pub(super) resp3: Option<bool>,
 }
 
 /// What kind of deployment, and where.
@@ -120,8 +121,8 @@ impl Target {
             match (name, form) {
                 ("protocol", _) => {
                     self.login.resp3 = match value {
-                        "resp3" | "3" => true,
-                        "resp2" | "2" => false,
+                        "resp3" | "3" => Some(true),
+                        "resp2" | "2" => Some(false),
                         _ => return refuse("the protocol is neither resp2 nor resp3"),
                     };
                 }
@@ -286,7 +287,7 @@ mod tests {
         let target = Target::parse("rediss://a%3Ab:p%40:s@h:1/7?protocol=resp3").expect("a good URL");
         assert_eq!(target.login.username.as_deref(), Some("a:b"));
         assert_eq!(target.login.password.as_deref(), Some("p@:s"));
-        assert!(target.login.database == 7 && target.tls && target.login.resp3);
+        assert!(target.login.database == 7 && target.tls && target.login.resp3 == Some(true));
         assert_eq!(target.to_string(), "h:1/7");
     }
 

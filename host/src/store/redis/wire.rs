@@ -75,6 +75,8 @@ pub(super) enum News {
     Silent,
     /// It has ended, and not because nobody wanted it any more.
     Ended(Loss),
+    /// The server says something that nobody has asked for.
+    Pushed(Vec<Reply>),
 }
 
 /// Who is told. It runs on the connection's task and must not take long.
@@ -190,6 +192,8 @@ enum Awaited {
     Many(Vec<(Bytes, Answer)>),
     /// The end of the log: for those that asked for nothing else, and those that wait for it.
     Head(Vec<Answer>),
+    /// A subscription, which is confirmed by a push message.
+    Subscription(Answer),
     /// A word to the server that nobody waits for.
     Nobody,
     /// Behind it the answers of the next batch begin.
@@ -260,7 +264,7 @@ impl Wire {
         let lose = |answer: Answer, sent| answer.give(Err(Fault::Lost { sent, why: why.clone() }));
         for awaited in mem::take(&mut self.awaited) {
             match awaited {
-                Awaited::One(answer) => lose(answer, true),
+                Awaited::One(answer) | Awaited::Subscription(answer) => lose(answer, true),
                 Awaited::Many(reads) => reads.into_iter().for_each(|(_, answer)| lose(answer, true)),
                 Awaited::Head(answers) => answers.into_iter().for_each(|answer| lose(answer, true)),
                 Awaited::Nobody | Awaited::EndOfBatch => {}
@@ -346,17 +350,31 @@ impl Wire {
 
     /// Gives an answer to whom it belongs; `None` if nobody asked for it.
     fn deliver(&mut self, reply: Reply) -> Option<()> {
-        if matches!(reply, Reply::Push(_)) {
+        if let Reply::Push(pushed) = reply {
+            self.take_push(pushed);
             return Some(());
         }
         match self.awaited.pop_front()? {
-            Awaited::One(answer) => self.give(answer, reply),
+            Awaited::One(answer) | Awaited::Subscription(answer) => self.give(answer, reply),
             Awaited::Many(reads) => return self.deliver_many(reads, reply),
             Awaited::Nobody => {}
             Awaited::Head(_) | Awaited::EndOfBatch => return None,
         }
         self.end_batches();
         Some(())
+    }
+
+    fn take_push(&mut self, pushed: Vec<Reply>) {
+        let confirms = matches!(pushed.first(), Some(Reply::Bytes(kind)) if kind == "subscribe");
+        if !confirms {
+            return (self.watcher)(News::Pushed(pushed));
+        }
+        if matches!(self.awaited.front(), Some(Awaited::Subscription(_)))
+            && let Some(Awaited::Subscription(answer)) = self.awaited.pop_front()
+        {
+            self.give(answer, Reply::Nil);
+            self.end_batches();
+        }
     }
 
     /// Gives an answer, or keeps it until the end of the log is known.
@@ -463,6 +481,10 @@ impl Wire {
                     self.awaited.push_back(Awaited::One(op.answer));
                 }
                 Body::Head => heads.push(op.answer),
+                Body::Subscribe(packed) => {
+                    self.out.extend_from_slice(&packed);
+                    self.awaited.push_back(Awaited::Subscription(op.answer));
+                }
             }
         }
         self.gathered = gathered;
