@@ -19,6 +19,7 @@ mod clear;
 mod elsewhere;
 #[cfg(feature = "alloc")]
 pub mod explain;
+mod lease;
 mod load;
 mod lookup;
 mod note;
@@ -155,6 +156,12 @@ counts! {
         changed_elsewhere,
         /// Times that changes of other processes may have been missed.
         missed,
+        /// Leases taken, each for one load.
+        leases,
+        /// Times that a load waited for another process that had the lease.
+        leases_awaited,
+        /// Loads made without a lease: the store was away, or another process had it for too long.
+        leases_forgone,
         /// Reads of the shared store that found a usable entry.
         store_hits,
         /// Reads of the shared store that found nothing.
@@ -386,6 +393,8 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             (&Stage::Removing(tier), Event::StoreRemoved(result)) => self.on_changed(shards, flight, tier, result, now),
             (&Stage::Clearing(tier), Event::StoreCleared(result)) => self.on_cleared(flight, tier, result, now),
             (Stage::Noting, Event::StoreInvalidated(result)) => self.on_noted(flight, result, now),
+            (Stage::Leasing, Event::LeaseAnswered(result)) => self.on_lease_answered(shards, flight, result, now),
+            (Stage::AwaitingLease, Event::LeaseAwaited) => self.read_again(shards, flight, now),
             (&Stage::Ready(first), Event::Launched) => match first {
                 First::Load => self.attempt_load(shards, flight, now),
                 First::Change => self.begin_change(flight, now),

@@ -138,6 +138,12 @@ policy! {
     store_write_deadline: Duration = Duration::from_secs(1);
     /// How long the shared store remembers a removal, so that nothing older comes back: no load that began before it, and no change owed by a process that was cut off. What has been owed for longer is paid as a removal. At least leader_age_max and store_write_deadline together.
     tombstone_for: Duration = Duration::from_secs(600);
+    /// Whether a load first takes a lease on its key in the shared store, so that of all processes one loads and the others wait for what it brings. Needs a store that can lease.
+    lease: bool = false;
+    /// How long a lease outlives the process that holds it; it is renewed each third of that.
+    lease_ttl: Duration = Duration::from_secs(3);
+    /// How long a load waits for that of another process; then it loads itself.
+    lease_wait_max: Duration = Duration::from_secs(5);
     /// Attempts at a store operation in all.
     store_attempts: u32 = 2;
     /// Limit of one attempt to load.
@@ -326,6 +332,7 @@ impl Policy {
             ("leader_age_max", self.leader_age_max),
             ("retry_budget_window", self.retry_budget_window),
             ("refresh_gap", self.refresh_gap),
+            ("lease_ttl", self.lease_ttl),
             ("store_breaker_open_for", self.store_breaker_open_for),
             ("load_breaker_open_for", self.load_breaker_open_for),
             ("breaker_window", self.breaker_window),

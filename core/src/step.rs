@@ -9,6 +9,8 @@
 //! | [`Step::Land`] | hands the outcome to everybody who waits for the flight; launches `next` beside it | [`Event::Landed`] |
 //! | [`Step::WriteStore`] | writes the entry to a tier, if the condition holds, until the deadline | [`Event::StoreWritten`] |
 //! | [`Step::RemoveStore`] | removes the key from a tier, if the condition holds, until the deadline | [`Event::StoreRemoved`] |
+//! | [`Step::AcquireLease`] | takes the lease on the key if nobody has it, and keeps it until the flight is over | [`Event::LeaseAnswered`] |
+//! | [`Step::AwaitLease`] | waits until the lease may be free, or that moment | [`Event::LeaseAwaited`] |
 //! | [`Step::ClearStore`] | clears the namespace in a tier, until the deadline | [`Event::StoreCleared`] |
 //! | [`Step::InvalidateStore`] | notes an invalidation in the shared store's log, until the deadline | [`Event::StoreInvalidated`] |
 //! | [`Step::Done`] | forgets the flight, launches `next` in its place | none |
@@ -62,6 +64,11 @@ pub enum Step<K, V> {
     WriteStore { tier: Tier, key: K, entry: Entry<V>, intent: Intent, deadline: Instant },
     /// Remove `key`, if the `intent` may replace what is there, and leave a tombstone for `fence_for` in its place.
     RemoveStore { tier: Tier, key: K, intent: Intent, fence_for: Duration, deadline: Instant },
+    /// Take the lease on `key` in the shared store for `ttl`, if nobody has it, and keep it by renewing it until the flight is
+    /// over, however it ends, but for `hold_for` at most.
+    AcquireLease { key: K, ttl: Duration, hold_for: Duration, deadline: Instant },
+    /// Another process has the lease on `key`: wait until it may be free, or until then.
+    AwaitLease { key: K, until: Instant },
     /// Remove everything in the own namespace; in a store with a log, by a note there.
     ClearStore { tier: Tier, deadline: Instant },
     /// Note in the shared store's log that `tag` was invalidated `made_ago`.
@@ -87,6 +94,10 @@ pub enum Event<V> {
     StoreWritten(Result<Written, StoreFailure>),
     /// Answers [`Step::RemoveStore`].
     StoreRemoved(Result<Written, StoreFailure>),
+    /// Answers [`Step::AcquireLease`].
+    LeaseAnswered(Result<Leased, StoreFailure>),
+    /// Answers [`Step::AwaitLease`].
+    LeaseAwaited,
     /// Answers [`Step::ClearStore`].
     StoreCleared(Result<(), StoreFailure>),
     /// Answers [`Step::InvalidateStore`].
@@ -96,6 +107,18 @@ pub enum Event<V> {
     Resigned,
     /// Comes at any step: whoever drove the flight gives it up.
     Abandoned,
+}
+
+/// Who has a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Leased {
+    /// The flight that asked for it.
+    Held,
+    /// Somebody else.
+    Elsewhere {
+        /// When it ends if it is not renewed.
+        free_in: Duration,
+    },
 }
 
 /// What a read of a store found.

@@ -84,6 +84,7 @@ fn every_story_replays_to_its_answer() {
     for seed in 0..1_000 {
         let mut policy = policy();
         policy.store_log = seed % 3 > 0;
+        policy.lease = seed % 4 == 0;
         let cache = Cache::new(policy, seed).expect("a policy");
         let mut walk = Walk::new(Explained { cache, told: 0, lengths: [0; 12] }, seed);
         for _ in 0..2_000 {

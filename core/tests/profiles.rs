@@ -57,6 +57,7 @@ fn walk<P: Profile>(options: &[(&str, &str)]) {
     }
     for seed in 0..200 {
         policy.store_log = seed % 3 > 0;
+        policy.lease = seed % 4 == 0;
         let growing = Cache::new(policy.clone(), seed).expect("a policy");
         let fixed = Cache::new(policy.clone(), seed).expect("a policy");
         let mut walk = Walk::new(Both::<P> { growing, fixed }, seed);

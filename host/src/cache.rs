@@ -649,7 +649,9 @@ impl Builder {
     pub fn build(mut self) -> Result<Cache, Error> {
         tokio::runtime::Handle::try_current().map_err(|_| Error::NoRuntime)?;
         self.policy.store = self.store.is_some();
-        self.policy.store_log = self.store.as_ref().is_some_and(|store| store.abilities().log);
+        let abilities = self.store.as_ref().map(|store| store.abilities()).unwrap_or_default();
+        self.policy.store_log = abilities.log;
+        self.policy.lease &= abilities.lease;
         self.policy.validate()?;
         let store = self.store.clone();
         let seed = self.seed.unwrap_or_else(random_seed);

@@ -5,6 +5,7 @@
 //! is parked: its task ends, and its luggage stays in the table until another flight's step names it.
 
 mod hearing;
+mod storing;
 #[cfg(test)]
 mod tests;
 
@@ -13,20 +14,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tideover_core::cache::explain::Story;
 use tideover_core::cache::snapshot::{Restored, Taken};
-use tideover_core::envelope::Opened;
-use tideover_core::stamp::{Intent, Written};
 use tideover_core::{
-    Answer, Call, Class, Clock, Command, Entry, Event, Failure, FlightId, Found, Instant, Launch, Left, LoadFailure,
-    Lookup, Note, Outcome, Served, Step, StoreFailure, Tier, WallTime, envelope,
+    Answer, Call, Class, Clock, Command, Event, Failure, FlightId, Instant, Launch, Left, LoadFailure, Lookup, Note,
+    Outcome, Served, Step,
 };
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, error};
+use tracing::error;
 
 use crate::cache::random_seed;
 use crate::clock::HostClock;
@@ -34,7 +32,7 @@ use crate::engine::{Engine, EngineError, Key, Payload, Report};
 use crate::error::Error;
 use crate::loader::{LoadContext, LoadError};
 use crate::outside::{Ask, CacheId, Chain, Origin, Stores};
-use crate::store::Ear;
+use crate::store::{Ear, Elsewhere, Lease};
 
 pub(crate) struct Driver {
     id: CacheId,
@@ -85,6 +83,9 @@ struct Luggage {
     error: Option<Arc<LoadError>>,
     /// Whoever led it asked for its story.
     explain: bool,
+    /// A lease that it has, which it gives back when it is over, or that others have.
+    lease: Option<Lease>,
+    elsewhere: Option<Elsewhere>,
 }
 
 /// Flights to be abandoned. Whoever finds nobody at work on them works them off, so that flights that name each other
@@ -419,51 +420,6 @@ impl Driver {
         self.abandon_parked();
         self.stores.close().await;
     }
-
-    async fn read(&self, tier: Tier, key: &str, deadline: Instant) -> Result<Found<Payload>, StoreFailure> {
-        let bytes = self.stores.read(tier, key, self.clock.at(deadline)).await?;
-        bytes.map_or(Ok(Found::NOTHING), |bytes| found(&bytes, self.clock.wall()))
-    }
-
-    async fn write(
-        &self,
-        tier: Tier,
-        key: &str,
-        entry: Entry<Payload>,
-        intent: Intent,
-        deadline: Instant,
-    ) -> Result<Written, StoreFailure> {
-        let wall = self.clock.wall();
-        let envelope = envelope::encode(&entry, &intent.stamp(self.writer, wall), wall).into();
-        let (ttl, deadline) = (entry.remaining(), self.clock.at(deadline));
-        self.stores.write(tier, key, envelope, ttl, intent.condition, deadline).await
-    }
-
-    async fn remove(
-        &self,
-        tier: Tier,
-        key: &str,
-        intent: Intent,
-        fence_for: Duration,
-        deadline: Instant,
-    ) -> Result<Written, StoreFailure> {
-        let tombstone = envelope::tombstone(&intent.stamp(self.writer, self.clock.wall())).into();
-        self.stores.remove(tier, key, tombstone, fence_for, intent.condition, self.clock.at(deadline)).await
-    }
-}
-
-/// What an envelope holds; its value shares the envelope's bytes.
-fn found(bytes: &Bytes, wall: WallTime) -> Result<Found<Payload>, StoreFailure> {
-    match envelope::decode(bytes, wall) {
-        Ok(Opened { stamp, entry, tags }) => {
-            let entry = entry.map(|entry| entry.map(|value| Payload::from(bytes.slice_ref(value)).tagged(tags)));
-            Ok(Found { entry, version: Some(stamp.version), born: stamp.born })
-        }
-        Err(reason) => {
-            debug!(%reason, "bytes in the store are no envelope of ours");
-            Err(StoreFailure::Corrupt { version: envelope::stamp_of(bytes).map(|stamp| stamp.version) })
-        }
-    }
 }
 
 impl Landing {
@@ -554,6 +510,15 @@ impl Flying {
                 Step::RemoveStore { tier, key, intent, fence_for, deadline } => {
                     Event::StoreRemoved(driver.remove(tier, &key, intent, fence_for, deadline).await)
                 }
+                Step::AcquireLease { key, ttl, hold_for, deadline } => {
+                    Event::LeaseAnswered(driver.lease(&key, ttl, hold_for, deadline, &mut luggage).await)
+                }
+                Step::AwaitLease { until, .. } => {
+                    if let Some(elsewhere) = luggage.elsewhere.take() {
+                        elsewhere.freed_by(driver.clock.at(until)).await;
+                    }
+                    Event::LeaseAwaited
+                }
                 Step::ClearStore { tier, deadline } => {
                     let (wall, deadline) = (driver.clock.wall(), driver.clock.at(deadline));
                     Event::StoreCleared(driver.stores.clear(tier, driver.writer, wall, deadline).await)
@@ -590,7 +555,7 @@ impl Driver {
         match stand {
             Stand::Parked(own) => Some((next, own)),
             // A refresh that follows a load uses the same loader.
-            _ => Some((next, Luggage { error: None, explain: false, ..luggage })),
+            _ => Some((next, Luggage { origin: luggage.origin, ..Luggage::default() })),
         }
     }
 

@@ -15,7 +15,7 @@ use tracing::debug;
 
 use crate::engine::Key;
 use crate::loader::{LoadContext, LoadError, Loaded, Loader};
-use crate::store::{Ear, Store, StoreError};
+use crate::store::{Ear, Leased, Store, StoreError};
 
 tokio::task_local! {
     static CHAIN: Chain;
@@ -156,6 +156,16 @@ impl Stores {
             return self.note(writer, Note::Cleared, wall, deadline).await;
         }
         limited(store.clear(), deadline).await
+    }
+
+    pub(crate) async fn lease(
+        &self,
+        key: &str,
+        ttl: Duration,
+        hold_for: Duration,
+        deadline: Instant,
+    ) -> Result<Leased, StoreFailure> {
+        limited(self.tier(Tier::Primary)?.lease(key, ttl, hold_for), deadline).await
     }
 
     pub(crate) async fn note(

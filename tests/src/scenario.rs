@@ -28,6 +28,7 @@
 //! | `1 load-failed answer [retry-after 2s]` | `unavailable`, `timed-out`, `answer`, `isolated` or `panicked` |
 //! | `1 store-failed timed-out` | its store operation: `unavailable`, `timed-out`, `rejected` or `corrupt` |
 //! | `1 slept`, `1 launched`, `1 landed`, `1 written`, `1 removed`, `1 cleared`, `1 noted`, `1 resigned`, `1 abandoned` | the other events |
+//! | `1 leased`, `1 leased elsewhere 3s`, `1 awaited` | it has the lease; another process has it for so long; it may be free |
 //! | `1 overtaken` | its write or removal was refused, as another process had changed the key |
 //! | `learn 5 TAG [expire] [own] [ago 2s]`, `learn 5 clear [own]`, `learn 5 unknown` | what stands in the store's log at number 5 |
 //! | `changed KEY`, `missed` | another process has changed that key; others may have changed anything |
@@ -45,8 +46,8 @@ use std::collections::BTreeMap;
 use tideover::Policy;
 use tideover::core::stamp::{Version, Written};
 use tideover::core::{
-    Answer, Call, Class, Command, Entry, Event, FlightId, Found, Instant, Invalidation, Launch, LoadFailure, Loaded,
-    Lookup, News, Note, Outcome, Sharing, Step, StoreFailure, Tag, Tidings, Windows,
+    Answer, Call, Class, Command, Entry, Event, FlightId, Found, Instant, Invalidation, Launch, Leased, LoadFailure,
+    Loaded, Lookup, News, Note, Outcome, Sharing, Step, StoreFailure, Tag, Tidings, Windows,
 };
 use tideover::engine::{Engine, Key, Payload};
 
@@ -304,6 +305,11 @@ impl Stage {
             "overtaken" => Event::StoreWritten(Ok(Written::Overtaken)),
             "noted" => Event::StoreInvalidated(Ok(())),
             "cleared" => Event::StoreCleared(Ok(())),
+            "leased" => Event::LeaseAnswered(Ok(match words.option("elsewhere")? {
+                Some(free_in) => Leased::Elsewhere { free_in },
+                None => Leased::Held,
+            })),
+            "awaited" => Event::LeaseAwaited,
             "resigned" => Event::Resigned,
             "abandoned" => Event::Abandoned,
             "store-read" => Event::StoreRead(Ok(self.found(words)?)),
@@ -383,6 +389,7 @@ impl Stage {
             Some(Step::RemoveStore { .. }) => Ok(Event::StoreRemoved(Err(failure))),
             Some(Step::ClearStore { .. }) => Ok(Event::StoreCleared(Err(failure))),
             Some(Step::InvalidateStore { .. }) => Ok(Event::StoreInvalidated(Err(failure))),
+            Some(Step::AcquireLease { .. }) => Ok(Event::LeaseAnswered(Err(failure))),
             _ => Err(format!("flight {} is at no store", flight.0)),
         }
     }
@@ -408,6 +415,12 @@ fn success(step: &Step<Key, Payload>) -> Option<Event<Payload>> {
         Step::RemoveStore { .. } => Some(Event::StoreRemoved(Ok(Written::Kept))),
         Step::InvalidateStore { .. } => Some(Event::StoreInvalidated(Ok(()))),
         Step::ClearStore { .. } => Some(Event::StoreCleared(Ok(()))),
-        Step::ReadStore { .. } | Step::Load { .. } | Step::Sleep { .. } | Step::Wait | Step::Done { .. } => None,
+        Step::AcquireLease { .. } => Some(Event::LeaseAnswered(Ok(Leased::Held))),
+        Step::ReadStore { .. }
+        | Step::Load { .. }
+        | Step::Sleep { .. }
+        | Step::AwaitLease { .. }
+        | Step::Wait
+        | Step::Done { .. } => None,
     }
 }

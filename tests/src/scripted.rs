@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use tideover::core::stamp::{Condition, Written};
 use tideover::core::{Note, WallTime, envelope};
-use tideover::store::{Abilities, Ear, MemoryStore, Store, StoreError};
+use tideover::store::{Abilities, Ear, Leased, MemoryStore, Store, StoreError};
 
 /// What a store operation is, to who awaits it.
 pub type Operation<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -128,6 +128,15 @@ impl Store for ScriptedStore {
 
     fn note(&self, writer: u64, note: Note, made_at: WallTime) -> Operation<'_, Result<(), StoreError>> {
         Box::pin(self.weathered(self.held.note(writer, note, made_at)))
+    }
+
+    fn lease<'a>(
+        &'a self,
+        key: &'a str,
+        ttl: Duration,
+        hold_for: Duration,
+    ) -> Operation<'a, Result<Leased, StoreError>> {
+        Box::pin(self.weathered(self.held.lease(key, ttl, hold_for)))
     }
 
     fn listen(&self, ear: &Arc<dyn Ear>) {

@@ -268,6 +268,8 @@ pub struct World {
     rivals: Vec<Rival>,
     /// Changes by others that the machine has not been told of, with the versions that they brought.
     untold: Vec<(Key, u32)>,
+    /// Leases of other processes, each until then.
+    leased: BTreeMap<Key, Instant>,
     /// When changes may have been missed: what was in memory or the fallback then is stale, what the store has is not.
     missed: Vec<Instant>,
     /// Writes of all others so far.
@@ -323,6 +325,7 @@ impl World {
             removals: BTreeMap::new(),
             rivals: Vec::new(),
             untold: Vec::new(),
+            leased: BTreeMap::new(),
             missed: Vec::new(),
             others: 0,
             store_floors: BTreeMap::new(),
@@ -385,7 +388,7 @@ impl World {
     #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
         let sleeping = self.flying.values().filter_map(|flying| match flying.step {
-            Step::Sleep { until } => Some(until),
+            Step::Sleep { until } | Step::AwaitLease { until, .. } => Some(until),
             _ => None,
         });
         self.callers.iter().map(|caller| caller.until).chain(sleeping).filter(|due| *due > self.now).min()

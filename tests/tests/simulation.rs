@@ -113,7 +113,13 @@ impl Walk {
                 self.world.other_loads(key);
                 Ok(())
             }
-            759 => match self.pick(3) {
+            759 => match self.pick(6) {
+                1..3 => {
+                    let time = self.dice.between(Duration::ZERO, Duration::from_secs(4));
+                    self.note(format!("another process has the lease on {key} for {time:?}"));
+                    self.world.other_leases(key, time);
+                    Ok(())
+                }
                 0 => {
                     self.note("changes were missed".to_owned());
                     self.world.miss_changes();
@@ -215,7 +221,7 @@ impl Walk {
         let replies = self.world.replies(flight);
         let bad = match self.world.step(flight) {
             Some(Step::Load { .. }) => self.load_failures,
-            Some(Step::Land { .. } | Step::Sleep { .. } | Step::Wait) | None => 0,
+            Some(Step::Land { .. } | Step::Sleep { .. } | Step::AwaitLease { .. } | Step::Wait) | None => 0,
             Some(_) => self.store_failures,
         };
         let good = |reply: &Reply| matches!(reply, Reply::Well | Reply::AsItBegan | Reply::Applies);
@@ -264,6 +270,8 @@ fn policy(dice: &mut Entropy) -> Policy {
         ("store", &["true", "true", "true", "false"]),
         ("store_log", &["true", "true", "false"]),
         ("fallback", &["true", "false"]),
+        ("lease", &["false", "true"]),
+        ("lease_wait_max", &["0", "1s", "5s"]),
         ("ttl", &["2s", "5s", "1h"]),
         ("stale_while_revalidate", &["0", "3s"]),
         ("stale_if_error", &["0", "20s"]),

@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use tideover::core::stamp::{Condition, Stamp, Version, Written};
 use tideover::core::{Entry, Invalidation, Note, Tag, WallTime, Windows, envelope};
 use tideover::store::{
-    Abilities, Cursor, MemoryStore, RedisConfig, RedisStore, RedisTls, Remaining, Store, StoreError, When,
+    Abilities, Cursor, Leased, MemoryStore, RedisConfig, RedisStore, RedisTls, Remaining, Store, StoreError, When,
 };
 use tideover_tests::diary::Diary;
 use tideover_tests::redis_server::{Certificates, RedisCluster, RedisSentinels, RedisServer};
@@ -62,6 +62,7 @@ async fn conformance(store: &dyn Store) {
     ends(store).await.expect("the store answers");
     walking(store).await.expect("the store answers");
     comparing(store).await.expect("the store answers");
+    leasing(store).await.expect("the store answers");
 }
 
 async fn plain(store: &dyn Store) -> Result<(), StoreError> {
@@ -269,6 +270,28 @@ async fn comparing(store: &dyn Store) -> Result<(), StoreError> {
         assert_eq!(store.remaining("k").await?, Remaining::Forever);
     }
     store.clear().await
+}
+
+/// One has it, until it is given back, and longer than its time to live.
+async fn leasing(store: &dyn Store) -> Result<(), StoreError> {
+    let ttl = Duration::from_millis(600);
+    let Leased::Held(lease) = store.lease("k", ttl, MINUTE).await? else { panic!("it was free") };
+    let Leased::Held(_another) = store.lease("another", ttl, MINUTE).await? else { panic!("it was free") };
+    assert_eq!(store.read("k").await?, None, "it has nothing to do with what lies under the key");
+    let until = tokio::time::Instant::now() + 2 * ttl;
+    while tokio::time::Instant::now() < until {
+        let Leased::Elsewhere(elsewhere) = store.lease("k", ttl, MINUTE).await? else { panic!("it is renewed") };
+        assert!(elsewhere.free_in <= ttl, "{elsewhere:?}");
+        elsewhere.freed_by(until).await;
+    }
+    let Leased::Elsewhere(elsewhere) = store.lease("k", ttl, MINUTE).await? else { panic!("it is still held") };
+    drop(lease);
+    elsewhere.freed_by(until + MINUTE).await;
+    while !matches!(store.lease("k", ttl, MINUTE).await?, Leased::Held(_)) {
+        assert!(tokio::time::Instant::now() < until + MINUTE, "it was given back");
+        sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
 }
 
 async fn write_bytes(store: &dyn Store, key: &str, value: Bytes) {

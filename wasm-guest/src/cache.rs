@@ -17,8 +17,8 @@ use tideover_core::cache::explain::Story;
 use tideover_core::envelope::Opened;
 use tideover_core::stamp::{Intent, Written};
 use tideover_core::{
-    Cache, Call, Class, Command, Entry, Event, FlightId, Found, Instant, LoadFailure, Loaded, Lookup, Outcome, Policy,
-    Refusal, Step, StoreFailure, Tag, Tidings, Tier, Value as _, WallTime, envelope,
+    Cache, Call, Class, Command, Entry, Event, FlightId, Found, Instant, Leased, LoadFailure, Loaded, Lookup, Outcome,
+    Policy, Refusal, Step, StoreFailure, Tag, Tidings, Tier, Value as _, WallTime, envelope,
 };
 
 use self::table::{Begun, Table};
@@ -281,6 +281,19 @@ async fn fly(mut flight: FlightId, mut step: Step<Key, Value>) {
             }
             Step::RemoveStore { tier, key, intent, fence_for, deadline } => {
                 Event::StoreRemoved(remove(tier, &key, intent, fence_for, deadline).await)
+            }
+            Step::AcquireLease { key, ttl, hold_for, deadline } => {
+                let (ttl, hold_for) = (convert::nanos(ttl), convert::nanos(hold_for));
+                let answer = store::acquire_lease(String::from(&*key), ttl, hold_for, deadline.as_nanos()).await;
+                let answer = answer.map(Into::into).map_err(Into::into);
+                if answer == Ok(Leased::Held) {
+                    with(|table| table.hold_lease(flight, key));
+                }
+                Event::LeaseAnswered(answer)
+            }
+            Step::AwaitLease { key, until } => {
+                store::await_lease(String::from(&*key), until.as_nanos()).await;
+                Event::LeaseAwaited
             }
             Step::ClearStore { tier, deadline } => {
                 let cleared = store::clear(tier.into(), deadline.as_nanos()).await;

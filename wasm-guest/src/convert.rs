@@ -168,6 +168,15 @@ impl From<wit::News> for core_::News {
     }
 }
 
+impl From<wit::Leased> for core_::Leased {
+    fn from(leased: wit::Leased) -> Self {
+        match leased {
+            wit::Leased::Held => Self::Held,
+            wit::Leased::Elsewhere(free_in) => Self::Elsewhere { free_in: Duration::from_nanos(free_in) },
+        }
+    }
+}
+
 impl From<wit::Tidings> for core_::Tidings<Key> {
     fn from(tidings: wit::Tidings) -> Self {
         match tidings {

@@ -196,6 +196,8 @@ impl From<wit::Event> for core_::Event<Value> {
             wit::Event::Landed => Self::Landed,
             wit::Event::StoreWritten(result) => Self::StoreWritten(result.map(Into::into).map_err(Into::into)),
             wit::Event::StoreRemoved(result) => Self::StoreRemoved(result.map(Into::into).map_err(Into::into)),
+            wit::Event::LeaseAnswered(result) => Self::LeaseAnswered(result.map(Into::into).map_err(Into::into)),
+            wit::Event::LeaseAwaited => Self::LeaseAwaited,
             wit::Event::StoreCleared(result) => Self::StoreCleared(result.map_err(Into::into)),
             wit::Event::StoreInvalidated(result) => Self::StoreInvalidated(result.map_err(Into::into)),
             wit::Event::Resigned => Self::Resigned,
@@ -258,6 +260,15 @@ impl From<core_::Step<Key, Value>> for wit::Step {
                 fence_for: convert::nanos(fence_for),
                 deadline: deadline.as_nanos(),
             }),
+            Step::AcquireLease { key, ttl, hold_for, deadline } => Self::AcquireLease(wit::Leasing {
+                key: String::from(&*key),
+                ttl: convert::nanos(ttl),
+                hold_for: convert::nanos(hold_for),
+                deadline: deadline.as_nanos(),
+            }),
+            Step::AwaitLease { key, until } => {
+                Self::AwaitLease(wit::Awaiting { key: String::from(&*key), until: until.as_nanos() })
+            }
             Step::ClearStore { tier, deadline } => {
                 Self::ClearStore(wit::Clear { tier: tier.into(), deadline: deadline.as_nanos() })
             }

@@ -230,7 +230,9 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             // Everything was cleared meanwhile, and this may have come after it.
             return self.change_fallback(id, now);
         }
-        if let Some(key) = key.filter(|_| !failed && slot.is_some_and(|slot| !slot.contested)) {
+        let change = self.flights.get(id).and_then(|flight| flight.work.change.as_ref());
+        let valid = change.is_some_and(|it| self.tags.verdict(it.tags(), it.born) == tags::Verdict::Valid);
+        if let Some(key) = key.filter(|_| valid && !failed && slot.is_some_and(|slot| !slot.contested)) {
             self.outdated.settle(key);
         }
         self.changed_everywhere(id, now)

@@ -12,7 +12,7 @@ use crate::flight::Fence;
 use crate::stamp::Condition;
 use crate::step::{FlightId, Settled, Tidings, Tier};
 use crate::storage::{Map, Profile};
-use crate::tags::Invalidation;
+use crate::tags::{Invalidation, Verdict};
 use crate::time::Instant;
 use crate::value::Value;
 
@@ -62,7 +62,11 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         shards.each(|memory| memory.invalidate_all(Invalidation::Expire, newest, now));
         self.remembered.clear();
         self.spare_in_memory(shards);
-        self.journal.debts().for_each(|(key, _)| shards.with(key, |memory| memory.spare(key, newest)));
+        for (key, change) in self.journal.debts() {
+            if !change.is_removal() && self.tags.verdict(change.tags(), change.born) == Verdict::Valid {
+                shards.with(key, |memory| memory.spare(key, newest));
+            }
+        }
         self.flights
             .for_each(|flight| flight.work.asks_again |= matches!(flight.work.stage, Stage::Reading(Tier::Primary)));
     }
@@ -79,12 +83,13 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         })
     }
 
-    /// A flight that is reading the store reads it once more: what it gets may be what was there before.
+    /// A flight that is reading the store reads it once more: what it gets may be what was there before. Who is at the lease
+    /// is yet to read it.
     fn asks_again(&mut self, id: FlightId) -> bool {
         let Some(flight) = self.flights.get_mut(id) else { return false };
         let reading = matches!(flight.work.stage, Stage::Reading(Tier::Primary));
         flight.work.asks_again |= reading;
-        reading
+        reading || matches!(flight.work.stage, Stage::Leasing | Stage::AwaitingLease)
     }
 
     /// The flight's change has got as far as it will: the key, if others have changed it meanwhile and memory is to be left

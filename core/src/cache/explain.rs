@@ -17,6 +17,7 @@ use crate::breaker::{Breaker, NotUntil, Verdict};
 use crate::budget::{Budget, BudgetPolicy};
 use crate::entropy::Entropy;
 use crate::entry::Entry;
+use crate::failure::StoreFailure;
 use crate::flight::Purpose;
 use crate::journal::{Change, Doubts, Journal};
 use crate::latency::Latency;
@@ -263,7 +264,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         Conditions {
             memory: held.map(|(entry, refresh_after)| (entry.map(|value| Erased::of(&value)), refresh_after)),
             remembered,
-            store_refused: self.store_breaker.refusal(now),
+            store_refused: self.store_refused(work, event, now),
             load_refused: self.load_breaker.refusal(now),
             crowd: self.crowd(now),
             spent: (self.store_budget.balance(now) == 0, self.load_budget.balance(now) == 0),
@@ -300,6 +301,22 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             writes: self.writes,
             dice: self.entropy.state(),
         }
+    }
+
+    /// What the store's circuit will say once the flight has given back the permit that it has.
+    fn store_refused(&self, work: Option<&Work<V>>, event: Option<&Event<V>>, now: Instant) -> Option<NotUntil> {
+        let verdict = match event {
+            Some(Event::LeaseAnswered(Ok(_)) | Event::StoreRead(Ok(_) | Err(StoreFailure::Corrupt { .. }))) => {
+                Verdict::Success
+            }
+            Some(Event::LeaseAnswered(Err(_)) | Event::StoreRead(Err(_))) => Verdict::Failure,
+            _ => return self.store_breaker.refusal(now),
+        };
+        let mut breaker = self.store_breaker.clone();
+        if let Some((work, permit)) = work.and_then(|work| Some((work, work.permit?))) {
+            breaker.report(permit, verdict, now - work.asked_at, now);
+        }
+        breaker.refusal(now)
     }
 
     fn crowd(&self, now: Instant) -> Crowd {
@@ -583,6 +600,10 @@ impl Then {
             &Step::RemoveStore { tier, intent, fence_for, deadline, .. } => {
                 Step::RemoveStore { tier, key: (), intent, fence_for, deadline }
             }
+            &Step::AcquireLease { ttl, hold_for, deadline, .. } => {
+                Step::AcquireLease { key: (), ttl, hold_for, deadline }
+            }
+            &Step::AwaitLease { until, .. } => Step::AwaitLease { key: (), until },
             &Step::ClearStore { tier, deadline } => Step::ClearStore { tier, deadline },
             &Step::InvalidateStore { tag: _, how, made_ago, deadline } => {
                 Step::InvalidateStore { tag: SOME_TAG[0], how, made_ago, deadline }
@@ -617,6 +638,8 @@ impl<V: Value> Event<V> {
             Self::StoreRemoved(result) => Event::StoreRemoved(*result),
             Self::StoreCleared(result) => Event::StoreCleared(*result),
             Self::StoreInvalidated(result) => Event::StoreInvalidated(*result),
+            Self::LeaseAnswered(result) => Event::LeaseAnswered(*result),
+            Self::LeaseAwaited => Event::LeaseAwaited,
             Self::Resigned => Event::Resigned,
             Self::Abandoned => Event::Abandoned,
         }

@@ -3,7 +3,7 @@
 use core::hash::Hash;
 use core::time::Duration;
 
-use super::work::{After, Again, End, First, Kind, Remembered, Stage};
+use super::work::{After, Again, End, First, Kind, Lease, Remembered, Stage};
 use super::{Machine, Shards};
 use crate::breaker::{NotUntil, Verdict};
 use crate::entropy::{Entropy, scale};
@@ -153,7 +153,8 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         }
         let source = if tier == Tier::Primary { Source::Store } else { Source::Fallback };
         let too_old = self.max_age(id).is_some_and(|max| entry.age > max);
-        let zone = if too_old { zone.max(Zone::StaleIfError) } else { zone };
+        let goes_on = too_old || zone == Zone::StaleWhileRevalidate && self.is_refresh(id);
+        let zone = if goes_on { zone.max(Zone::StaleIfError) } else { zone };
         match zone {
             Zone::Fresh => {
                 let mirror = Change::put(entry.clone(), born, now);
@@ -170,6 +171,13 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
                 self.not_in_store(shards, id, now)
             }
         }
+    }
+
+    /// Whether the flight is there to refresh what is stale, for nobody who waits, and has looked into the store anew on
+    /// account of a lease.
+    fn is_refresh(&self, id: FlightId) -> bool {
+        let leases = self.flights.get(id).is_some_and(|flight| flight.work.lease != Lease::Unasked);
+        leases && self.flights.waiters(id) == 0
     }
 
     /// Whether `entry` is fresh, and young enough for everybody who waits for the flight.
@@ -202,6 +210,10 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             // Who is to be refused need not wait for it.
             return self.settle_failure(shards, id, Failure::Open { until }, now);
         }
+        if let Some(step) = self.ask_for_lease(id, now) {
+            return step;
+        }
+        let Some(flight) = self.flights.get(id) else { return Step::Done { next: None } };
         if flight.work.slot.is_none() {
             match self.limit.try_acquire(now) {
                 Ok(slot) => self.hold(id, slot),

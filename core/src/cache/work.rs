@@ -67,6 +67,9 @@ pub(super) enum Stage<V> {
     Clearing(Tier),
     /// Noting an invalidation.
     Noting,
+    /// Taking the lease, and waiting for another process that has it.
+    Leasing,
+    AwaitingLease,
     /// Put aside until fewer loads are under way.
     Waiting,
     /// No step is outstanding: another flight holds the key's slot and will name this one.
@@ -103,6 +106,17 @@ pub(super) enum Again {
     Load,
     Change,
     Note,
+}
+
+/// The right among all processes to load the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lease {
+    Unasked,
+    /// Another process had it; it is not waited for any longer than that.
+    Awaited(Instant),
+    Held,
+    /// It loads without.
+    Forgone,
 }
 
 /// What follows a landing.
@@ -144,6 +158,7 @@ pub(super) struct Work<V> {
     pub(super) seen: Option<Option<Version>>,
     /// Another process has changed the key while it was being read.
     pub(super) asks_again: bool,
+    pub(super) lease: Lease,
     pub(super) change: Option<Change<V>>,
     /// Which write of this machine its change is, and the place in the log that it was last stamped with.
     pub(super) number: u64,
@@ -175,6 +190,7 @@ impl<V> Work<V> {
             joined: 0,
             seen: None,
             asks_again: false,
+            lease: Lease::Unasked,
             change: None,
             number: 0,
             stamped: 0,

@@ -5,8 +5,8 @@ use core::time::Duration;
 use tideover_core::entropy::Entropy;
 use tideover_core::stamp::{Version, Written};
 use tideover_core::{
-    Answer, Call, Class, Command, Entry, Event, FlightId, Found, Instant, Invalidation, Launch, Left, LoadFailure,
-    Loaded, Lookup, News, Note, Outcome, Policy, Sharing, Step, StoreFailure, Tag, Value, Windows,
+    Answer, Call, Class, Command, Entry, Event, FlightId, Found, Instant, Invalidation, Launch, Leased, Left,
+    LoadFailure, Loaded, Lookup, News, Note, Outcome, Policy, Sharing, Step, StoreFailure, Tag, Value, Windows,
 };
 
 const TAG: Tag = Tag::named("tag");
@@ -229,6 +229,16 @@ impl<S: Subject> Walk<S> {
             Step::RemoveStore { .. } => Event::StoreRemoved(result.map(|()| self.written())),
             Step::ClearStore { .. } => Event::StoreCleared(result),
             Step::InvalidateStore { .. } => Event::StoreInvalidated(result),
+            Step::AcquireLease { .. } => {
+                let free_in = Duration::from_millis(self.pick(3_000));
+                let elsewhere = Leased::Elsewhere { free_in };
+                let answer = if self.pick(3) == 0 { elsewhere } else { Leased::Held };
+                Event::LeaseAnswered(result.map(|()| answer))
+            }
+            Step::AwaitLease { until, .. } => {
+                self.now = self.now.max(*until);
+                Event::LeaseAwaited
+            }
         }
     }
 

@@ -96,6 +96,15 @@ impl From<wit::Note> for core_::Note {
     }
 }
 
+impl From<core_::Leased> for wit::Leased {
+    fn from(leased: core_::Leased) -> Self {
+        match leased {
+            core_::Leased::Held => Self::Held,
+            core_::Leased::Elsewhere { free_in } => Self::Elsewhere(nanos(free_in)),
+        }
+    }
+}
+
 impl From<core_::Tidings<Key>> for wit::Tidings {
     fn from(tidings: core_::Tidings<Key>) -> Self {
         match tidings {

@@ -1,8 +1,10 @@
 //! What world `cache` imports: stores, loaders and clocks.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tideover_core::time::nanos;
 use tideover_core::{Class, Clock, LoadFailure, WallTime};
 use tokio::time::sleep_until;
 use tokio_util::task::AbortOnDropHandle;
@@ -19,6 +21,7 @@ use crate::cache::random_seed;
 use crate::clock::HostClock;
 use crate::loader::LoadContext;
 use crate::outside::{CacheId, Stores};
+use crate::store::{Elsewhere, Lease, Leased};
 
 /// What the instances of one cache see of the world, one after the other.
 pub(super) struct Outside {
@@ -36,6 +39,15 @@ pub(super) struct Host {
     pub(super) writer: u64,
     /// What it has not been told yet of other processes.
     pub(super) hearsay: Arc<Hearsay>,
+    leases: Leases,
+}
+
+/// The leases of an instance, which are given back when it is gone.
+#[derive(Default)]
+struct Leases {
+    held: HashMap<String, Lease>,
+    /// Those that others have, and for which it may wait.
+    elsewhere: HashMap<String, Elsewhere>,
 }
 
 impl Host {
@@ -43,7 +55,7 @@ impl Host {
     pub(super) fn new(outside: Arc<Outside>) -> Self {
         let writer = random_seed();
         let hearsay = Hearsay::of(&outside.stores, writer);
-        Self { outside, limits: limits(), calls: Calls::default(), writer, hearsay }
+        Self { outside, limits: limits(), calls: Calls::default(), writer, hearsay, leases: Leases::default() }
     }
 
     /// The instance has forgotten what it knew of the log: it hears all of it anew.
@@ -65,6 +77,10 @@ fn writer(access: &Access) -> u64 {
 impl types::Host for Host {}
 
 impl store::Host for Host {
+    fn release_lease(&mut self, key: String) {
+        self.leases.held.remove(&key);
+    }
+
     fn take_news(&mut self) -> Vec<types::Tidings> {
         self.hearsay.take(self.outside.clock.wall()).map(Into::into).collect()
     }
@@ -117,6 +133,35 @@ impl store::HostWithStore<Host> for HasSelf<Host> {
         let (outside, writer) = (outside(access), writer(access));
         let (wall, deadline) = (outside.clock.wall(), outside.clock.at(instant(deadline)));
         outside.stores.clear(tier.into(), writer, wall, deadline).await.map_err(Into::into)
+    }
+
+    async fn acquire_lease(
+        access: &Access,
+        key: String,
+        ttl: u64,
+        hold_for: u64,
+        deadline: u64,
+    ) -> Result<types::Leased, types::StoreFailure> {
+        let outside = outside(access);
+        let (ttl, hold_for) = (Duration::from_nanos(ttl), Duration::from_nanos(hold_for));
+        match outside.stores.lease(&key, ttl, hold_for, outside.clock.at(instant(deadline))).await? {
+            Leased::Held(lease) => {
+                access.with(|mut access| access.get().leases.held.insert(key, lease));
+                Ok(types::Leased::Held)
+            }
+            Leased::Elsewhere(elsewhere) => {
+                let free_in = nanos(elsewhere.free_in);
+                access.with(|mut access| access.get().leases.elsewhere.insert(key, elsewhere));
+                Ok(types::Leased::Elsewhere(free_in))
+            }
+        }
+    }
+
+    async fn await_lease(access: &Access, key: String, until: u64) {
+        let outside = outside(access);
+        if let Some(elsewhere) = access.with(|mut access| access.get().leases.elsewhere.remove(&key)) {
+            elsewhere.freed_by(outside.clock.at(instant(until))).await;
+        }
     }
 
     async fn add_note(

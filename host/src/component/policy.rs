@@ -248,6 +248,15 @@ impl From<wit::Step> for Step<Key, Payload> {
                 fence_for: Duration::from_nanos(fence_for),
                 deadline: instant(deadline),
             },
+            wit::Step::AcquireLease(wit::Leasing { key, ttl, hold_for, deadline }) => Self::AcquireLease {
+                key: key.into(),
+                ttl: Duration::from_nanos(ttl),
+                hold_for: Duration::from_nanos(hold_for),
+                deadline: instant(deadline),
+            },
+            wit::Step::AwaitLease(wit::Awaiting { key, until }) => {
+                Self::AwaitLease { key: key.into(), until: instant(until) }
+            }
             wit::Step::ClearStore(wit::Clear { tier, deadline }) => {
                 Self::ClearStore { tier: tier.into(), deadline: instant(deadline) }
             }
@@ -301,6 +310,8 @@ impl From<Event<Payload>> for wit::Event {
             Event::Landed => Self::Landed,
             Event::StoreWritten(written) => Self::StoreWritten(written.map(Into::into).map_err(Into::into)),
             Event::StoreRemoved(removed) => Self::StoreRemoved(removed.map(Into::into).map_err(Into::into)),
+            Event::LeaseAnswered(answer) => Self::LeaseAnswered(answer.map(Into::into).map_err(Into::into)),
+            Event::LeaseAwaited => Self::LeaseAwaited,
             Event::StoreCleared(cleared) => Self::StoreCleared(cleared.map_err(Into::into)),
             Event::StoreInvalidated(noted) => Self::StoreInvalidated(noted.map_err(Into::into)),
             Event::Resigned => Self::Resigned,

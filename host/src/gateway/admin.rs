@@ -78,6 +78,7 @@ async fn health(gateway: &Gateway) -> Value {
             "guarantees": gateway.cache.guarantees().map(|holds| json!({
                 "late_writes_lose": holds.late_writes_lose,
                 "invalidations_are_shared": holds.invalidations_are_shared,
+                "loads_are_leased": holds.loads_are_leased && gateway.cache.policy().lease,
                 "changed_keys": holds.changed_keys.name(),
                 "invalidations": holds.invalidations.name(),
             })),

@@ -89,6 +89,8 @@ pub struct Abilities {
     /// Who [listens](super::Store::listen) is told which keys others change. Then what one process puts or removes leaves
     /// the memory of the others at once; otherwise it stays there until its freshness ends.
     pub tracking: bool,
+    /// [`Store::lease`](super::Store::lease) works. Then of all processes one loads a key, if they want it so.
+    pub lease: bool,
 }
 
 impl Abilities {
@@ -102,6 +104,7 @@ impl Abilities {
         compare: true,
         log: true,
         tracking: true,
+        lease: true,
     };
 }
 
@@ -114,6 +117,8 @@ pub struct Guarantees {
     /// An invalidated tag and a clear reach what all processes have put into the store. Otherwise what bears tags is not
     /// shared, and a clear goes from key to key.
     pub invalidations_are_shared: bool,
+    /// Of all processes one loads a key at a time, if the option `lease` is on.
+    pub loads_are_leased: bool,
     /// When a process's memory lets go of a key that another has put or removed.
     pub changed_keys: Reach,
     /// When a process's memory lets go of what another has invalidated by a tag or cleared.
@@ -149,6 +154,7 @@ impl From<Abilities> for Guarantees {
         Self {
             late_writes_lose: store.compare,
             invalidations_are_shared: store.log,
+            loads_are_leased: store.lease,
             changed_keys: if store.tracking { at_once } else { later },
             invalidations: match (store.log, store.tracking) {
                 (true, true) => at_once,
@@ -166,7 +172,8 @@ mod tests {
     #[test]
     fn what_is_promised_follows_from_what_the_store_can_do() {
         let promised = |store: Abilities| {
-            let Guarantees { late_writes_lose, invalidations_are_shared, changed_keys, invalidations } = store.into();
+            let Guarantees { late_writes_lose, invalidations_are_shared, changed_keys, invalidations, .. } =
+                store.into();
             (late_writes_lose, invalidations_are_shared, changed_keys.name(), invalidations.name())
         };
         assert_eq!(promised(Abilities::ALL), (true, true, "at_once", "at_once"));

@@ -1,5 +1,7 @@
 //! The store inside the process: what stands in while the shared one is away, and what tests and small services use.
 
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,10 +11,11 @@ use tideover_core::envelope::stamp_of;
 use tideover_core::memory::{Memory, MemoryPolicy};
 use tideover_core::stamp::{Condition, Written};
 use tideover_core::{Entry, Instant, Note, WallTime, Windows, Zone};
+use tokio::sync::Notify;
 
 use super::glob::Glob;
 use super::log::Log;
-use super::{Abilities, Cursor, Ear, Page, Remaining, Store, StoreError, When};
+use super::{Abilities, Cursor, Ear, Elsewhere, Keeper, Lease, Leased, Page, Remaining, Store, StoreError, When};
 use crate::engine::Payload;
 
 type Rows = Memory<Box<str>, Payload>;
@@ -38,6 +41,7 @@ pub struct MemoryStore {
     /// `None` once closed.
     memory: Mutex<Option<Rows>>,
     log: Mutex<Log>,
+    leases: Arc<Leases>,
     /// The zero of the core's readings.
     started_at: tokio::time::Instant,
 }
@@ -48,7 +52,12 @@ impl MemoryStore {
     pub fn new(entries_max: usize) -> Self {
         let entries_max = u32::try_from(entries_max).unwrap_or(u32::MAX);
         let memory = Memory::new(MemoryPolicy { entries_max, ..MemoryPolicy::default() });
-        Self { memory: Mutex::new(Some(memory)), log: Mutex::default(), started_at: tokio::time::Instant::now() }
+        Self {
+            memory: Mutex::new(Some(memory)),
+            log: Mutex::default(),
+            leases: Arc::default(),
+            started_at: tokio::time::Instant::now(),
+        }
     }
 
     /// Runs `work` on the memory at this moment.
@@ -69,6 +78,78 @@ impl MemoryStore {
 
     fn lock(&self) -> MutexGuard<'_, Option<Rows>> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Who has which lease, and until when.
+#[derive(Default)]
+struct Leases {
+    rows: Mutex<HashMap<Box<str>, LeaseRow>>,
+    /// The number of the newest.
+    newest: AtomicU64,
+    freed: Notify,
+}
+
+struct LeaseRow {
+    number: u64,
+    until: tokio::time::Instant,
+}
+
+impl Leases {
+    fn take(self: &Arc<Self>, key: &str, ttl: Duration, hold_for: Duration) -> Leased {
+        let now = tokio::time::Instant::now();
+        let mut rows = self.rows();
+        if let Some(row) = rows.get(key).filter(|row| now < row.until) {
+            let (free_in, number) = (row.until - now, row.number);
+            return Leased::Elsewhere(Elsewhere::new(free_in, Arc::clone(self).freed(key.into(), number)));
+        }
+        let number = self.newest.fetch_add(1, Ordering::Relaxed);
+        rows.insert(key.into(), LeaseRow { number, until: now + ttl });
+        let keeper = LeaseKeeper { leases: Arc::clone(self), key: key.into(), number, ttl };
+        Leased::Held(Lease::new(ttl, hold_for, keeper))
+    }
+
+    /// Waits until the lease of that number is over, unless it merely ends.
+    async fn freed(self: Arc<Self>, key: Box<str>, number: u64) {
+        loop {
+            let freed = self.freed.notified();
+            if self.rows().get(&key).is_none_or(|row| row.number != number) {
+                return;
+            }
+            freed.await;
+        }
+    }
+
+    fn rows(&self) -> MutexGuard<'_, HashMap<Box<str>, LeaseRow>> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct LeaseKeeper {
+    leases: Arc<Leases>,
+    key: Box<str>,
+    number: u64,
+    ttl: Duration,
+}
+
+impl Keeper for LeaseKeeper {
+    fn renew(&self) -> BoxFuture<'_, bool> {
+        Box::pin(async move {
+            let mut rows = self.leases.rows();
+            let Some(row) = rows.get_mut(&self.key).filter(|row| row.number == self.number) else { return false };
+            row.until = tokio::time::Instant::now() + self.ttl;
+            true
+        })
+    }
+
+    fn release(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let mut rows = self.leases.rows();
+            if rows.get(&self.key).is_some_and(|row| row.number == self.number) {
+                rows.remove(&self.key);
+            }
+            self.leases.freed.notify_waiters();
+        })
     }
 }
 
@@ -200,6 +281,18 @@ impl Store for MemoryStore {
             })?;
             log.note(writer, note, made_at);
             Ok(())
+        })
+    }
+
+    fn lease<'a>(
+        &'a self,
+        key: &'a str,
+        ttl: Duration,
+        hold_for: Duration,
+    ) -> BoxFuture<'a, Result<Leased, StoreError>> {
+        Box::pin(async move {
+            self.with(|_, _| ())?;
+            Ok(self.leases.take(key, ttl, hold_for))
         })
     }
 

@@ -6,6 +6,7 @@
 
 mod glob;
 mod kinds;
+mod lease;
 mod log;
 mod memory;
 #[cfg(feature = "redis")]
@@ -20,6 +21,7 @@ use tideover_core::stamp::{Condition, Written};
 use tideover_core::{Note, WallTime};
 
 pub use self::kinds::{Abilities, Cursor, Guarantees, Page, Reach, Remaining, When};
+pub use self::lease::{Elsewhere, Keeper, Lease, Leased};
 pub use self::log::{Ear, Heard};
 pub use self::memory::MemoryStore;
 #[cfg(feature = "redis")]
@@ -94,6 +96,22 @@ pub trait Store: Send + Sync + 'static {
     fn note(&self, writer: u64, note: Note, made_at: WallTime) -> BoxFuture<'_, Result<(), StoreError>> {
         let _no_log = (writer, note, made_at);
         unsupported("note")
+    }
+
+    /// Takes the lease on `key`, the right of one among all who share the store, for `ttl`, unless somebody has it. It is
+    /// renewed until it is dropped, for `hold_for` at most. It is a wish, not a lock: what must not be done twice is to be
+    /// compared when it is written. The lease has nothing to do with what lies under the key.
+    ///
+    /// # Errors
+    ///
+    /// By default, for stores that cannot, [`StoreError::Unsupported`].
+    fn lease<'a>(
+        &'a self,
+        _key: &'a str,
+        _ttl: Duration,
+        _hold_for: Duration,
+    ) -> BoxFuture<'a, Result<Leased, StoreError>> {
+        unsupported("lease")
     }
 
     /// From now on `ear` hears the log, for as long as somebody holds it: first [`Note::Unknown`] with the number of

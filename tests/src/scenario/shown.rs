@@ -61,6 +61,8 @@ pub(super) fn step(step: &Step<Key, Payload>) -> String {
             let ago = if made_ago.is_zero() { String::new() } else { format!(" since {} ago", Text(*made_ago)) };
             format!("note a tag{expired}{ago} by {deadline:?}")
         }
+        Step::AcquireLease { key, ttl, deadline, .. } => format!("lease {key} for {} by {deadline:?}", Text(*ttl)),
+        Step::AwaitLease { key, until } => format!("await the lease on {key} until {until:?}"),
         Step::ClearStore { tier: place, deadline } => format!("clear {} by {deadline:?}", tier(*place)),
         Step::Done { .. } => "done".to_owned(),
     }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tideover_core::stamp::{Condition, Intent, Written};
 use tideover_core::{
-    Absence, Class, Entry, Event, FlightId, Found, Instant, Launch, Left, LoadFailure, Loaded, Note, Outcome, Sharing,
-    Step, StoreFailure, Tier,
+    Absence, Class, Entry, Event, FlightId, Found, Instant, Launch, Leased, Left, LoadFailure, Loaded, Note, Outcome,
+    Sharing, Step, StoreFailure, Tier,
 };
 
 use super::others::civil;
@@ -53,6 +53,8 @@ impl World {
                 }
                 replies.extend([Reply::Fails, Reply::TimesOut, Reply::Rejects]);
             }
+            Step::AcquireLease { .. } => replies.extend([Reply::Fails, Reply::TimesOut, Reply::Rejects]),
+            Step::AwaitLease { .. } => replies.push(Reply::AsItBegan),
             Step::Sleep { .. } | Step::Wait | Step::Land { .. } | Step::Done { .. } => {}
         }
         replies.extend([Reply::Resigned, Reply::Abandoned]);
@@ -121,6 +123,21 @@ impl World {
                 }
                 self.count(Tier::Primary, reply, failed.is_some());
                 Event::StoreInvalidated(failed.map_or(Ok(()), Err))
+            }
+            Step::AcquireLease { key, .. } => {
+                self.count(Tier::Primary, reply, failed.is_some());
+                let free_in = self.leased.get(&key).map(|until| *until - self.now).filter(|left| !left.is_zero());
+                let answer = free_in.map_or(Leased::Held, |free_in| Leased::Elsewhere { free_in });
+                Event::LeaseAnswered(failed.map_or(Ok(answer), Err))
+            }
+            Step::AwaitLease { key, until } => {
+                if reply == Reply::AsItBegan {
+                    // Whoever had it has given it back.
+                    self.leased.remove(&key);
+                } else {
+                    self.now = self.now.max(until);
+                }
+                Event::LeaseAwaited
             }
             Step::Wait | Step::Done { .. } => return Ok(()),
         };
@@ -328,7 +345,7 @@ impl World {
     /// Whether a flight that begins with `step` is there to load.
     pub(super) fn loads_with(&self, step: &Step<Key, Value>) -> bool {
         match step {
-            Step::Load { .. } | Step::Wait => true,
+            Step::Load { .. } | Step::Wait | Step::AcquireLease { .. } => true,
             Step::ReadStore { .. } => !self.reading,
             Step::Land { outcome, .. } => {
                 !self.reading && !matches!(outcome, Outcome::Settled(_) | Outcome::Absent(Absence::NotLoaded))

@@ -24,7 +24,9 @@ pub(super) fn key_of(step: &Step<Key, Value>) -> Option<Key> {
         Step::ReadStore { key, .. }
         | Step::Load { key, .. }
         | Step::WriteStore { key, .. }
-        | Step::RemoveStore { key, .. } => Some(*key),
+        | Step::RemoveStore { key, .. }
+        | Step::AcquireLease { key, .. }
+        | Step::AwaitLease { key, .. } => Some(*key),
         _ => None,
     }
 }
@@ -37,6 +39,7 @@ pub(super) fn touches_primary(step: &Step<Key, Value>) -> bool {
             | Step::RemoveStore { tier: Tier::Primary, .. }
             | Step::ClearStore { tier: Tier::Primary, .. }
             | Step::InvalidateStore { .. }
+            | Step::AcquireLease { .. }
     )
 }
 
@@ -379,7 +382,8 @@ pub(super) fn deadline(step: &Step<Key, Value>) -> Option<Instant> {
         | Step::WriteStore { deadline, .. }
         | Step::RemoveStore { deadline, .. }
         | Step::ClearStore { deadline, .. }
-        | Step::InvalidateStore { deadline, .. } => Some(*deadline),
+        | Step::InvalidateStore { deadline, .. }
+        | Step::AcquireLease { deadline, .. } => Some(*deadline),
         _ => None,
     }
 }

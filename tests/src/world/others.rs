@@ -1,5 +1,7 @@
 //! Other processes on the same store: what they put, remove, load and invalidate there, and how the machine learns of it.
 
+use std::time::Duration;
+
 use tideover_core::stamp::{Condition, Stamp, Version};
 use tideover_core::{Entry, Found, Instant, Invalidation, News, Note, Step, Tag, Tidings, Tier, WallTime};
 
@@ -40,7 +42,10 @@ impl World {
         let fences = floor.1;
         // Who is reading the store will ask it again, and is as good as if it had begun now.
         for flying in self.flying.values_mut().filter(|flying| flying.key == Some(key)) {
-            if matches!(flying.step, Step::ReadStore { tier: Tier::Primary, .. }) {
+            if matches!(
+                flying.step,
+                Step::ReadStore { tier: Tier::Primary, .. } | Step::AcquireLease { .. } | Step::AwaitLease { .. }
+            ) {
                 flying.fences = fences;
             }
         }
@@ -61,7 +66,14 @@ impl World {
 
     /// Whether what was put here may be newer, and nobody can tell.
     fn is_contested(&self, key: Key) -> bool {
-        self.puts.values().any(|(put, _)| *put == key) || self.cache.health().stats.owed > 0
+        // Its own may have come later, which is known by then.
+        let own = self.primary.get(&key).is_some_and(|stored| stored.stamp.version.writer == MACHINE);
+        own || self.puts.values().any(|(put, _)| *put == key) || self.cache.health().stats.owed > 0
+    }
+
+    /// Another process takes the lease on `key`, for so long.
+    pub fn other_leases(&mut self, key: Key, time: Duration) {
+        self.leased.insert(key, self.now + time);
     }
 
     /// Another process reads the store, and begins a load.

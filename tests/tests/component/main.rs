@@ -91,6 +91,8 @@ stories! {
     #[tokio::test(start_paused = true)]
     what_one_puts_or_removes_leaves_the_memory_of_the_other_at_once;
     #[tokio::test(start_paused = true)]
+    of_all_processes_one_loads_a_key;
+    #[tokio::test(start_paused = true)]
     a_clear_reaches_the_memory_and_the_store_of_all;
     #[tokio::test(start_paused = true)]
     a_change_of_one_is_not_undone_by_a_load_of_another_that_began_before_it;

@@ -75,6 +75,31 @@ pub(super) async fn what_one_puts_or_removes_leaves_the_memory_of_the_other_at_o
     }
 }
 
+pub(super) async fn of_all_processes_one_loads_a_key(engine: EngineKind) {
+    let leasing = |builder: Builder| builder.set("lease", "true").expect("an option");
+    for (one, other, _store) in pairs(engine, leasing) {
+        let origin = Origin::held();
+        let [first, second] = [&one, &other].map(|cache| origin.ask(cache, "k", value("loaded")));
+        sleep(ms(2_000)).await;
+        assert_eq!(origin.loads(), 1, "the other one waits, although it lasts");
+        origin.let_through(1);
+        for answer in [first, second] {
+            assert_eq!(answer.await.expect("no panic").expect("a value").value, "loaded");
+        }
+        assert_eq!(origin.loads(), 1);
+        settle().await;
+        // It was given back: who has nothing else to wait for has it at once.
+        let gone = origin.ask(&other, "gone", value("loaded"));
+        sleep(ms(10)).await;
+        gone.abort();
+        let again = origin.ask(&one, "gone", value("again"));
+        sleep(ms(100)).await;
+        assert_eq!(origin.loads(), 3);
+        origin.let_through(2);
+        assert_eq!(again.await.expect("no panic").expect("a value").value, "again");
+    }
+}
+
 pub(super) async fn a_clear_reaches_the_memory_and_the_store_of_all(engine: EngineKind) {
     for (one, other, store) in pairs(engine, |builder| builder) {
         one.put("k", "v", None).await.expect("a change");

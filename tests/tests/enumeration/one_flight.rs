@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tideover_core::stamp::{Version, Written};
 use tideover_core::{
-    Answer, Cache, Call, Class, Command, Entry, Event, FlightId, Found, Instant, Launch, Left, LoadFailure, Loaded,
-    Lookup, Policy, Sharing, Step, StoreFailure, Tier, Windows,
+    Answer, Cache, Call, Class, Command, Entry, Event, FlightId, Found, Instant, Launch, Leased, Left, LoadFailure,
+    Loaded, Lookup, Policy, Sharing, Step, StoreFailure, Tier, Windows,
 };
 
 type Key = &'static str;
@@ -185,6 +185,13 @@ fn answers(step: &Step<Key, u32>) -> Vec<Event<u32>> {
             ];
             results.map(Event::Loaded).to_vec()
         }
+        Step::AcquireLease { .. } => {
+            let elsewhere = Leased::Elsewhere { free_in: Duration::from_secs(3) };
+            let answers =
+                [Ok(Leased::Held), Ok(elsewhere), Err(StoreFailure::Unavailable), Err(StoreFailure::Rejected)];
+            answers.map(Event::LeaseAnswered).to_vec()
+        }
+        Step::AwaitLease { .. } => vec![Event::LeaseAwaited],
         Step::Sleep { .. } => vec![Event::Slept],
         Step::Wait => vec![Event::Launched],
         Step::Land { .. } => vec![Event::Landed],
@@ -209,6 +216,8 @@ fn wrong(step: &Step<Key, u32>) -> Vec<Event<u32>> {
         Event::StoreRemoved(Ok(Written::Kept)),
         Event::StoreCleared(Ok(())),
         Event::StoreInvalidated(Ok(())),
+        Event::LeaseAnswered(Ok(Leased::Held)),
+        Event::LeaseAwaited,
         Event::Resigned,
         Event::Abandoned,
     ];

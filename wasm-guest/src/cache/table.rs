@@ -40,6 +40,8 @@ struct Flight {
     leader: Option<u64>,
     waiters: BTreeSet<u64>,
     asleep: Option<(Instant, Arc<OneShot<()>>)>,
+    /// The key on which it has a lease.
+    lease: Option<Key>,
 }
 
 struct Waiting {
@@ -84,6 +86,7 @@ pub(super) struct Outbox {
     answers: Vec<(Arc<OneShot<Landed>>, Landed)>,
     rung: Vec<Arc<OneShot<()>>>,
     released: Vec<u64>,
+    leases: Vec<Key>,
 }
 
 impl Outbox {
@@ -95,6 +98,7 @@ impl Outbox {
         }
         self.rung.into_iter().for_each(|sleeper| sleeper.send(()));
         self.released.into_iter().for_each(crate::bindings::tideover::cache::loader::release);
+        self.leases.iter().for_each(|key| crate::bindings::tideover::cache::store::release_lease(key));
     }
 }
 
@@ -200,7 +204,8 @@ impl Table {
             self.due.remove(&(until, Due::Sleeper(flight)));
             self.outbox.rung.push(sleeper);
         }
-        let leader = over.and_then(|row| row.leader);
+        let (leader, lease) = over.map_or((None, None), |row| (row.leader, row.lease));
+        self.outbox.leases.extend(lease);
         let mut leader = leader.filter(|context| self.leading.get(context) == Some(&flight));
         let next = next.map(|next| {
             let step = self.cache.resume(next, Event::Launched, now);
@@ -266,6 +271,14 @@ impl Table {
             None => self.outbox.rung.push(Arc::clone(&sleeper)),
         }
         sleeper
+    }
+
+    /// The flight has the lease on `key` until it is over, which it may be already.
+    pub(super) fn hold_lease(&mut self, flight: FlightId, key: Key) {
+        match self.flights.get_mut(&flight) {
+            Some(row) => row.lease = Some(key),
+            None => self.outbox.leases.push(key),
+        }
     }
 
     /// Answers as soon as no flight is under way.

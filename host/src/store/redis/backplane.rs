@@ -19,6 +19,7 @@ use tokio::time::sleep;
 use super::echoes::{Echoes, Own};
 use super::failure::Fault;
 use super::keys::Namespace;
+use super::lease::Waiting;
 use super::reply::Reply;
 use super::request::{Effect, Request};
 use super::{RedisBackplane, lock};
@@ -39,19 +40,27 @@ pub(super) enum Deed<'a> {
     Many,
     /// Something was noted in the log.
     Noted,
+    /// The lease on the key was given back.
+    Freed(&'a str),
 }
+
+/// In the place of a writer: the lease on the key was given back.
+const FREED: u64 = u64::MAX;
 
 pub(super) struct Backplane {
     how: RedisBackplane,
     namespace: Namespace,
     channel: Bytes,
     log_place: Bytes,
+    lease_prefix: Bytes,
     /// How long after the loss of a connection nothing counts as missed yet.
     pub(super) grace: Duration,
     ears: Mutex<Vec<Weak<dyn Ear>>>,
     /// The server does not do it.
     refused: AtomicBool,
     echoes: Echoes,
+    /// Those who are to be woken when a lease may be free.
+    pub(super) leases: Waiting,
     /// How to ask the store, and whether its log is to be asked already.
     reach: OnceLock<Box<dyn Reach>>,
     is_wanted: AtomicBool,
@@ -74,10 +83,12 @@ impl Backplane {
             namespace: namespace.clone(),
             channel: namespace.internal("changed"),
             log_place: Bytes::copy_from_slice(log_place),
+            lease_prefix: namespace.internal("lease:"),
             grace,
             ears: Mutex::default(),
             refused: AtomicBool::new(false),
             echoes: Echoes::default(),
+            leases: Waiting::default(),
             reach: OnceLock::new(),
             is_wanted: AtomicBool::new(false),
             this: Weak::clone(this),
@@ -151,6 +162,9 @@ impl Backplane {
     fn take_in_place(&self, place: &[u8]) {
         if *place == *self.log_place {
             self.hear_log();
+        } else if let Some(key) = place.strip_prefix(&*self.lease_prefix).and_then(|key| std::str::from_utf8(key).ok())
+        {
+            self.leases.wake(key);
         } else if let Some(key) = self.namespace.key(place).filter(|key| !self.echoes.hear(key)) {
             self.tell(|ear| ear.changed(key, None));
         }
@@ -164,7 +178,11 @@ impl Backplane {
             message.split_first_chunk::<8>().and_then(|(writer, key)| Some((writer, std::str::from_utf8(key).ok()?)));
         // Many, or what is not understood and may be anything.
         let Some((writer, key)) = changed else { return self.missed() };
-        let writer = Some(u64::from_be_bytes(*writer)).filter(|writer| *writer != 0);
+        let writer = u64::from_be_bytes(*writer);
+        if writer == FREED {
+            return self.leases.wake(key);
+        }
+        let writer = Some(writer).filter(|writer| *writer != 0);
         self.tell(|ear| ear.changed(key, writer));
     }
 
@@ -232,6 +250,7 @@ impl Backplane {
         match (self.how, deed) {
             (RedisBackplane::Tracking, Deed::Changed(key, writer)) => self.tell(|ear| ear.changed(key, *writer)),
             (RedisBackplane::Tracking, Deed::Many) => self.missed(),
+            (_, Deed::Freed(key)) => self.leases.wake(key),
             _ => {}
         }
     }
@@ -245,6 +264,7 @@ impl Backplane {
             Deed::Changed(key, writer) => [&writer.unwrap_or(0).to_be_bytes(), key.as_bytes()].concat().into(),
             Deed::Many => Bytes::from_static(MANY),
             Deed::Noted => Bytes::from_static(NOTED),
+            Deed::Freed(key) => [&FREED.to_be_bytes(), key.as_bytes()].concat().into(),
         };
         Some((&self.channel, message))
     }

@@ -16,6 +16,7 @@ mod dial;
 mod echoes;
 mod failure;
 mod keys;
+mod lease;
 mod log;
 mod node;
 mod operations;

@@ -15,7 +15,7 @@ use super::failure::{Fault, unexpected};
 use super::reply::Reply;
 use super::request::{Effect, Request};
 use super::script::Script;
-use crate::store::{Abilities, Cursor, Ear, Page, Remaining, Store, StoreError, When};
+use crate::store::{Abilities, Cursor, Ear, Leased, Page, Remaining, Store, StoreError, When};
 
 /// The longest expiry that Redis takes is `i64::MAX` milliseconds after 1970; this is 146 million years.
 const TTL_MILLIS_MAX: u64 = i64::MAX as u64 / 2;
@@ -109,7 +109,13 @@ impl Store for RedisStore {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { compare: self.compare, log: self.log.is_kept(), tracking: self.backplane.tells(), ..Abilities::ALL }
+        Abilities {
+            compare: self.compare,
+            log: self.log.is_kept(),
+            tracking: self.backplane.tells(),
+            lease: self.compare,
+            ..Abilities::ALL
+        }
     }
 
     fn read<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
@@ -153,6 +159,15 @@ impl Store for RedisStore {
 
     fn note(&self, writer: u64, note: Note, made_at: WallTime) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(self.call(self.put_note(writer, note, made_at)))
+    }
+
+    fn lease<'a>(
+        &'a self,
+        key: &'a str,
+        ttl: Duration,
+        hold_for: Duration,
+    ) -> BoxFuture<'a, Result<Leased, StoreError>> {
+        Box::pin(self.call(self.lease_on(key, ttl, hold_for)))
     }
 
     fn listen(&self, ear: &Arc<dyn Ear>) {

@@ -1,0 +1,88 @@
+//! Leases: the right of one among all processes that share a store, for as long as it lives.
+
+use std::fmt;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// A lease is renewed each such part of its time to live.
+const RENEWALS: u32 = 3;
+
+/// Who has a lease; see [`Store::lease`](super::Store::lease).
+#[derive(Debug)]
+pub enum Leased {
+    /// Whoever asked for it.
+    Held(Lease),
+    /// Somebody else.
+    Elsewhere(Elsewhere),
+}
+
+/// A lease that is held: renewed in the background, and given back when this is dropped. When the process dies, it ends
+/// with its time to live.
+pub struct Lease(#[allow(dead_code, reason = "it acts when it is dropped")] DropGuard);
+
+/// How a store keeps a lease.
+pub trait Keeper: Send + Sync + 'static {
+    /// Sets its time to live anew. `false`: it was lost, or nobody knows, and is left alone.
+    fn renew(&self) -> BoxFuture<'_, bool>;
+
+    /// Gives it back, unless it is somebody else's by now, and tells those who wait for it.
+    fn release(&self) -> BoxFuture<'_, ()>;
+}
+
+impl Lease {
+    /// A lease that lives for `ttl` unless it is renewed, which `keeper` does until this is dropped, and for `hold_for` at
+    /// most. Needs a tokio runtime.
+    pub fn new(ttl: Duration, hold_for: Duration, keeper: impl Keeper) -> Self {
+        let dropped = CancellationToken::new();
+        let lease = Self(dropped.clone().drop_guard());
+        tokio::spawn(async move {
+            let end = Instant::now() + hold_for;
+            loop {
+                let next = Instant::now() + ttl / RENEWALS;
+                tokio::select! {
+                    () = dropped.cancelled() => return keeper.release().await,
+                    () = sleep_until(next) => {}
+                }
+                if next >= end || !keeper.renew().await {
+                    return;
+                }
+            }
+        });
+        lease
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lease")
+    }
+}
+
+/// Somebody else has a lease.
+pub struct Elsewhere {
+    /// When it ends if it is not renewed.
+    pub free_in: Duration,
+    freed: BoxFuture<'static, ()>,
+}
+
+impl Elsewhere {
+    /// `freed` ends when the lease may be free, as far as the store is told; it may end too early, or never.
+    pub fn new(free_in: Duration, freed: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self { free_in, freed: Box::pin(freed) }
+    }
+
+    /// Waits until the lease may be free, or until then.
+    pub async fn freed_by(self, until: Instant) {
+        // Either way it is asked for again.
+        let _told_or_not = tokio::time::timeout_at(until, self.freed).await;
+    }
+}
+
+impl fmt::Debug for Elsewhere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Elsewhere").field("free_in", &self.free_in).finish_non_exhaustive()
+    }
+}
