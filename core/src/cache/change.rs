@@ -230,12 +230,19 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             // Everything was cleared meanwhile, and this may have come after it.
             return self.change_fallback(id, now);
         }
-        let change = self.flights.get(id).and_then(|flight| flight.work.change.as_ref());
-        let valid = change.is_some_and(|it| self.tags.verdict(it.tags(), it.born) == tags::Verdict::Valid);
-        if let Some(key) = key.filter(|_| valid && !failed && slot.is_some_and(|slot| !slot.contested)) {
+        if let Some(key) = key.filter(|_| !failed && slot.is_some_and(|slot| !slot.contested)) {
             self.outdated.settle(key);
         }
+        if self.flights.get(id).is_some_and(|flight| self.came_too_late(&flight.work)) {
+            self.fallback_doubts.raise();
+        }
         self.changed_everywhere(id, now)
+    }
+
+    /// Whether it was writing to the fallback what was invalidated meanwhile: that may have been cleared before.
+    fn came_too_late(&self, work: &Work<V>) -> bool {
+        let written = work.change.as_ref().filter(|_| matches!(work.stage, Stage::Writing(Tier::Fallback)));
+        written.is_some_and(|change| self.tags.verdict(change.tags(), change.born) != tags::Verdict::Valid)
     }
 
     /// The fallback may have kept what the flight was to replace.

@@ -82,8 +82,6 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
                 shards.each(|memory| memory.invalidate_all(how, newest, at));
                 self.remembered.clear();
                 self.fallback_doubts.raise();
-                // What is being written there may come after the clear that settles the doubts.
-                self.writing.iter().for_each(|(key, _)| self.outdated.note(key.clone(), at));
             }
         }
     }

@@ -81,6 +81,9 @@ impl MemoryStore {
     }
 }
 
+/// Leases that may have ended before they are looked through.
+const LEASES_MAX: usize = 1_024;
+
 /// Who has which lease, and until when.
 #[derive(Default)]
 struct Leases {
@@ -102,6 +105,9 @@ impl Leases {
         if let Some(row) = rows.get(key).filter(|row| now < row.until) {
             let (free_in, number) = (row.until - now, row.number);
             return Leased::Elsewhere(Elsewhere::new(free_in, Arc::clone(self).freed(key.into(), number)));
+        }
+        if rows.len() >= LEASES_MAX {
+            rows.retain(|_, row| now < row.until);
         }
         let number = self.newest.fetch_add(1, Ordering::Relaxed);
         rows.insert(key.into(), LeaseRow { number, until: now + ttl });

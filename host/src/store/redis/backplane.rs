@@ -16,7 +16,7 @@ use futures_util::future::{BoxFuture, join_all};
 use tideover_core::stamp::Version;
 use tokio::time::sleep;
 
-use super::echoes::{Echoes, Own};
+use super::echoes::{Echoes, Heard, Own};
 use super::failure::Fault;
 use super::keys::Namespace;
 use super::lease::Waiting;
@@ -136,7 +136,6 @@ impl Backplane {
         if tells {
             self.refused.store(false, Ordering::Relaxed);
         }
-        self.echoes.begin();
         self.missed();
     }
 
@@ -208,8 +207,8 @@ impl Backplane {
     }
 
     /// It has written nothing.
-    pub(super) fn withdraw_echo(&self, key: &str, own: Own) {
-        self.echoes.withdraw(key, own);
+    pub(super) fn withdraw_echo(&self, key: &str) {
+        self.echoes.withdraw(key);
     }
 
     /// Tells of what was changed here and, at the same moment, elsewhere.
@@ -230,12 +229,11 @@ impl Backplane {
     }
 
     /// `false`: the store does not answer, and has it tried again, for as long as there is one.
-    async fn look_into(&self, heard: (Box<str>, Own)) -> bool {
-        let (key, own) = &heard;
+    async fn look_into(&self, heard: Heard) -> bool {
         let Some(reach) = self.reach.get() else { return true };
-        match reach.version(key).await {
-            Ok(found) if own.is(found) => {}
-            Ok(_) => self.tell(|ear| ear.changed(key, None)),
+        match reach.version(&heard.key).await {
+            Ok(found) if self.echoes.is_own(&heard, found) => {}
+            Ok(_) => self.tell(|ear| ear.changed(&heard.key, None)),
             Err(Fault::Store(StoreError::Closed)) => {}
             Err(_) => {
                 self.echoes.put_back(heard);

@@ -2,15 +2,44 @@
 //! (`NOLOOP` is about plain commands only). It tells once for all changes of the same moment, so whether another process
 //! was among them nobody can say without a look at what is there now.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Mutex;
 
 use tideover_core::stamp::Version;
+use tideover_core::storage::{Growing, Keyed};
 
 use super::lock;
+use crate::engine::Key;
 
-/// Writes whose echo may be awaited at once. Past it an echo is taken for another's change, which costs a hit.
+/// Keys whose echo may be awaited at once. Past it the oldest is taken for another's change, which costs a hit.
 const AWAITED_MAX: usize = 65_536;
+
+pub(super) struct Echoes(Mutex<State>);
+
+struct State {
+    /// Keys that scripts of ours write, with how many echoes may come. Several changes of one moment have one, so some
+    /// are awaited in vain, until they are the oldest.
+    awaited: Keyed<Key, Awaited, Growing>,
+    /// As whom we write.
+    writers: HashSet<u64>,
+    /// Echoes that have come and are yet to be looked into, and whether a task is at it.
+    heard: Vec<Heard>,
+    at_work: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Awaited {
+    count: u32,
+    /// The newest leaves an entry; otherwise a tombstone or nothing.
+    writes: bool,
+}
+
+/// An echo that is to be looked into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Heard {
+    pub(super) key: Key,
+    writes: bool,
+}
 
 /// What a script of our own leaves under a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,68 +52,54 @@ pub(super) enum Own {
     Swept,
 }
 
-impl Own {
-    /// Whether what is `found` there now is of our own making. A later write of ours has an echo of its own.
-    pub(super) fn is(self, found: Option<Version>) -> bool {
-        match (self, found) {
-            (Self::Written(own) | Self::Removed(own), Some(found)) => own.writer == found.writer,
-            (Self::Removed(_) | Self::Swept, None) => true,
-            (Self::Written(_), None) | (Self::Swept, Some(_)) => false,
-        }
+impl Default for Echoes {
+    fn default() -> Self {
+        let awaited = Keyed::new(AWAITED_MAX);
+        Self(Mutex::new(State { awaited, writers: HashSet::new(), heard: Vec::new(), at_work: false }))
     }
-}
-
-#[derive(Default)]
-pub(super) struct Echoes(Mutex<State>);
-
-#[derive(Default)]
-struct State {
-    /// The newest write of ours under each key whose echo has not come yet.
-    awaited: HashMap<Box<str>, Own>,
-    /// Those that were awaited when the present connection began: it has told most of them, or none will come.
-    before: HashMap<Box<str>, Own>,
-    /// Echoes that have come and are yet to be looked into, and whether a task is at it.
-    heard: Vec<(Box<str>, Own)>,
-    at_work: bool,
 }
 
 impl Echoes {
-    /// A script of ours is about to write under `key`.
+    /// A script of ours is about to change what is under `key`.
     pub(super) fn expect(&self, key: &str, own: Own) {
-        let awaited = &mut lock(&self.0).awaited;
-        if let Some(version) = awaited.get_mut(key) {
-            *version = own;
-        } else if awaited.len() < AWAITED_MAX {
-            awaited.insert(key.into(), own);
-        }
-    }
-
-    /// It has not written after all.
-    pub(super) fn withdraw(&self, key: &str, own: Own) {
-        let awaited = &mut lock(&self.0).awaited;
-        if awaited.get(key) == Some(&own) {
-            awaited.remove(key);
-        }
-    }
-
-    /// There is a new connection. Of what was awaited on the one before nothing will come.
-    pub(super) fn begin(&self) {
         let state = &mut *lock(&self.0);
-        state.before = std::mem::take(&mut state.awaited);
+        let writes = matches!(own, Own::Written(_));
+        if let Own::Written(version) | Own::Removed(version) = own {
+            state.writers.insert(version.writer);
+        }
+        let key = Key::from(key);
+        if let Some(awaited) = state.awaited.get_mut(&key) {
+            *awaited = Awaited { count: awaited.count + 1, writes };
+            return;
+        }
+        if state.awaited.is_full() {
+            state.awaited.pop_oldest();
+        }
+        // There is room now.
+        let _ = state.awaited.insert(key, Awaited { count: 1, writes });
+    }
+
+    /// One of them has changed nothing.
+    pub(super) fn withdraw(&self, key: &str) {
+        take_one(&mut lock(&self.0).awaited, &key.into());
     }
 
     /// Whether the word that `key` was changed may be an echo, and is to be looked into.
     pub(super) fn hear(&self, key: &str) -> bool {
         let state = &mut *lock(&self.0);
-        let Some(heard) = state.awaited.remove_entry(key).or_else(|| state.before.remove_entry(key)) else {
-            return false;
-        };
-        state.heard.push(heard);
+        let key = key.into();
+        let Some(Awaited { writes, .. }) = take_one(&mut state.awaited, &key) else { return false };
+        state.heard.push(Heard { key, writes });
         true
     }
 
+    /// Whether what is `found` there now is of our own making.
+    pub(super) fn is_own(&self, heard: &Heard, found: Option<Version>) -> bool {
+        found.map_or(!heard.writes, |found| lock(&self.0).writers.contains(&found.writer))
+    }
+
     /// What could not be looked into is to be tried again.
-    pub(super) fn put_back(&self, heard: (Box<str>, Own)) {
+    pub(super) fn put_back(&self, heard: Heard) {
         lock(&self.0).heard.push(heard);
     }
 
@@ -95,50 +110,69 @@ impl Echoes {
     }
 
     /// What is to be looked into next; nothing ends the work.
-    pub(super) fn next(&self) -> Vec<(Box<str>, Own)> {
+    pub(super) fn next(&self) -> Vec<Heard> {
         let state = &mut *lock(&self.0);
         state.at_work = !state.heard.is_empty();
         std::mem::take(&mut state.heard)
     }
 }
 
+fn take_one(awaited: &mut Keyed<Key, Awaited, Growing>, key: &Key) -> Option<Awaited> {
+    let found = awaited.get_mut(key)?;
+    found.count -= 1;
+    let found = *found;
+    if found.count == 0 {
+        awaited.remove(key);
+    }
+    Some(found)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const fn own(number: u64) -> Own {
-        Own::Written(Version { writer: 1, number })
+    const OURS: Version = Version { writer: 1, number: 5 };
+    const THEIRS: Version = Version { writer: 2, number: 5 };
+
+    /// Whether nothing, a write of ours and one of theirs would be of our own making.
+    fn own(echoes: &Echoes, key: &str) -> Option<[bool; 3]> {
+        assert_eq!(echoes.hear(key), echoes.want_work());
+        let heard = echoes.next().pop()?;
+        assert!(echoes.next().is_empty());
+        Some([None, Some(OURS), Some(THEIRS)].map(|found| echoes.is_own(&heard, found)))
     }
 
     #[test]
     fn what_is_found_is_ours_or_anothers() {
-        let (ours, theirs) = (Version { writer: 1, number: 5 }, Version { writer: 2, number: 5 });
-        let later = Version { number: 6, ..ours };
-        let is = |own: Own| [None, Some(ours), Some(later), Some(theirs)].map(|found| own.is(found));
-        assert_eq!(is(Own::Written(ours)), [false, true, true, false]);
-        assert_eq!(is(Own::Removed(ours)), [true, true, true, false]);
-        assert_eq!(is(Own::Swept), [true, false, false, false]);
+        let echoes = Echoes::default();
+        echoes.expect("k", Own::Written(OURS));
+        assert_eq!(own(&echoes, "k"), Some([false, true, false]));
+        echoes.expect("k", Own::Removed(OURS));
+        assert_eq!(own(&echoes, "k"), Some([true, true, false]));
+        echoes.expect("k", Own::Swept);
+        assert_eq!(own(&echoes, "k"), Some([true, true, false]));
+        assert_eq!(own(&echoes, "another's"), None);
     }
 
     #[test]
-    fn each_write_is_looked_into_once_as_the_newest() {
+    fn each_of_several_is_looked_into_as_the_newest() {
         let echoes = Echoes::default();
-        echoes.expect("k", own(1));
-        echoes.expect("k", own(2));
-        echoes.expect("refused", own(3));
-        echoes.withdraw("refused", own(3));
-        echoes.withdraw("k", own(1));
-        assert!(!echoes.want_work());
-        assert_eq!(["k", "k", "refused", "another's"].map(|key| echoes.hear(key)), [true, false, false, false]);
-        assert_eq!([echoes.want_work(), echoes.want_work()], [true, false]);
-        assert_eq!(echoes.next(), [("k".into(), own(2))]);
-        assert!(echoes.next().is_empty());
-        echoes.expect("k", own(4));
-        echoes.begin();
-        assert!(echoes.hear("k"), "it waited for this very connection");
-        echoes.expect("k", own(5));
-        echoes.begin();
-        echoes.begin();
-        assert!(!echoes.hear("k"));
+        echoes.expect("k", Own::Swept);
+        echoes.expect("k", Own::Written(OURS));
+        echoes.expect("k", Own::Written(OURS));
+        echoes.withdraw("k");
+        echoes.withdraw("unknown");
+        for _ in 0..2 {
+            assert_eq!(own(&echoes, "k"), Some([false, true, false]));
+        }
+        assert_eq!(own(&echoes, "k"), None);
+    }
+
+    #[test]
+    fn what_is_awaited_in_vain_makes_room() {
+        let echoes = Echoes::default();
+        (0..=AWAITED_MAX).for_each(|number| echoes.expect(&number.to_string(), Own::Swept));
+        assert_eq!(own(&echoes, "0"), None);
+        assert_eq!(own(&echoes, "1"), Some([true, false, false]));
     }
 }

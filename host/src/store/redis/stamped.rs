@@ -98,7 +98,7 @@ impl RedisStore {
         self.backplane.expect_echo(key, echo);
         match self.script(&REPLACE, &place, &arguments).await {
             Ok(Reply::Int(0)) => {
-                self.backplane.withdraw_echo(key, echo);
+                self.backplane.withdraw_echo(key);
                 Ok(Written::Overtaken)
             }
             Ok(Reply::Int(_)) => {
