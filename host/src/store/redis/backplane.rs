@@ -199,9 +199,10 @@ impl Backplane {
         });
     }
 
-    /// A script of our own is about to write under `key`: the server will tell of it as of another's.
+    /// A script of our own is about to write under `key`: the server will tell of it as of another's. Where nobody listens,
+    /// nobody is told.
     pub(super) fn expect_echo(&self, key: &str, own: Own) {
-        if self.how == RedisBackplane::Tracking {
+        if self.how == RedisBackplane::Tracking && !lock(&self.ears).is_empty() {
             self.echoes.expect(key, own);
         }
     }

@@ -41,13 +41,13 @@ pub(super) struct Heard {
     writes: bool,
 }
 
-/// What a script of our own leaves under a key.
+/// What a script of our own leaves under a key, as which writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Own {
     /// This write.
-    Written(Version),
+    Written(u64),
     /// This tombstone, or nothing where there was no room for one.
-    Removed(Version),
+    Removed(u64),
     /// Nothing: it was cleared.
     Swept,
 }
@@ -64,8 +64,8 @@ impl Echoes {
     pub(super) fn expect(&self, key: &str, own: Own) {
         let state = &mut *lock(&self.0);
         let writes = matches!(own, Own::Written(_));
-        if let Own::Written(version) | Own::Removed(version) = own {
-            state.writers.insert(version.writer);
+        if let Own::Written(writer) | Own::Removed(writer) = own {
+            state.writers.insert(writer);
         }
         let key = Key::from(key);
         if let Some(awaited) = state.awaited.get_mut(&key) {
@@ -145,9 +145,9 @@ mod tests {
     #[test]
     fn what_is_found_is_ours_or_anothers() {
         let echoes = Echoes::default();
-        echoes.expect("k", Own::Written(OURS));
+        echoes.expect("k", Own::Written(OURS.writer));
         assert_eq!(own(&echoes, "k"), Some([false, true, false]));
-        echoes.expect("k", Own::Removed(OURS));
+        echoes.expect("k", Own::Removed(OURS.writer));
         assert_eq!(own(&echoes, "k"), Some([true, true, false]));
         echoes.expect("k", Own::Swept);
         assert_eq!(own(&echoes, "k"), Some([true, true, false]));
@@ -158,8 +158,8 @@ mod tests {
     fn each_of_several_is_looked_into_as_the_newest() {
         let echoes = Echoes::default();
         echoes.expect("k", Own::Swept);
-        echoes.expect("k", Own::Written(OURS));
-        echoes.expect("k", Own::Written(OURS));
+        echoes.expect("k", Own::Written(OURS.writer));
+        echoes.expect("k", Own::Written(OURS.writer));
         echoes.withdraw("k");
         echoes.withdraw("unknown");
         for _ in 0..2 {

@@ -94,7 +94,8 @@ impl RedisStore {
         if let Some((channel, message)) = &message {
             arguments.extend([&channel[..], message]);
         }
-        let echo = if envelope.len() == TOMBSTONE_BYTES { Own::Removed(own) } else { Own::Written(own) };
+        let removes = envelope.len() == TOMBSTONE_BYTES;
+        let echo = if removes { Own::Removed(own.writer) } else { Own::Written(own.writer) };
         self.backplane.expect_echo(key, echo);
         match self.script(&REPLACE, &place, &arguments).await {
             Ok(Reply::Int(0)) => {
