@@ -394,7 +394,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             (&Stage::Clearing(tier), Event::StoreCleared(result)) => self.on_cleared(flight, tier, result, now),
             (Stage::Noting, Event::StoreInvalidated(result)) => self.on_noted(flight, result, now),
             (Stage::Leasing, Event::LeaseAnswered(result)) => self.on_lease_answered(shards, flight, result, now),
-            (Stage::AwaitingLease, Event::LeaseAwaited) => self.read_again(shards, flight, now),
+            (Stage::AwaitingLease, Event::LeaseAwaited) => self.read_store(shards, flight, now),
             (&Stage::Ready(first), Event::Launched) => match first {
                 First::Load => self.attempt_load(shards, flight, now),
                 First::Change => self.begin_change(flight, now),

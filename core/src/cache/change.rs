@@ -184,8 +184,16 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         if tier == Tier::Fallback {
             return self.on_changed_in_fallback(id, result.is_err(), now);
         }
-        let written = match result {
-            Ok(written) => written,
+        let contested = self.contested(id);
+        let step = match result {
+            Ok(written) => {
+                self.give_back(id, Verdict::Success, now);
+                match written {
+                    Written::Kept if self.was_stamped_too_early(id, now) => return self.attempt_change(id, now),
+                    Written::Kept => self.in_primary(id, now),
+                    Written::Overtaken => self.overtaken_in_primary(shards, id, now),
+                }
+            }
             Err(failure) => {
                 if let Some(sleep) = self.store_failed(id, Again::Change, failure, now) {
                     return sleep;
@@ -193,20 +201,8 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
                 if failure == StoreFailure::Rejected {
                     self.settle_for_removal(id);
                 }
-                let contested = self.contested(id);
-                let step = self.not_in_primary(id, now);
-                self.leave_to_store(shards, contested);
-                return step;
+                self.not_in_primary(id, now)
             }
-        };
-        self.give_back(id, Verdict::Success, now);
-        if written == Written::Kept && self.was_stamped_too_early(id, now) {
-            return self.attempt_change(id, now);
-        }
-        let contested = self.contested(id);
-        let step = match written {
-            Written::Kept => self.in_primary(id, now),
-            Written::Overtaken => self.overtaken_in_primary(shards, id, now),
         };
         self.leave_to_store(shards, contested);
         step

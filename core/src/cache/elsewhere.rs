@@ -95,9 +95,9 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     /// The flight's change has got as far as it will: the key, if others have changed it meanwhile and memory is to be left
     /// to the store.
     pub(super) fn contested(&self, id: FlightId) -> Option<K> {
-        let key = self.key(id)?;
-        let slot = self.writing.get(&key).filter(|slot| slot.holder == id && slot.next.is_none())?;
-        slot.contested.then_some(key)
+        let key = self.flights.get(id)?.key.as_ref()?;
+        let slot = self.writing.get(key).filter(|slot| slot.holder == id && slot.next.is_none())?;
+        slot.contested.then(|| key.clone())
     }
 
     /// Leaves `key` to the store, unless that is owed a change of it.

@@ -66,7 +66,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             Ok(Leased::Held) => {
                 flight.work.lease = Lease::Held;
                 self.stats.leases += 1;
-                self.read_again(shards, id, now)
+                self.read_store(shards, id, now)
             }
             Ok(Leased::Elsewhere { free_in }) => {
                 let patience = match flight.work.lease {
@@ -85,14 +85,5 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
                 self.attempt_load(shards, id, now)
             }
         }
-    }
-
-    /// What another process was loading may be in the store.
-    pub(super) fn read_again(&mut self, shards: &mut impl Shards<K, V, P>, id: FlightId, now: Instant) -> Step<K, V> {
-        let deadline = now + self.policy.store_read_deadline;
-        if let Some(flight) = self.flights.get_mut(id) {
-            flight.work.begin(deadline);
-        }
-        self.attempt_read(shards, id, now)
     }
 }

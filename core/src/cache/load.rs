@@ -27,11 +27,18 @@ const JITTER_STEPS: u32 = 1_000;
 
 impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     pub(super) fn first_step(&mut self, shards: &mut impl Shards<K, V, P>, id: FlightId, now: Instant) -> Step<K, V> {
-        let deadline = now + self.policy.store_read_deadline;
-        let Some(flight) = self.flights.get_mut(id) else { return Step::Done { next: None } };
-        flight.work.begin(deadline);
+        let Some(flight) = self.flights.get(id) else { return Step::Done { next: None } };
         if flight.work.kind == Kind::PrivateLoad || !self.policy.store {
             return self.not_in_store(shards, id, now);
+        }
+        self.read_store(shards, id, now)
+    }
+
+    /// Begins to read the store: for the first time, or once more, because another process may have brought the value.
+    pub(super) fn read_store(&mut self, shards: &mut impl Shards<K, V, P>, id: FlightId, now: Instant) -> Step<K, V> {
+        let deadline = now + self.policy.store_read_deadline;
+        if let Some(flight) = self.flights.get_mut(id) {
+            flight.work.begin(deadline);
         }
         self.attempt_read(shards, id, now)
     }
