@@ -50,6 +50,12 @@ impl Default for ScriptedStore {
 }
 
 impl ScriptedStore {
+    /// An empty one in that weather.
+    #[must_use]
+    pub fn with(weather: Weather) -> Self {
+        Self { weather: Arc::new(Mutex::new(weather)), ..Self::default() }
+    }
+
     /// From here on it is like this. Operations under way go on as they began.
     pub fn set(&self, weather: Weather) {
         *self.weather.lock().unwrap_or_else(PoisonError::into_inner) = weather;

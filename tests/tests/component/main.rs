@@ -7,7 +7,6 @@
 
 mod answers;
 mod others;
-mod stores;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,17 +14,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tideover::store::Store;
+use tideover::store::{MemoryStore, Store, StoreError};
 use tideover::{
     Builder, Cache, Class, EngineKind, Error, Fetched, LoadContext, LoadError, Loaded, Refusal, Settled, Source, Stale,
 };
+use tideover_tests::scripted::{ScriptedStore, Weather};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use self::answers::*;
 use self::others::*;
-use self::stores::{Conduct, Scripted};
 
 /// Plays each story on every engine.
 macro_rules! stories {
@@ -391,7 +390,7 @@ async fn a_hung_loader_holds_nobody_past_the_deadline(engine: EngineKind) {
 }
 
 async fn a_hung_store_costs_its_deadline_and_no_more(engine: EngineKind) {
-    let (cache, origin) = (built(builder(engine).store(Scripted::new(Conduct::Hangs))), Origin::open());
+    let (cache, origin) = (built(builder(engine).store(ScriptedStore::with(Weather::Hung))), Origin::open());
     let began = Instant::now();
     let found = origin.ask(&cache, "k", value("v")).await.expect("no panic").expect("a value");
     assert_eq!((&found.value[..], began.elapsed().as_millis() / 10), (&b"v"[..], 25));
@@ -401,7 +400,7 @@ async fn a_hung_store_costs_its_deadline_and_no_more(engine: EngineKind) {
 }
 
 async fn a_hung_store_holds_nobody_past_the_deadline(engine: EngineKind) {
-    let patient = builder(engine).store(Scripted::new(Conduct::Hangs)).set("call_deadline", "100ms");
+    let patient = builder(engine).store(ScriptedStore::with(Weather::Hung)).set("call_deadline", "100ms");
     let slow = patient.and_then(|builder| builder.set("store_read_deadline", "10s"));
     let (cache, origin) = (built(slow.expect("options")), Origin::open());
     let began = Instant::now();
@@ -413,7 +412,7 @@ async fn a_hung_store_holds_nobody_past_the_deadline(engine: EngineKind) {
 }
 
 async fn a_store_that_panics_fails_no_load(engine: EngineKind) {
-    let (cache, origin) = (built(builder(engine).store(Scripted::new(Conduct::Panics))), Origin::open());
+    let (cache, origin) = (built(builder(engine).store(ScriptedStore::with(Weather::Panicking))), Origin::open());
     let found = origin.ask(&cache, "k", value("v")).await.expect("no panic").expect("a value");
     assert_eq!(found.value, "v");
     assert_eq!(cache.remove("k").await.expect("a change"), Settled::Journaled);
@@ -446,7 +445,7 @@ async fn stale_is_served_at_once_while_one_refresh_runs(engine: EngineKind) {
 
 async fn a_refresh_behind_the_answer_looks_into_the_store_first(engine: EngineKind) {
     let swr = builder(engine).ttl(ms(100)).stale_while_revalidate(ms(60_000));
-    let cache = built(swr.store(Scripted::new(Conduct::Works)));
+    let cache = built(swr.store(ScriptedStore::with(Weather::Slow(ms(10)))));
     one_refresh_runs(&cache).await;
     assert_eq!(cache.stats().await.expect("stats").count("store_hits"), 1);
 }
@@ -471,7 +470,7 @@ async fn until_known(cache: &Cache, key: &str, value: &str) {
 }
 
 async fn a_stale_value_in_the_store_is_refreshed_by_the_same_loader(engine: EngineKind) {
-    let store = Scripted::new(Conduct::Works);
+    let store = ScriptedStore::with(Weather::Slow(ms(10)));
     let swr = || builder(engine).ttl(ms(100)).stale_while_revalidate(ms(60_000)).store(store.clone());
     built(swr()).put("k", "old", None).await.expect("a change");
     sleep(ms(150)).await;
@@ -536,7 +535,7 @@ async fn what_is_private_is_for_its_own_caller_alone(engine: EngineKind) {
 
 async fn what_one_engine_stores_the_others_read(engine: EngineKind) {
     for other in [EngineKind::Native, EngineKind::Policy, EngineKind::Component] {
-        let store = Scripted::new(Conduct::Works);
+        let store = ScriptedStore::with(Weather::Slow(ms(10)));
         let [writer, reader] = [engine, other].map(|engine| built(builder(engine).store(store.clone())));
         assert_eq!(writer.put("put", "1", None).await.expect("a change"), Settled::Store);
         let loaded = Origin::open().ask(&writer, "loaded", value("2")).await;
@@ -577,8 +576,8 @@ async fn limits_are_refusals(engine: EngineKind) {
 }
 
 async fn shutdown_waits_for_flights_and_closes_the_store(engine: EngineKind) {
-    let store = Scripted::new(Conduct::Works);
-    let (cache, origin) = (built(builder(engine).store(store.clone())), Origin::held());
+    let store = Arc::new(MemoryStore::new(100));
+    let (cache, origin) = (built(builder(engine).shared_store(store.clone())), Origin::held());
     let caller = origin.ask(&cache, "k", value("v"));
     sleep(ms(100)).await;
     let end = tokio::spawn({
@@ -594,8 +593,7 @@ async fn shutdown_waits_for_flights_and_closes_the_store(engine: EngineKind) {
     end.await.expect("no panic");
     cache.shutdown().await;
     assert!(matches!(cache.get("k").await, Err(Error::Closed)));
-    assert!(store.closed.load(Ordering::SeqCst) > 0);
-    assert!(store.memory.read("k").await.is_err(), "closed");
+    assert!(matches!(store.read("k").await, Err(StoreError::Closed)));
 }
 
 async fn shutdown_does_not_wait_for_ever(engine: EngineKind) {
