@@ -1,5 +1,7 @@
 //! The cache as users hold it.
 
+mod builder;
+mod call;
 mod operate;
 
 use std::fmt;
@@ -10,20 +12,22 @@ use std::time::Duration;
 use bytes::Bytes;
 use tideover_core::cache::explain::Story;
 use tideover_core::{
-    Absence, Clock, Command, Failure, Instant, Invalidation, Outcome, Policy, Served, Settled, Source, Stale, Tag,
-    Windows,
+    Absence, Clock, Command, Failure, Instant, Invalidation, Outcome, Policy, Served, Settled, Tag, Windows,
 };
 
 use crate::clock::HostClock;
 #[cfg(feature = "component")]
-use crate::component::{Embedding, PolicyEngine};
+use crate::component::Embedding;
 use crate::driver::{Driver, Reply};
-use crate::engine::{Key, NativeEngine, Payload, Report};
+use crate::engine::{Key, Payload, Report};
 use crate::error::Error;
 use crate::loader::{LoadContext, LoadError, Loaded, Loader, Tags, boxed};
-use crate::outside::{Ask, Stores};
-use crate::store::{Guarantees, MemoryStore, Store};
-use crate::watch;
+use crate::outside::Ask;
+use crate::store::{Guarantees, Store};
+
+pub use self::builder::Builder;
+pub(crate) use self::builder::random_seed;
+pub use self::call::{CallOptions, Fetched};
 
 /// How long flights may still go on after [`Cache::shutdown`] was called.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
@@ -83,98 +87,6 @@ impl EngineKind {
     ];
 }
 
-/// What one call asks for beside its key.
-///
-/// ```
-/// use std::time::Duration;
-/// use tideover::{Cache, CallOptions, Loaded};
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), tideover::Error> {
-/// let cache = Cache::builder().build()?;
-/// let recent = CallOptions::new().max_age(Duration::from_secs(5)).timeout(Duration::from_millis(200));
-/// let price = cache.get_or_load_with("price:7", recent, |_| async { Ok(Loaded::new("9.99")) }).await?;
-/// assert_eq!(price.value, "9.99");
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct CallOptions {
-    max_age: Option<Duration>,
-    timeout: Option<Duration>,
-    explain: bool,
-}
-
-impl CallOptions {
-    /// Nothing beside the key.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { max_age: None, timeout: None, explain: false }
-    }
-
-    /// What is older does not do, fresh or not: the call waits for a refresh (RFC 9111 section 5.2.1.1). Zero always
-    /// asks the origin.
-    #[must_use]
-    pub const fn max_age(self, max_age: Duration) -> Self {
-        Self { max_age: Some(max_age), ..self }
-    }
-
-    /// The call waits no longer; `call_deadline` holds beside it.
-    #[must_use]
-    pub const fn timeout(self, timeout: Duration) -> Self {
-        Self { timeout: Some(timeout), ..self }
-    }
-
-    /// The answer comes with its story ([`Fetched::story`]): what it was decided under, step by step. It costs a few
-    /// kilobytes and a look at the whole machine for each step.
-    ///
-    /// A call that waits for a flight which another call led has a story only if that call asked for it, too. The
-    /// option `explain` of [`Policy`] asks for all.
-    ///
-    /// ```
-    /// use tideover::core::cache::explain::replay;
-    /// use tideover::{Cache, CallOptions, Loaded};
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), tideover::Error> {
-    /// let cache = Cache::builder().build()?;
-    /// let why = CallOptions::new().explain();
-    /// let price = cache.get_or_load_with("price:7", why, |_| async { Ok(Loaded::new("9.99")) }).await?;
-    /// let story = price.story.expect("it was asked for");
-    /// assert!(story.to_string().contains("Load"));
-    /// // The same policy takes the same steps again, wherever the story is carried.
-    /// assert!(replay(cache.policy(), &story).expect("it holds").landed.is_some());
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub const fn explain(self) -> Self {
-        Self { explain: true, ..self }
-    }
-}
-
-/// A value, and where it comes from.
-#[derive(Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Fetched {
-    /// The value.
-    pub value: Bytes,
-    /// Time since it was written or validated at its origin.
-    pub age: Duration,
-    /// Its freshness lifetime; `None` never expires.
-    pub ttl: Option<Duration>,
-    /// Why it is served although stale; `None` for a fresh value.
-    pub stale: Option<Stale>,
-    /// Where it was found.
-    pub source: Source,
-    /// Whether this call had to wait for a flight that another call led.
-    pub collapsed: bool,
-    /// Whether nobody else has got it: its loader said so.
-    pub private: bool,
-    /// Why it was answered so, if that was asked for; see [`CallOptions::explain`].
-    pub story: Option<Arc<Story>>,
-}
-
 impl Cache {
     /// A cache to be made.
     #[must_use]
@@ -197,11 +109,8 @@ impl Cache {
         F: Fn(LoadContext) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Loaded, LoadError>> + Send + 'static,
     {
-        if let Backend::Driver(driver) = &self.backend
-            && !self.policy.explain
-            && let Some(served) = driver.hit(key)
-        {
-            return Ok(Fetched::new(served, None));
+        if let Some(served) = self.hit(key) {
+            return Ok(Fetched::new(served, None).map(|value| value.bytes));
         }
         self.get_or_load_with(key, CallOptions::new(), load).await
     }
@@ -230,7 +139,25 @@ impl Cache {
         F: Fn(LoadContext) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Loaded, LoadError>> + Send + 'static,
     {
-        let (answer, story) = self.fetch(key, Some(boxed(load, Arc::clone(&self.policy))), options).await;
+        let (answer, story) = self.load(key, boxed(load, Arc::clone(&self.policy)), options).await;
+        (answer.map(|fetched| fetched.map(|value| value.bytes)), story)
+    }
+
+    /// A fresh value from memory, without anything else being touched.
+    pub(crate) fn hit(&self, key: &str) -> Option<Served<Payload>> {
+        match &self.backend {
+            Backend::Driver(driver) if !self.policy.explain => driver.hit(key),
+            _ => None,
+        }
+    }
+
+    pub(crate) async fn load(
+        &self,
+        key: &str,
+        loader: Loader,
+        options: CallOptions,
+    ) -> (Result<Fetched<Payload>, Error>, Option<Arc<Story>>) {
+        let (answer, story) = self.fetch(key, Some(loader), options).await;
         let answer = answer.and_then(|found| {
             found.map_err(|absence| Error::Absent {
                 retry_after: match absence {
@@ -258,6 +185,10 @@ impl Cache {
     ///
     /// As [`Cache::get`].
     pub async fn get_with(&self, key: &str, options: CallOptions) -> Result<Option<Fetched>, Error> {
+        Ok(self.look_up(key, options).await?.map(|fetched| fetched.map(|value| value.bytes)))
+    }
+
+    pub(crate) async fn look_up(&self, key: &str, options: CallOptions) -> Result<Option<Fetched<Payload>>, Error> {
         self.fetch(key, None, options).await.0.map(Result::ok)
     }
 
@@ -266,7 +197,7 @@ impl Cache {
         key: &str,
         loader: Option<Loader>,
         options: CallOptions,
-    ) -> (Result<Result<Fetched, Absence>, Error>, Option<Arc<Story>>) {
+    ) -> (Result<Result<Fetched<Payload>, Absence>, Error>, Option<Arc<Story>>) {
         let reply = match self.ask(key, loader, options).await {
             Ok(reply) => reply,
             Err(error) => return (Err(error), None),
@@ -325,8 +256,17 @@ impl Cache {
         windows: Option<Windows>,
         tags: impl IntoIterator<Item = impl AsRef<str>>,
     ) -> Result<Settled, Error> {
-        let (value, tags) = (value.into(), Tags::named(tags));
-        self.policy.check_value(value.len()).map_err(Error::Refused)?;
+        self.keep(key, Payload::from(value.into()), windows, Tags::named(tags)).await
+    }
+
+    pub(crate) async fn keep(
+        &self,
+        key: &str,
+        value: Payload,
+        windows: Option<Windows>,
+        tags: Tags,
+    ) -> Result<Settled, Error> {
+        self.policy.check_value(value.bytes.len()).map_err(Error::Refused)?;
         self.policy.check_key(key).map_err(Error::Refused)?;
         tags.check(&self.policy).map_err(Error::Refused)?;
         self.change(Command::Put { key: key.into(), value: tags.on(value), windows }).await
@@ -460,6 +400,19 @@ impl Cache {
         &self.policy
     }
 
+    pub(crate) fn shared_policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.policy)
+    }
+
+    /// From here on what is read from a store has room for what it is decoded to.
+    pub(crate) fn remember_faces(&self) {
+        match &self.backend {
+            Backend::Driver(driver) => driver.remember_faces(),
+            #[cfg(feature = "component")]
+            Backend::Component(_) => {}
+        }
+    }
+
     /// Takes no more calls, lets flights that are under way end for up to five seconds, and closes the store. A second
     /// call does nothing.
     pub async fn shutdown(&self) {
@@ -544,145 +497,4 @@ impl fmt::Debug for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cache").field("engine", &self.engine()).field("store", &self.store()).finish_non_exhaustive()
     }
-}
-
-impl Fetched {
-    fn new(served: Served<Payload>, story: Option<Arc<Story>>) -> Self {
-        let Served { value, age, ttl, stale, source } = served;
-        Self { value: value.bytes, age, ttl, stale, source, collapsed: false, private: false, story }
-    }
-
-    /// Whether the value is past its freshness lifetime.
-    #[must_use]
-    pub const fn is_stale(&self) -> bool {
-        self.stale.is_some()
-    }
-}
-
-/// The value itself is never shown.
-impl fmt::Debug for Fetched {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { value: _, age, ttl, stale, source, collapsed, private, story: _ } = self;
-        let mut shown = f.debug_struct("Fetched");
-        shown.field("age", age).field("ttl", ttl).field("stale", stale).field("source", source);
-        shown.field("collapsed", collapsed).field("private", private).finish_non_exhaustive()
-    }
-}
-
-/// The choices for a cache to be made. The defaults are those of [`Policy`].
-#[derive(Default)]
-pub struct Builder {
-    policy: Policy,
-    store: Option<Arc<dyn Store>>,
-    engine: EngineKind,
-    seed: Option<u64>,
-}
-
-impl Builder {
-    /// All choices at once.
-    #[must_use]
-    pub fn policy(self, policy: Policy) -> Self {
-        Self { policy, ..self }
-    }
-
-    /// One choice by its name, as text: `set("stale_if_error", "1h")`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Config`] naming the option.
-    pub fn set(mut self, option: &str, value: &str) -> Result<Self, Error> {
-        self.policy.set(option, value)?;
-        Ok(self)
-    }
-
-    /// Freshness lifetime of values that bring none of their own; zero never expires.
-    #[must_use]
-    pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.policy.ttl = Some(ttl).filter(|ttl| !ttl.is_zero());
-        self
-    }
-
-    /// How long after `ttl` stale is served at once while one refresh runs.
-    #[must_use]
-    pub fn stale_while_revalidate(mut self, window: Duration) -> Self {
-        self.policy.stale_while_revalidate = window;
-        self
-    }
-
-    /// How long after `ttl` stale stands in when the origin is unavailable.
-    #[must_use]
-    pub fn stale_if_error(mut self, window: Duration) -> Self {
-        self.policy.stale_if_error = window;
-        self
-    }
-
-    /// The shared store behind memory. Without one, memory is all there is.
-    #[must_use]
-    pub fn store(self, store: impl Store) -> Self {
-        self.shared_store(Arc::new(store))
-    }
-
-    /// As [`store`](Self::store), for a store that other caches of this process use, too, over the same connections.
-    #[must_use]
-    pub fn shared_store(self, store: Arc<dyn Store>) -> Self {
-        Self { store: Some(store), ..self }
-    }
-
-    /// Where the policy runs.
-    #[must_use]
-    pub fn engine(self, engine: EngineKind) -> Self {
-        Self { engine, ..self }
-    }
-
-    /// Makes every draw of the machine follow from `seed`. Without it each cache draws differently.
-    #[must_use]
-    pub fn seed(self, seed: u64) -> Self {
-        Self { seed: Some(seed), ..self }
-    }
-
-    /// The cache. To be called inside a tokio runtime, whose tasks fly the flights.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Config`] for choices that cannot be, [`Error::Engine`] when a component cannot be made,
-    /// [`Error::NoRuntime`] outside a tokio runtime.
-    pub fn build(mut self) -> Result<Cache, Error> {
-        tokio::runtime::Handle::try_current().map_err(|_| Error::NoRuntime)?;
-        self.policy.store = self.store.is_some();
-        let abilities = self.store.as_ref().map(|store| store.abilities()).unwrap_or_default();
-        self.policy.store_log = abilities.log;
-        self.policy.lease &= abilities.lease;
-        self.policy.validate()?;
-        let store = self.store.clone();
-        let seed = self.seed.unwrap_or_else(random_seed);
-        let stores =
-            Stores { primary: self.store, fallback: Arc::new(MemoryStore::new(self.policy.entries_max as usize)) };
-        let backend = backend(self.engine, &self.policy, seed, stores)?;
-        let cache = Cache { backend, policy: Arc::new(self.policy), store };
-        watch::spawn(&cache);
-        Ok(cache)
-    }
-}
-
-fn backend(kind: EngineKind, policy: &Policy, seed: u64, stores: Stores) -> Result<Backend, Error> {
-    let clock = HostClock::new();
-    Ok(match kind {
-        EngineKind::Native => {
-            let engine = NativeEngine::new(policy.clone(), seed)?;
-            Backend::Driver(Driver::new(Arc::new(engine), stores, clock))
-        }
-        #[cfg(feature = "component")]
-        EngineKind::Policy => {
-            let engine = PolicyEngine::new(policy.clone(), seed)?;
-            Backend::Driver(Driver::new(Arc::new(engine), stores, clock))
-        }
-        #[cfg(feature = "component")]
-        EngineKind::Component => Backend::Component(Embedding::new(policy, seed, stores, clock)?),
-    })
-}
-
-/// The hasher keys of the standard library are drawn from the system once for each process and differ for each call.
-pub(crate) fn random_seed() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(0)
 }

@@ -49,6 +49,8 @@ pub(crate) struct Driver {
     given_up: Mutex<GivenUp>,
     tasks: TaskTracker,
     closing: AtomicBool,
+    /// Whether anybody decodes values; see [`Payload::with_room_for_face`].
+    faces: AtomicBool,
     cut_short: CancellationToken,
 }
 
@@ -134,6 +136,7 @@ impl Driver {
             given_up: Mutex::default(),
             tasks: TaskTracker::new(),
             closing: AtomicBool::new(false),
+            faces: AtomicBool::new(false),
             cut_short: CancellationToken::new(),
         });
         driver.listen();
@@ -182,6 +185,10 @@ impl Driver {
 
     pub(crate) fn clock(&self) -> &HostClock {
         &self.clock
+    }
+
+    pub(crate) fn remember_faces(&self) {
+        self.faces.store(true, Ordering::Relaxed);
     }
 
     /// A fresh value from memory, without anything else being touched; none after the shutdown.
@@ -559,7 +566,7 @@ impl Driver {
         }
     }
 
-    async fn load(&self, flight: FlightId, context: LoadContext, luggage: &mut Luggage) -> Event<Payload> {
+    async fn load(&self, flight: FlightId, context: LoadContext<Payload>, luggage: &mut Luggage) -> Event<Payload> {
         luggage.error = None;
         let Some(origin) = &luggage.origin else {
             return Event::Loaded(Err(LoadFailure::from(Class::Unavailable)));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tideover_core::cache::snapshot::SnapshotError;
 use tideover_core::{Class, PolicyError, Refusal};
 
+use crate::codec::CodecError;
 use crate::engine::EngineError;
 use crate::loader::LoadError;
 
@@ -60,6 +61,9 @@ pub enum Error {
     /// A cache is to be built inside a tokio runtime, whose tasks fly its flights.
     #[error("a cache can only be built inside a tokio runtime")]
     NoRuntime,
+    /// A value could not be written by its codec, or what was found could not be read.
+    #[error("the value cannot be kept: {0}")]
+    Codec(#[from] CodecError),
     /// A choice that cannot be.
     #[error("invalid option {0}")]
     Config(#[from] PolicyError),
@@ -78,6 +82,7 @@ impl Error {
             | Self::Closed
             | Self::Snapshot(_)
             | Self::NoRuntime
+            | Self::Codec(_)
             | Self::Config(_) => false,
         }
     }

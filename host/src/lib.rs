@@ -27,19 +27,34 @@
 //! a choice, too: compiled in, or in a WebAssembly sandbox ([`EngineKind`]). What is decided, and when, is written in
 //! [`core`]; every choice is a field of [`Policy`].
 
+#[cfg(feature = "blocking")]
+pub mod blocking;
 mod cache;
 mod clock;
+pub mod codec;
 #[cfg(feature = "component")]
 mod component;
+#[cfg(feature = "config")]
+pub mod config;
 mod driver;
 pub mod engine;
 mod error;
+#[doc(hidden)]
+#[cfg(feature = "macros")]
+pub mod function;
 #[cfg(feature = "gateway")]
 pub mod gateway;
 mod loader;
+mod observe;
 mod outside;
 pub mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod typed;
 mod watch;
+#[cfg(feature = "tower")]
+pub mod web;
+mod writes;
 
 pub use bytes::Bytes;
 pub use tideover_core as core;
@@ -54,3 +69,4 @@ pub use crate::cache::{Builder, Cache, CallOptions, EngineKind, Fetched};
 pub use crate::engine::EngineError;
 pub use crate::error::Error;
 pub use crate::loader::{LoadContext, LoadError, Loaded};
+pub use crate::typed::{Cacheable, CallError, Typed};

@@ -1,5 +1,6 @@
 //! What brings a value from the origin of truth.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
@@ -14,13 +15,28 @@ use tideover_core::{Class, Entry, LoadFailure, Policy, Refusal, Sharing, Tag, Wi
 use crate::engine::{Key, Payload};
 
 /// A loader as the drivers hold it. A flight may outlive the caller that brought the loader, hence `'static`.
-pub(crate) type Loader = Arc<dyn Fn(LoadContext) -> BoxFuture<'static, Result<Loaded, LoadError>> + Send + Sync>;
+pub(crate) type Loader =
+    Arc<dyn Fn(LoadContext<Payload>) -> BoxFuture<'static, Result<Loaded<Payload>, LoadError>> + Send + Sync>;
 
-/// Boxes a loader. A value past a limit of `policy` is for those who wait for it, and not kept.
+/// Boxes a loader of bytes.
 pub(crate) fn boxed<F, Fut>(load: F, policy: Arc<Policy>) -> Loader
 where
     F: Fn(LoadContext) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Loaded, LoadError>> + Send + 'static,
+{
+    boxed_payload(
+        move |context| {
+            load(context.map(|value| Some(value.bytes))).map(|loaded| loaded.map(|loaded| loaded.map(Payload::from)))
+        },
+        policy,
+    )
+}
+
+/// Boxes a loader. A value past a limit of `policy` is for those who wait for it, and not kept.
+pub(crate) fn boxed_payload<F, Fut>(load: F, policy: Arc<Policy>) -> Loader
+where
+    F: Fn(LoadContext<Payload>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Loaded<Payload>, LoadError>> + Send + 'static,
 {
     Arc::new(move |context| {
         let policy = Arc::clone(&policy);
@@ -60,15 +76,15 @@ impl Tags {
         policy.check_tags(self.tags.len())
     }
 
-    pub(crate) fn on(self, bytes: Bytes) -> Payload {
-        Payload::from(bytes).tagged(self.tags)
+    pub(crate) fn on(self, value: Payload) -> Payload {
+        value.tagged(self.tags)
     }
 }
 
 /// What a loader is told.
 #[derive(Clone)]
 #[non_exhaustive]
-pub struct LoadContext {
+pub struct LoadContext<V = Bytes> {
     /// The key to load.
     pub key: Key,
     /// The first attempt is 1.
@@ -76,18 +92,29 @@ pub struct LoadContext {
     /// When this attempt is dropped and counted as timed out.
     pub deadline: tokio::time::Instant,
     /// An older value under this key, for conditional requests: if it is still true, [`Loaded::not_modified`] says so.
-    pub previous: Option<Entry<Bytes>>,
+    pub previous: Option<Entry<V>>,
 }
 
-impl LoadContext {
-    pub(crate) fn new(
-        key: Key,
-        attempt: u32,
-        deadline: tokio::time::Instant,
-        previous: Option<Entry<Payload>>,
-    ) -> Self {
-        let previous = previous.map(|entry| entry.map(|value| value.bytes));
+impl<V> LoadContext<V> {
+    pub(crate) fn new(key: Key, attempt: u32, deadline: tokio::time::Instant, previous: Option<Entry<V>>) -> Self {
         Self { key, attempt, deadline, previous }
+    }
+
+    /// The same with the older value as something else, if it can be that.
+    pub(crate) fn map<W>(self, value: impl FnOnce(V) -> Option<W>) -> LoadContext<W> {
+        let Self { key, attempt, deadline, previous } = self;
+        let previous = previous.and_then(|entry| {
+            let Entry { value: older, windows, age, load_time } = entry;
+            Some(Entry { value: value(older)?, windows, age, load_time })
+        });
+        LoadContext { key, attempt, deadline, previous }
+    }
+}
+
+/// The older value is never shown.
+impl<V> fmt::Debug for LoadContext<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadContext").field("attempt", &self.attempt).finish_non_exhaustive()
     }
 }
 
@@ -103,23 +130,30 @@ impl LoadContext {
 /// assert!(Loaded::absent().ttl(Duration::from_secs(5)).value().is_none());
 /// ```
 #[derive(Clone)]
-pub struct Loaded {
-    what: What,
+pub struct Loaded<V = Bytes> {
+    what: What<V>,
     age: Duration,
     windows: Option<Windows>,
 }
 
 #[derive(Clone)]
-enum What {
-    Value { value: Bytes, tags: Tags, sharing: Sharing },
+enum What<V> {
+    Value { value: V, tags: Tags, sharing: Sharing },
     NotModified,
     Absent { ttl: Option<Duration> },
 }
 
 impl Loaded {
-    /// A value to be kept as long as the cache keeps values.
+    /// Bytes to be kept as long as the cache keeps values.
     pub fn new(value: impl Into<Bytes>) -> Self {
-        Self::of(What::Value { value: value.into(), tags: Tags::default(), sharing: Sharing::Store })
+        Self::of(value.into())
+    }
+}
+
+impl<V> Loaded<V> {
+    /// A value to be kept as long as the cache keeps values.
+    pub fn of(value: V) -> Self {
+        Self::what(What::Value { value, tags: Tags::default(), sharing: Sharing::Store })
     }
 
     /// What [`LoadContext::previous`] holds is still true: its age starts anew. Its tags stay, and so do its
@@ -127,17 +161,17 @@ impl Loaded {
     /// one that panicked.
     #[must_use]
     pub const fn not_modified() -> Self {
-        Self::of(What::NotModified)
+        Self::what(What::NotModified)
     }
 
     /// There is no such thing, which is remembered for the [`Policy::negative_ttl`] of the cache. Unlike
     /// [`LoadError::answer`] it is a success: callers get [`Error::Absent`](crate::Error::Absent).
     #[must_use]
     pub const fn absent() -> Self {
-        Self::of(What::Absent { ttl: None })
+        Self::what(What::Absent { ttl: None })
     }
 
-    const fn of(what: What) -> Self {
+    const fn what(what: What<V>) -> Self {
         Self { what, age: Duration::ZERO, windows: None }
     }
 
@@ -197,17 +231,42 @@ impl Loaded {
 
     /// The value, if it is one.
     #[must_use]
-    pub const fn value(&self) -> Option<&Bytes> {
+    pub const fn value(&self) -> Option<&V> {
         match &self.what {
             What::Value { value, .. } => Some(value),
             What::NotModified | What::Absent { .. } => None,
         }
     }
 
+    /// The same with the value as something else.
+    pub(crate) fn map<W>(self, value: impl FnOnce(V) -> W) -> Loaded<W> {
+        let mapped: Result<_, std::convert::Infallible> = self.try_map(|inner| Ok(value(inner)));
+        let Ok(mapped) = mapped;
+        mapped
+    }
+
+    /// As [`map`](Self::map), where that can fail.
+    pub(crate) fn try_map<W, E>(self, value: impl FnOnce(V) -> Result<W, E>) -> Result<Loaded<W>, E> {
+        let Self { what, age, windows } = self;
+        let what = match what {
+            What::Value { value: inner, tags, sharing } => What::Value { value: value(inner)?, tags, sharing },
+            What::NotModified => What::NotModified,
+            What::Absent { ttl } => What::Absent { ttl },
+        };
+        Ok(Loaded { what, age, windows })
+    }
+
+    /// For these windows, unless the loader has said for which.
+    pub(crate) fn or_windows(self, windows: Option<Windows>) -> Self {
+        Self { windows: self.windows.or(windows), ..self }
+    }
+}
+
+impl Loaded<Payload> {
     fn within(self, policy: &Policy) -> Self {
         let fits = match &self.what {
             What::Value { value, tags, sharing: Sharing::Store } => {
-                policy.check_value(value.len()).and_then(|()| tags.check(policy)).is_ok()
+                policy.check_value(value.bytes.len()).and_then(|()| tags.check(policy)).is_ok()
             }
             _ => true,
         };
@@ -226,15 +285,22 @@ impl Loaded {
 }
 
 /// The value itself is never shown.
-impl fmt::Debug for Loaded {
+impl<V> fmt::Debug for Loaded<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.clone().into_core().fmt(f)
+        let Self { what, age, windows } = self;
+        let mut shown = f.debug_struct("Loaded");
+        match what {
+            What::Value { value: _, tags, sharing } => shown.field("tags", &tags.tags).field("sharing", sharing),
+            What::NotModified => shown.field("not_modified", &true),
+            What::Absent { ttl } => shown.field("absent_for", ttl),
+        };
+        shown.field("age", age).field("windows", windows).finish_non_exhaustive()
     }
 }
 
-impl<T: Into<Bytes>> From<T> for Loaded {
-    fn from(value: T) -> Self {
-        Self::new(value)
+impl<V> From<V> for Loaded<V> {
+    fn from(value: V) -> Self {
+        Self::of(value)
     }
 }
 
@@ -252,6 +318,8 @@ pub struct LoadError {
     retry_after: Option<Duration>,
     message: Cow<'static, str>,
     detail: Bytes,
+    /// The error of the user's own loader, as it was.
+    own: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl LoadError {
@@ -295,7 +363,17 @@ impl LoadError {
     }
 
     fn new(class: Class, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { class, retry_after: None, message: message.into(), detail: Bytes::new() }
+        Self { class, retry_after: None, message: message.into(), detail: Bytes::new(), own: None }
+    }
+
+    /// The error of a loader that has errors of its own, which callers get as it was.
+    pub(crate) fn owned<E: Send + Sync + 'static>(class: Class, own: E) -> Self {
+        Self { own: Some(Arc::new(own)), ..Self::of_class(class) }
+    }
+
+    /// The loader's own error, if it is of that type.
+    pub(crate) fn own<E: Send + Sync + 'static>(&self) -> Option<Arc<E>> {
+        self.own.clone().and_then(|own| own.downcast().ok())
     }
 
     /// The origin asked to be asked again after so long.

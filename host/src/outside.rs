@@ -13,7 +13,7 @@ use tideover_core::{Class, Note, StoreFailure, Tier, WallTime};
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
-use crate::engine::Key;
+use crate::engine::{Key, Payload};
 use crate::loader::{LoadContext, LoadError, Loaded, Loader};
 use crate::store::{Ear, Leased, Store, StoreError};
 
@@ -83,8 +83,8 @@ impl Origin {
         &self,
         cache: CacheId,
         number: u64,
-        context: LoadContext,
-    ) -> Result<Loaded, Arc<LoadError>> {
+        context: LoadContext<Payload>,
+    ) -> Result<Loaded<Payload>, Arc<LoadError>> {
         let deadline = context.deadline;
         let loader = Arc::clone(&self.loader);
         let load = CHAIN.scope(self.chain.and(cache, number), async move { loader(context).await });

@@ -303,7 +303,8 @@ fn a_runtime_that_goes_away_takes_queued_writes_and_debts_with_it() {
                 // What is left of the cache works in another runtime.
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
                 store.set(Weather::Fair);
-                let found = runtime.block_on(async { cache.get_or_load("other", |_| async { Ok("v".into()) }).await });
+                let found =
+                    runtime.block_on(async { cache.get_or_load("other", |_| async { Ok(Loaded::new("v")) }).await });
                 assert_eq!(found.expect("a value").value, "v");
                 ended.send(()).expect("the test waits");
             });

@@ -17,7 +17,7 @@ fn read(path: &str) -> String {
 /// Every Rust source of the workspace, as a path from its root.
 fn sources() -> Vec<String> {
     let mut found = Vec::new();
-    for folder in ["core", "wasm-guest", "host", "tests", "benches"] {
+    for folder in ["core", "wasm-guest", "macros", "host", "tests", "benches", "examples"] {
         collect(&root().join(folder), folder, &mut found);
     }
     found

@@ -1,5 +1,6 @@
 //! What a flight asks of the stores, as envelopes and leases.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +17,9 @@ use crate::store::Leased;
 impl Driver {
     pub(super) async fn read(&self, tier: Tier, key: &str, deadline: Instant) -> Result<Found<Payload>, StoreFailure> {
         let bytes = self.stores.read(tier, key, self.clock.at(deadline)).await?;
-        bytes.map_or(Ok(Found::NOTHING), |bytes| found(&bytes, self.clock.wall()))
+        let found = bytes.map_or(Ok(Found::NOTHING), |bytes| found(&bytes, self.clock.wall()))?;
+        let faces = self.faces.load(Ordering::Relaxed);
+        Ok(if faces { found.map(Payload::with_room_for_face) } else { found })
     }
 
     pub(super) async fn write(

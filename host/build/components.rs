@@ -43,14 +43,12 @@ const FOREIGN: [&str; 4] = ["RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPP
 /// As [`FOREIGN`], by prefix.
 const FOREIGN_PREFIXES: [&str; 4] = ["CARGO_BUILD_", "CARGO_PROFILE_", "CARGO_TARGET_", "CARGO_UNSTABLE_"];
 
-fn main() {
+/// Builds both, and says when to build them again.
+pub(crate) fn build() {
     for source in SOURCES {
         println!("cargo::rerun-if-changed={source}");
     }
     println!("cargo::rerun-if-env-changed=DOCS_RS");
-    if env::var_os("CARGO_FEATURE_COMPONENT").is_none() {
-        return;
-    }
     if let Err(reason) = build_components() {
         // Fails the build with this line alone, whereas a script that exits with an error has all its output shown.
         println!("cargo::error={reason}");

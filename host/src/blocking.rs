@@ -1,0 +1,1 @@
+//! The cache for programs and functions without a runtime.

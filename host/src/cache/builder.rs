@@ -1,0 +1,135 @@
+//! How a cache is made.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tideover_core::Policy;
+
+use super::{Backend, Cache, EngineKind};
+use crate::clock::HostClock;
+#[cfg(feature = "component")]
+use crate::component::{Embedding, PolicyEngine};
+use crate::driver::Driver;
+use crate::engine::NativeEngine;
+use crate::error::Error;
+use crate::outside::Stores;
+use crate::store::{MemoryStore, Store};
+use crate::watch;
+
+/// The choices for a cache to be made. The defaults are those of [`Policy`].
+#[derive(Default)]
+pub struct Builder {
+    policy: Policy,
+    store: Option<Arc<dyn Store>>,
+    engine: EngineKind,
+    seed: Option<u64>,
+}
+
+impl Builder {
+    /// All choices at once.
+    #[must_use]
+    pub fn policy(self, policy: Policy) -> Self {
+        Self { policy, ..self }
+    }
+
+    /// One choice by its name, as text: `set("stale_if_error", "1h")`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] naming the option.
+    pub fn set(mut self, option: &str, value: &str) -> Result<Self, Error> {
+        self.policy.set(option, value)?;
+        Ok(self)
+    }
+
+    /// Freshness lifetime of values that bring none of their own; zero never expires.
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.policy.ttl = Some(ttl).filter(|ttl| !ttl.is_zero());
+        self
+    }
+
+    /// How long after `ttl` stale is served at once while one refresh runs.
+    #[must_use]
+    pub fn stale_while_revalidate(mut self, window: Duration) -> Self {
+        self.policy.stale_while_revalidate = window;
+        self
+    }
+
+    /// How long after `ttl` stale stands in when the origin is unavailable.
+    #[must_use]
+    pub fn stale_if_error(mut self, window: Duration) -> Self {
+        self.policy.stale_if_error = window;
+        self
+    }
+
+    /// The shared store behind memory. Without one, memory is all there is.
+    #[must_use]
+    pub fn store(self, store: impl Store) -> Self {
+        self.shared_store(Arc::new(store))
+    }
+
+    /// As [`store`](Self::store), for a store that other caches of this process use, too, over the same connections.
+    #[must_use]
+    pub fn shared_store(self, store: Arc<dyn Store>) -> Self {
+        Self { store: Some(store), ..self }
+    }
+
+    /// Where the policy runs.
+    #[must_use]
+    pub fn engine(self, engine: EngineKind) -> Self {
+        Self { engine, ..self }
+    }
+
+    /// Makes every draw of the machine follow from `seed`. Without it each cache draws differently.
+    #[must_use]
+    pub fn seed(self, seed: u64) -> Self {
+        Self { seed: Some(seed), ..self }
+    }
+
+    /// The cache. To be called inside a tokio runtime, whose tasks fly the flights.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] for choices that cannot be, [`Error::Engine`] when a component cannot be made,
+    /// [`Error::NoRuntime`] outside a tokio runtime.
+    pub fn build(mut self) -> Result<Cache, Error> {
+        tokio::runtime::Handle::try_current().map_err(|_| Error::NoRuntime)?;
+        self.policy.store = self.store.is_some();
+        let abilities = self.store.as_ref().map(|store| store.abilities()).unwrap_or_default();
+        self.policy.store_log = abilities.log;
+        self.policy.lease &= abilities.lease;
+        self.policy.validate()?;
+        let store = self.store.clone();
+        let seed = self.seed.unwrap_or_else(random_seed);
+        let stores =
+            Stores { primary: self.store, fallback: Arc::new(MemoryStore::new(self.policy.entries_max as usize)) };
+        let backend = backend(self.engine, &self.policy, seed, stores)?;
+        let cache = Cache { backend, policy: Arc::new(self.policy), store };
+        watch::spawn(&cache);
+        Ok(cache)
+    }
+}
+
+fn backend(kind: EngineKind, policy: &Policy, seed: u64, stores: Stores) -> Result<Backend, Error> {
+    let clock = HostClock::new();
+    Ok(match kind {
+        EngineKind::Native => {
+            let engine = NativeEngine::new(policy.clone(), seed)?;
+            Backend::Driver(Driver::new(Arc::new(engine), stores, clock))
+        }
+        #[cfg(feature = "component")]
+        EngineKind::Policy => {
+            let engine = PolicyEngine::new(policy.clone(), seed)?;
+            Backend::Driver(Driver::new(Arc::new(engine), stores, clock))
+        }
+        #[cfg(feature = "component")]
+        EngineKind::Component => Backend::Component(Embedding::new(policy, seed, stores, clock)?),
+    })
+}
+
+/// The hasher keys of the standard library are drawn from the system once for each process and differ for each call.
+pub(crate) fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0)
+}

@@ -1,0 +1,144 @@
+//! What a call asks for beside its key, and what it gets.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tideover_core::cache::explain::Story;
+use tideover_core::{Served, Source, Stale, Windows};
+
+/// What one call asks for beside its key.
+///
+/// ```
+/// use std::time::Duration;
+/// use tideover::{Cache, CallOptions, Loaded};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), tideover::Error> {
+/// let cache = Cache::builder().build()?;
+/// let recent = CallOptions::new().max_age(Duration::from_secs(5)).timeout(Duration::from_millis(200));
+/// let price = cache.get_or_load_with("price:7", recent, |_| async { Ok(Loaded::new("9.99")) }).await?;
+/// assert_eq!(price.value, "9.99");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CallOptions {
+    pub(crate) max_age: Option<Duration>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) explain: bool,
+    pub(crate) windows: Option<Windows>,
+}
+
+impl CallOptions {
+    /// Nothing beside the key.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { max_age: None, timeout: None, explain: false, windows: None }
+    }
+
+    /// What is older does not do, fresh or not: the call waits for a refresh (RFC 9111 section 5.2.1.1). Zero always
+    /// asks the origin.
+    #[must_use]
+    pub const fn max_age(self, max_age: Duration) -> Self {
+        Self { max_age: Some(max_age), ..self }
+    }
+
+    /// The call waits no longer; `call_deadline` holds beside it.
+    #[must_use]
+    pub const fn timeout(self, timeout: Duration) -> Self {
+        Self { timeout: Some(timeout), ..self }
+    }
+
+    /// What this call loads is kept for these windows, unless its loader says for which.
+    #[must_use]
+    pub const fn windows(self, windows: Windows) -> Self {
+        Self { windows: Some(windows), ..self }
+    }
+
+    /// As [`windows`](Self::windows): fresh for `ttl`, with no stale windows; zero never expires.
+    #[must_use]
+    pub const fn ttl(self, ttl: Duration) -> Self {
+        let ttl = if ttl.is_zero() { None } else { Some(ttl) };
+        self.windows(Windows { ttl, ..Windows::FOREVER })
+    }
+
+    /// The answer comes with its story ([`Fetched::story`]): what it was decided under, step by step. It costs a few
+    /// kilobytes and a look at the whole machine for each step.
+    ///
+    /// A call that waits for a flight which another call led has a story only if that call asked for it, too. The
+    /// option `explain` of [`Policy`] asks for all.
+    ///
+    /// ```
+    /// use tideover::core::cache::explain::replay;
+    /// use tideover::{Cache, CallOptions, Loaded};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tideover::Error> {
+    /// let cache = Cache::builder().build()?;
+    /// let why = CallOptions::new().explain();
+    /// let price = cache.get_or_load_with("price:7", why, |_| async { Ok(Loaded::new("9.99")) }).await?;
+    /// let story = price.story.expect("it was asked for");
+    /// assert!(story.to_string().contains("Load"));
+    /// // The same policy takes the same steps again, wherever the story is carried.
+    /// assert!(replay(cache.policy(), &story).expect("it holds").landed.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub const fn explain(self) -> Self {
+        Self { explain: true, ..self }
+    }
+}
+
+/// A value, and where it comes from.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Fetched<V = Bytes> {
+    /// The value.
+    pub value: V,
+    /// Time since it was written or validated at its origin.
+    pub age: Duration,
+    /// Its freshness lifetime; `None` never expires.
+    pub ttl: Option<Duration>,
+    /// Why it is served although stale; `None` for a fresh value.
+    pub stale: Option<Stale>,
+    /// Where it was found.
+    pub source: Source,
+    /// Whether this call had to wait for a flight that another call led.
+    pub collapsed: bool,
+    /// Whether nobody else has got it: its loader said so.
+    pub private: bool,
+    /// Why it was answered so, if that was asked for; see [`CallOptions::explain`].
+    pub story: Option<Arc<Story>>,
+}
+
+impl<V> Fetched<V> {
+    pub(crate) fn new(served: Served<V>, story: Option<Arc<Story>>) -> Self {
+        let Served { value, age, ttl, stale, source } = served;
+        Self { value, age, ttl, stale, source, collapsed: false, private: false, story }
+    }
+
+    /// The same with another value.
+    pub fn map<W>(self, value: impl FnOnce(V) -> W) -> Fetched<W> {
+        let Self { value: inner, age, ttl, stale, source, collapsed, private, story } = self;
+        Fetched { value: value(inner), age, ttl, stale, source, collapsed, private, story }
+    }
+
+    /// Whether the value is past its freshness lifetime.
+    #[must_use]
+    pub const fn is_stale(&self) -> bool {
+        self.stale.is_some()
+    }
+}
+
+/// The value itself is never shown.
+impl<V> fmt::Debug for Fetched<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { value: _, age, ttl, stale, source, collapsed, private, story: _ } = self;
+        let mut shown = f.debug_struct("Fetched");
+        shown.field("age", age).field("ttl", ttl).field("stale", stale).field("source", source);
+        shown.field("collapsed", collapsed).field("private", private).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,1 @@
+//! What `#[cached]` and `#[invalidates]` expand to.

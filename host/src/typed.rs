@@ -1,0 +1,311 @@
+//! Values of one type: what is cached is encoded once, and decoded once, not at each hit.
+//!
+//! Nothing is decided here. A [`Typed`] hands bytes to the [`Cache`] behind it and keeps what they were decoded to beside
+//! them.
+
+mod error;
+
+use std::any::{Any, TypeId};
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tideover_core::{Class, Settled, Windows};
+use tracing::warn;
+
+pub use self::error::CallError;
+use crate::cache::{Cache, CallOptions, Fetched};
+use crate::codec::{Codec, CodecError};
+use crate::engine::Payload;
+use crate::error::Error;
+use crate::loader::{LoadContext, LoadError, Loaded, Loader, Tags, boxed_payload};
+
+/// What can be cached: whatever serde can write and read, and threads may share. Implemented for all such types.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be cached",
+    note = "what is cached implements `serde::Serialize` and `serde::Deserialize`, owns all that it has, and is `Send + Sync`"
+)]
+pub trait Cacheable: Serialize + DeserializeOwned + Send + Sync + 'static {}
+
+impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cacheable for V {}
+
+/// A cache of values of one type. Cheap to clone; made by [`Cache::typed`].
+///
+/// A loader's own error reaches its callers untouched ([`CallError::Loader`]). Whether it means that the origin is
+/// unavailable, so that stale may stand in, is what [`classify`](Self::classify) says.
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+/// use tideover::{Cache, CallError, Class, Source};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct User {
+///     name: String,
+/// }
+///
+/// #[derive(Debug, PartialEq)]
+/// enum DbError {
+///     NoSuchUser,
+///     Disconnected,
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let users = Cache::builder().build()?.typed::<User>().classify(|error: &DbError| match error {
+///     DbError::NoSuchUser => Class::Answer,
+///     DbError::Disconnected => Class::Unavailable,
+/// });
+///
+/// let load = |_| async { Ok::<_, DbError>(User { name: "Ada".into() }) };
+/// let user = users.get_or_load("user:7", load).await.expect("she is there");
+/// assert_eq!((&*user.value.name, user.source), ("Ada", Source::Load));
+///
+/// let nobody = users.get_or_load("user:8", |_| async { Err::<User, _>(DbError::NoSuchUser) }).await;
+/// assert!(matches!(nobody, Err(CallError::Loader(error)) if *error == DbError::NoSuchUser));
+/// # Ok(())
+/// # }
+/// ```
+pub struct Typed<V> {
+    cache: Cache,
+    codec: Codec,
+    classes: Arc<[Classify]>,
+    /// `fn() -> V`: it holds none.
+    values: PhantomData<fn() -> V>,
+}
+
+/// What one error type says of the origin.
+#[derive(Clone)]
+struct Classify {
+    of: TypeId,
+    class: Arc<dyn Fn(&dyn Any) -> Class + Send + Sync>,
+}
+
+impl<V> Clone for Typed<V> {
+    fn clone(&self) -> Self {
+        let Self { cache, codec, classes, values } = self;
+        Self { cache: cache.clone(), codec: codec.clone(), classes: Arc::clone(classes), values: *values }
+    }
+}
+
+impl<V> fmt::Debug for Typed<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of = std::any::type_name::<V>();
+        f.debug_struct("Typed").field("of", &of).field("codec", &self.codec).field("cache", &self.cache).finish()
+    }
+}
+
+impl Cache {
+    /// This cache for values of the type `V`, written as JSON; see [`Typed::codec`].
+    ///
+    /// Values of another type under the same keys are not told apart by the cache: they are decoded as `V` if they can be,
+    /// and loaded anew if not. Keys that begin with the name of what they hold prevent that.
+    #[must_use]
+    pub fn typed<V: Cacheable>(&self) -> Typed<V> {
+        self.remember_faces();
+        Typed { cache: self.clone(), codec: Codec::default(), classes: Arc::default(), values: PhantomData }
+    }
+}
+
+impl<V: Cacheable> Typed<V> {
+    /// Written like this instead of as JSON.
+    #[must_use]
+    pub fn codec(self, codec: Codec) -> Self {
+        Self { codec, ..self }
+    }
+
+    /// What an error of a loader says of its origin. [`Class::Unavailable`]: no answer could be had, so stale may stand in,
+    /// another attempt may be made and the circuit breaker counts it. [`Class::Answer`]: the origin has answered ("not
+    /// found", "forbidden"), which nothing stale ever masks. The last word on a type counts.
+    ///
+    /// Errors of a type about which nothing was said are [`Class::Unavailable`].
+    #[must_use]
+    pub fn classify<E: 'static>(self, class: impl Fn(&E) -> Class + Send + Sync + 'static) -> Self {
+        let of = TypeId::of::<E>();
+        let class = move |error: &dyn Any| error.downcast_ref().map_or(Class::Unavailable, &class);
+        let added = Classify { of, class: Arc::new(class) };
+        let others = self.classes.iter().filter(|classify| classify.of != of).cloned();
+        Self { classes: others.chain([added]).collect(), ..self }
+    }
+
+    /// The cache behind it, for bytes and for values of other types.
+    #[must_use]
+    pub const fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// The value under `key`, loaded if memory and store do not have it. However many ask, one load is under way.
+    ///
+    /// The loader brings a `V`, or a [`Loaded`] that also says for how long it is good, which tags it bears, that there is
+    /// no such thing, or that what was there before is still true. It may outlive this call, and is called again for
+    /// further attempts.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Loader`] with the loader's own error, shared by all who waited for it; everything else is
+    /// [`CallError::Cache`], as for [`Cache::get_or_load`], and with [`Error::Codec`] for a value that the codec cannot
+    /// keep exactly.
+    pub async fn get_or_load<L, E, F, Fut>(&self, key: &str, load: F) -> Result<Fetched<Arc<V>>, CallError<E>>
+    where
+        L: Into<Loaded<V>>,
+        E: Send + Sync + 'static,
+        F: Fn(LoadContext<Arc<V>>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<L, E>> + Send + 'static,
+    {
+        if let Some(served) = self.cache.hit(key)
+            && let Some(value) = served.value.face::<V>()
+        {
+            return Ok(Fetched::new(served, None).map(|_bytes| value));
+        }
+        self.get_or_load_with(key, CallOptions::new(), load).await
+    }
+
+    /// As [`get_or_load`](Self::get_or_load), with wishes of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`get_or_load`](Self::get_or_load).
+    pub async fn get_or_load_with<L, E, F, Fut>(
+        &self,
+        key: &str,
+        options: CallOptions,
+        load: F,
+    ) -> Result<Fetched<Arc<V>>, CallError<E>>
+    where
+        L: Into<Loaded<V>>,
+        E: Send + Sync + 'static,
+        F: Fn(LoadContext<Arc<V>>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<L, E>> + Send + 'static,
+    {
+        let loader = self.loader(load, options.windows);
+        let fetched = self.cache.load(key, Arc::clone(&loader), options).await.0?;
+        let undecoded = match self.decoded(key, fetched) {
+            Ok(fetched) => return Ok(fetched),
+            Err(undecoded) => undecoded,
+        };
+        // Foreign bytes are a miss: whatever is no newer than these does not do.
+        let newer = undecoded.age.saturating_sub(Duration::from_nanos(1));
+        let options = options.max_age(options.max_age.map_or(newer, |own| own.min(newer)));
+        let fetched = self.cache.load(key, loader, options).await.0?;
+        self.decoded(key, fetched).map_err(|undecoded| CallError::Cache(Error::Codec(undecoded.value)))
+    }
+
+    /// The value under `key` if memory or store has it, fresh or inside its stale-while-revalidate window. `None` if
+    /// neither has it, if there is no such thing, or if what lies there is no `V`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cache::get`].
+    pub async fn get(&self, key: &str) -> Result<Option<Fetched<Arc<V>>>, Error> {
+        self.get_with(key, CallOptions::new()).await
+    }
+
+    /// As [`get`](Self::get), with wishes of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cache::get`].
+    pub async fn get_with(&self, key: &str, options: CallOptions) -> Result<Option<Fetched<Arc<V>>>, Error> {
+        let fetched = self.cache.look_up(key, options).await?;
+        Ok(fetched.and_then(|fetched| self.decoded(key, fetched).ok()))
+    }
+
+    /// Keeps `value` under `key`, for the windows of the cache; see [`Cache::put`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Cache::put`], and [`Error::Codec`] for a value that the codec cannot keep exactly.
+    pub async fn put(&self, key: &str, value: &V) -> Result<Settled, Error> {
+        self.put_with(key, value, None, [""; 0]).await
+    }
+
+    /// As [`put`](Self::put), for these windows and with these tags; see [`Cache::put_tagged`].
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Self::put).
+    pub async fn put_with(
+        &self,
+        key: &str,
+        value: &V,
+        windows: Option<Windows>,
+        tags: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Result<Settled, Error> {
+        let payload = encoded(&self.codec, key, value)?;
+        self.cache.keep(key, payload, windows, Tags::named(tags)).await
+    }
+
+    /// Removes `key`; see [`Cache::remove`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Cache::remove`].
+    pub async fn remove(&self, key: &str) -> Result<Settled, Error> {
+        self.cache.remove(key).await
+    }
+
+    /// The loader as the cache takes it: what it brings is encoded, and its error classified.
+    fn loader<L, E, F, Fut>(&self, load: F, windows: Option<Windows>) -> Loader
+    where
+        L: Into<Loaded<V>>,
+        E: Send + Sync + 'static,
+        F: Fn(LoadContext<Arc<V>>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<L, E>> + Send + 'static,
+    {
+        let (codec, classes) = (self.codec.clone(), Arc::clone(&self.classes));
+        let load = move |context: LoadContext<Payload>| {
+            let key = Arc::clone(&context.key);
+            let context = context.map(|value| decode(&codec, &key, &value).ok());
+            let (codec, classes) = (codec.clone(), Arc::clone(&classes));
+            load(context).map(move |loaded| match loaded {
+                Ok(loaded) => {
+                    let loaded: Loaded<V> = loaded.into();
+                    let loaded = loaded.or_windows(windows);
+                    loaded
+                        .try_map(|value| encoded(&codec, &key, &value))
+                        .map_err(|error| LoadError::owned(Class::Panicked, error))
+                }
+                Err(error) => Err(LoadError::owned(class_of(&classes, &error), error)),
+            })
+        };
+        boxed_payload(load, self.cache.shared_policy())
+    }
+
+    /// What was fetched, or with the reason instead of a value.
+    fn decoded(&self, key: &str, fetched: Fetched<Payload>) -> Result<Fetched<Arc<V>>, Fetched<CodecError>> {
+        match decode(&self.codec, key, &fetched.value) {
+            Ok(value) => Ok(fetched.map(|_bytes| value)),
+            Err(error) => {
+                warn!(of = std::any::type_name::<V>(), %error, "what is cached cannot be decoded");
+                Err(fetched.map(|_bytes| error))
+            }
+        }
+    }
+}
+
+fn class_of<E: 'static>(classes: &[Classify], error: &E) -> Class {
+    let said = classes.iter().find(|classify| classify.of == TypeId::of::<E>());
+    said.map_or(Class::Unavailable, |classify| (classify.class)(error))
+}
+
+/// The value as bytes, beside what it will be decoded to.
+fn encoded<V: Cacheable>(codec: &Codec, key: &str, value: &V) -> Result<Payload, CodecError> {
+    let (bytes, same) = codec.encode(key, value)?;
+    Ok(match same {
+        Some(same) => Payload::with_face(bytes, Arc::new(same)),
+        None => Payload::from(bytes).with_room_for_face(),
+    })
+}
+
+fn decode<V: Cacheable>(codec: &Codec, key: &str, value: &Payload) -> Result<Arc<V>, CodecError> {
+    if let Some(value) = value.face() {
+        return Ok(value);
+    }
+    let decoded = Arc::new(codec.decode(key, &value.bytes)?);
+    value.remember_face(&decoded);
+    Ok(decoded)
+}

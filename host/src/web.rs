@@ -1,0 +1,1 @@
+//! Responses cached by a tower layer, and what axum needs.

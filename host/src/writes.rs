@@ -1,0 +1,1 @@
+//! What belongs to writes: transactions, recaching, warming, resources.
