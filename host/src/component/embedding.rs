@@ -32,7 +32,7 @@ use super::bindings::types;
 use super::calls::{Answer, CALLS_MAX};
 use super::convert::{removed, tags};
 use super::imports::{Host, Outside};
-use super::{TICKS_MAX, broken, engine, refused, settings};
+use super::{CACHE_COMPONENT, TICKS_MAX, broken, engine, refused, settings};
 use crate::clock::HostClock;
 use crate::driver::Reply;
 use crate::engine::{EngineError, Key, Payload, Report};
@@ -249,7 +249,7 @@ fn prepared() -> Result<&'static WorldPre<Host>, EngineError> {
     static PREPARED: OnceLock<Result<WorldPre<Host>, EngineError>> = OnceLock::new();
     let prepare = || {
         let engine = engine(&mut Config::new())?;
-        let component = Component::new(&engine, include_bytes!(concat!(env!("OUT_DIR"), "/cache.wasm")))?;
+        let component = Component::new(&engine, CACHE_COMPONENT)?;
         let mut linker = Linker::new(&engine);
         World::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?;
         WorldPre::new(linker.instantiate_pre(&component)?)

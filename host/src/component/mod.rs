@@ -21,6 +21,13 @@ use std::time::Duration;
 use tideover_core::Policy;
 use wasmtime::{Config, Engine, StoreLimits, StoreLimitsBuilder};
 
+/// The component of world `tideover:cache/policy`, for hosts of one's own: the machine, which imports nothing.
+pub const POLICY_COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/policy.wasm"));
+
+/// The component of world `tideover:cache/cache`, for hosts of one's own: a cache that imports its store, its loader and
+/// a clock.
+pub const CACHE_COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cache.wasm"));
+
 pub(crate) use self::embedding::Embedding;
 pub use self::policy::PolicyEngine;
 use crate::engine::EngineError;

@@ -22,7 +22,7 @@ use super::bindings::policy::exports::tideover::cache::machine as wit;
 use super::bindings::policy::{Policy as World, PolicyPre as WorldPre};
 use super::bindings::types;
 use super::convert::{instant, removed, story, tags};
-use super::{TICKS_MAX, broken, engine, limits, refused, settings};
+use super::{POLICY_COMPONENT, TICKS_MAX, broken, engine, limits, refused, settings};
 use crate::engine::{Engine, EngineError, Key, Payload, Report};
 
 /// How many flights and writes an instance may number. The one that replaces it begins with the number after those. At
@@ -96,7 +96,7 @@ fn prepared() -> Result<&'static WorldPre<StoreLimits>, EngineError> {
     static PREPARED: OnceLock<Result<WorldPre<StoreLimits>, EngineError>> = OnceLock::new();
     let prepare = || {
         let engine = engine(Config::new().concurrency_support(false))?;
-        let component = Component::new(&engine, include_bytes!(concat!(env!("OUT_DIR"), "/policy.wasm")))?;
+        let component = Component::new(&engine, POLICY_COMPONENT)?;
         WorldPre::new(Linker::new(&engine).instantiate_pre(&component)?)
     };
     PREPARED.get_or_init(|| prepare().map_err(|error| broken(&error))).as_ref().map_err(Clone::clone)

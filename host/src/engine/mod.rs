@@ -16,7 +16,7 @@ use tideover_core::{Answer, Call, Command, Event, FlightId, Instant, Left, Looku
 pub use self::native::NativeEngine;
 pub use self::payload::Payload;
 #[cfg(feature = "component")]
-pub use crate::component::PolicyEngine;
+pub use crate::component::{CACHE_COMPONENT, POLICY_COMPONENT, PolicyEngine};
 
 /// Keys as the host passes them around.
 pub type Key = Arc<str>;
