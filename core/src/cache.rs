@@ -21,6 +21,7 @@ mod elsewhere;
 pub mod explain;
 mod lease;
 mod load;
+mod loaders;
 mod lookup;
 mod note;
 mod settle;
@@ -36,6 +37,7 @@ use core::time::Duration;
 
 #[cfg(feature = "alloc")]
 use self::explain::Story;
+use self::loaders::Loaders;
 pub use self::whole::Cache;
 pub use self::work::Remembered;
 use self::work::{Again, First, Kind, Stage, Work};
@@ -54,7 +56,7 @@ use crate::limit::Limit;
 use crate::memory::{Memory, MemoryPolicy};
 use crate::outdated::Outdated;
 use crate::policy::{Policy, PolicyError};
-use crate::step::{Answer, Command, Event, FlightId, Left, Lookup, Note, Outcome, Served, Step};
+use crate::step::{Answer, Command, Event, FlightId, Left, LoaderId, Lookup, Note, Outcome, Served, Step};
 use crate::storage::{Linked, Profile, Storage, Usual};
 use crate::tags::Invalidations;
 use crate::time::Instant;
@@ -104,7 +106,7 @@ pub struct Machine<K: Clone + Hash + Eq, V: Value, P: Profile = Usual> {
     /// What the fallback has of it is older than what other processes have made of it.
     outdated: Outdated<K, P::Journal>,
     store_breaker: Breaker,
-    load_breaker: Breaker,
+    loaders: Loaders<P::Loaders>,
     store_budget: Budget,
     load_budget: Budget,
     limit: Limit,
@@ -222,8 +224,10 @@ counts! {
 pub enum Dependency {
     /// The shared store.
     Store,
-    /// The origin.
+    /// Every loader, those to come included.
     Loader,
+    /// The one of that name.
+    Named(LoaderId),
 }
 
 /// A look at the whole machine, for health reports.
@@ -231,7 +235,7 @@ pub enum Dependency {
 pub struct Health {
     /// The store's breaker.
     pub store_breaker: BreakerReport,
-    /// The loader's breaker.
+    /// The breaker of loaders that have no name; [`Machine::loaders`] has the others.
     pub load_breaker: BreakerReport,
     /// Loads that may be under way at once; `u32::MAX` if there is no limit.
     pub loads_allowed: u32,
@@ -270,7 +274,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             remembered: Memory::new(MemoryPolicy { entries_max: policy.entries_max, seed, ..MemoryPolicy::default() }),
             journal: Journal::new(policy.journal_max as usize),
             store_breaker: Breaker::new(policy.store_breaker_policy(), entropy.bits()),
-            load_breaker: Breaker::new(policy.load_breaker_policy(), entropy.bits()),
+            loaders: Loaders::new(policy.load_breaker_policy(), policy.loaders_max as usize, entropy.bits()),
             store_budget: Budget::new(policy.budget_policy()),
             load_budget: Budget::new(policy.budget_policy()),
             limit: Limit::new(policy.limit_policy()),
@@ -452,19 +456,25 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
 
     /// Overrules a breaker, or lets it decide again; see [`Mode`].
     pub fn set_breaker_mode(&mut self, of: Dependency, mode: Mode, now: Instant) {
-        self.breaker_of(of).set_mode(mode, now);
+        match of {
+            Dependency::Store => self.store_breaker.set_mode(mode, now),
+            Dependency::Loader => self.loaders.set_mode(mode, now),
+            Dependency::Named(loader) => self.loaders.of_mut(loader).set_mode(mode, now),
+        }
     }
 
     /// Closes a breaker and forgets what it has counted against its dependency. In a forced mode it stays forced.
     pub fn reset_breaker(&mut self, of: Dependency, now: Instant) {
-        self.breaker_of(of).reset(now);
+        match of {
+            Dependency::Store => self.store_breaker.reset(now),
+            Dependency::Loader => self.loaders.reset(now),
+            Dependency::Named(loader) => self.loaders.of_mut(loader).reset(now),
+        }
     }
 
-    fn breaker_of(&mut self, of: Dependency) -> &mut Breaker {
-        match of {
-            Dependency::Store => &mut self.store_breaker,
-            Dependency::Loader => &mut self.load_breaker,
-        }
+    /// The circuits of the loaders that have a name, in no particular order.
+    pub fn loaders(&self) -> impl Iterator<Item = (LoaderId, BreakerReport)> {
+        self.loaders.reports()
     }
 
     /// How the machine is.
@@ -472,7 +482,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     pub fn health(&self) -> Health {
         Health {
             store_breaker: self.store_breaker.look(),
-            load_breaker: self.load_breaker.look(),
+            load_breaker: self.loaders.of(LoaderId::UNNAMED).look(),
             loads_allowed: self.limit.limit(),
             load_time: self.latency.mean(),
             owes_clear: self.journal.owes_clear(),

@@ -117,8 +117,8 @@ pub use crate::eviction::Eviction;
 pub use crate::failure::{Class, Failure, LoadFailure, Refusal, StoreFailure};
 pub use crate::policy::{Policy, PolicyError};
 pub use crate::step::{
-    Absence, Answer, Call, Command, Event, FlightId, Found, Launch, Leased, Left, Loaded, Lookup, News, Note, Outcome,
-    Served, Settled, Sharing, Source, Stale, Step, Tidings, Tier,
+    Absence, Answer, Call, Command, Event, FlightId, Found, Launch, Leased, Left, Loaded, LoaderId, Lookup, News, Note,
+    Outcome, Served, Settled, Sharing, Source, Stale, Step, Tidings, Tier,
 };
 pub use crate::storage::{Fixed, Profile};
 pub use crate::time::{Clock, Instant, WallTime};

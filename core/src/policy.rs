@@ -222,6 +222,8 @@ policy! {
     load_breaker_open_for_max: Duration = Duration::from_secs(30);
     /// Probes of the loader permitted at once in half-open; all must succeed.
     load_breaker_probes: u32 = 1;
+    /// Loaders with a name that have a circuit of their own; what comes beyond shares that of loaders without one.
+    loaders_max: u32 = 64;
     /// The rate of either breaker counts for nothing before the window holds so many calls.
     breaker_minimum_calls: u32 = 20;
     /// Length of the sliding window of either breaker's rate.

@@ -9,12 +9,12 @@ use core::hash::Hash;
 
 use spin::Mutex;
 
-use crate::breaker::Mode;
+use crate::breaker::{BreakerReport, Mode};
 use crate::cache::{Dependency, Health, Machine, Shards};
 use crate::entry::Entry;
 use crate::memory::{Memory, MemoryStats, Reason};
 use crate::policy::{Policy, PolicyError};
-use crate::step::{Answer, Call, Command, Event, FlightId, Left, Lookup, Step, Tidings};
+use crate::step::{Answer, Call, Command, Event, FlightId, Left, LoaderId, Lookup, Step, Tidings};
 use crate::storage::{Profile, Usual};
 use crate::time::Instant;
 use crate::value::Value;
@@ -126,6 +126,11 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Shared<K, V, P> {
     /// See [`Machine::health`].
     pub fn health(&self) -> Health {
         self.machine.lock().health()
+    }
+
+    /// See [`Machine::loaders`]; `see` is not to call the cache.
+    pub fn each_loader(&self, mut see: impl FnMut(LoaderId, BreakerReport)) {
+        self.machine.lock().loaders().for_each(|(loader, breaker)| see(loader, breaker));
     }
 
     /// What the memory has counted.

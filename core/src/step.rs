@@ -347,6 +347,31 @@ pub enum Left {
     Abandon,
 }
 
+/// Which loader: the hash of its name, the same in every process. Each has a circuit breaker of its own, so that one that
+/// fails does not close off the others; loaders without a name share one.
+///
+/// ```
+/// use tideover_core::LoaderId;
+///
+/// assert_eq!(LoaderId::named("users"), LoaderId::named("users"));
+/// assert_ne!(LoaderId::named("users"), LoaderId::named("prices"));
+/// assert_eq!(LoaderId::default(), LoaderId::UNNAMED);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct LoaderId(pub u64);
+
+impl LoaderId {
+    /// That of loaders without a name.
+    pub const UNNAMED: Self = Self(0);
+
+    /// The loader of that name. Two names with the same number (one pair in 2^64) share a breaker.
+    #[must_use]
+    pub const fn named(name: &str) -> Self {
+        let Tag(hash) = Tag::named(name);
+        Self(if hash == 0 { 1 } else { hash })
+    }
+}
+
 /// What a caller asks for beside the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Call<'a> {
@@ -359,6 +384,8 @@ pub struct Call<'a> {
     pub max_age: Option<Duration>,
     /// Tell the story of the answer; see [`Machine::story`](crate::Machine::story).
     pub explain: bool,
+    /// Whose circuit is asked, if this call leads a load.
+    pub loader: LoaderId,
     /// The flights inside whose loader the call is made, so that a loader that asks for its own key is refused
     /// instead of waiting for itself.
     pub within: &'a [FlightId],

@@ -148,6 +148,8 @@ pub trait Profile: Debug + Clone + Copy + Default + 'static {
     type Tags: Storage;
     /// Reports of removals that nobody has taken yet.
     type Removals: Storage;
+    /// Circuits of loaders that have a name.
+    type Loaders: Storage;
 }
 
 /// Everything on the heap, bounded by the policy alone.
@@ -162,6 +164,7 @@ impl Profile for Alloc {
     type Journal = Growing;
     type Tags = Growing;
     type Removals = Growing;
+    type Loaders = Growing;
 }
 
 /// No allocator: each part has room for so many. All four must be powers of two and at least 2.
@@ -178,6 +181,7 @@ impl<const ENTRIES: usize, const FLIGHTS: usize, const JOURNAL: usize, const TAG
     type Journal = Room<JOURNAL>;
     type Tags = Room<TAGS>;
     type Removals = Room<16>;
+    type Loaders = Room<4>;
 }
 
 /// The profile of who names none.

@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use tideover_core::stamp::{Version, Written};
 use tideover_core::{
     Answer, Cache, Call, Class, Command, Entry, Event, FlightId, Found, Instant, Invalidation, LoadFailure, Loaded,
-    News, Note, Policy, Sharing, StoreFailure, Tag, Value, Windows,
+    LoaderId, News, Note, Policy, Sharing, StoreFailure, Tag, Value, Windows,
 };
 
 const TAG: Tag = Tag(7);
@@ -98,7 +98,8 @@ fuzz_target!(|bytes: &[u8]| {
         let lookup = match call[0] % 12 {
             0 | 1 => {
                 let max_age = (detail % 7 == 0).then_some(Duration::from_secs(2));
-                let call = Call { read_only: detail % 3 == 0, max_age, within: &[flight], ..Call::default() };
+                let loader = LoaderId(u64::from(detail % 5));
+                let call = Call { read_only: detail % 3 == 0, max_age, loader, within: &[flight], ..Call::default() };
                 Some(cache.lookup(&key, call, now))
             }
             2 => Some(cache.command(Command::Put { key, value: Tagged(detail % 2 == 0), windows: None }, now)),

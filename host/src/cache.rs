@@ -2,6 +2,7 @@
 
 mod builder;
 mod call;
+mod loaders;
 mod operate;
 
 use std::fmt;
@@ -28,6 +29,7 @@ use crate::store::{Guarantees, Store};
 pub use self::builder::Builder;
 pub(crate) use self::builder::random_seed;
 pub use self::call::{CallOptions, Fetched};
+use self::loaders::LoaderNames;
 
 /// How long flights may still go on after [`Cache::shutdown`] was called.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
@@ -52,6 +54,7 @@ pub struct Cache {
     backend: Backend,
     policy: Arc<Policy>,
     store: Option<Arc<dyn Store>>,
+    loaders: Arc<LoaderNames>,
 }
 
 /// Where the calls go: to the driver of an engine, or into a component that is its own driver.
@@ -219,7 +222,7 @@ impl Cache {
         let patience = options.timeout.map_or(self.policy.call_deadline, |own| own.min(self.policy.call_deadline));
         let deadline = self.clock().now() + patience;
         let explain = options.explain || self.policy.explain;
-        let ask = Ask { key: key.into(), loader, deadline, max_age: options.max_age, explain };
+        let ask = Ask { key: key.into(), loader, of: options.loader, deadline, max_age: options.max_age, explain };
         match &self.backend {
             Backend::Driver(driver) => driver.get(ask).await,
             #[cfg(feature = "component")]
@@ -464,6 +467,7 @@ impl Cache {
             },
             policy: Arc::clone(&self.policy),
             store: self.store.clone(),
+            loaders: Arc::clone(&self.loaders),
         }
     }
 }
@@ -473,6 +477,7 @@ pub(crate) struct WeakCache {
     backend: WeakBackend,
     policy: Arc<Policy>,
     store: Option<Arc<dyn Store>>,
+    loaders: Arc<LoaderNames>,
 }
 
 enum WeakBackend {
@@ -488,7 +493,8 @@ impl WeakCache {
             #[cfg(feature = "component")]
             WeakBackend::Component(embedding) => Backend::Component(embedding.upgrade()?),
         };
-        Some(Cache { backend, policy: Arc::clone(&self.policy), store: self.store.clone() })
+        let (policy, loaders) = (Arc::clone(&self.policy), Arc::clone(&self.loaders));
+        Some(Cache { backend, policy, store: self.store.clone(), loaders })
     }
 }
 

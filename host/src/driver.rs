@@ -201,12 +201,12 @@ impl Driver {
 
     /// The value under a key; without a loader, only if memory or a store has it.
     pub(crate) async fn get(self: &Arc<Self>, ask: Ask) -> Result<Reply, Error> {
-        let Ask { key, loader, deadline, max_age, explain } = ask;
+        let Ask { key, loader, of, deadline, max_age, explain } = ask;
         let chain = Chain::here();
         let within: Vec<_> = chain.of(self.id).map(FlightId).collect();
         let origin = loader.map(|loader| Origin::new(loader, chain));
         let read_only = origin.is_none();
-        let call = Call { deadline: Some(deadline), read_only, max_age, explain, within: &within };
+        let call = Call { deadline: Some(deadline), read_only, max_age, explain, loader: of, within: &within };
         loop {
             let luggage = Luggage { origin: origin.clone(), explain, ..Luggage::default() };
             let reply = self.call(luggage, |engine, now| engine.lookup(&key, call, now)).await?;

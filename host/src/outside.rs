@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use tideover_core::stamp::{Condition, Written};
-use tideover_core::{Class, Note, StoreFailure, Tier, WallTime};
+use tideover_core::{Class, LoaderId, Note, StoreFailure, Tier, WallTime};
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
@@ -26,6 +26,8 @@ pub(crate) struct Ask {
     pub(crate) key: Key,
     /// Without one, the value is given only if memory or a store has it.
     pub(crate) loader: Option<Loader>,
+    /// Whose circuit its load asks.
+    pub(crate) of: LoaderId,
     /// The end of the caller's patience.
     pub(crate) deadline: tideover_core::Instant,
     pub(crate) max_age: Option<Duration>,

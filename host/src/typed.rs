@@ -15,7 +15,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tideover_core::{Class, Settled, Windows};
+use tideover_core::{Class, LoaderId, Settled, Windows};
 use tracing::warn;
 
 pub use self::error::CallError;
@@ -74,6 +74,7 @@ pub struct Typed<V> {
     cache: Cache,
     codec: Codec,
     classes: Arc<[Classify]>,
+    loader: LoaderId,
     /// `fn() -> V`: it holds none.
     values: PhantomData<fn() -> V>,
 }
@@ -87,8 +88,14 @@ struct Classify {
 
 impl<V> Clone for Typed<V> {
     fn clone(&self) -> Self {
-        let Self { cache, codec, classes, values } = self;
-        Self { cache: cache.clone(), codec: codec.clone(), classes: Arc::clone(classes), values: *values }
+        let Self { cache, codec, classes, loader, values } = self;
+        Self {
+            cache: cache.clone(),
+            codec: codec.clone(),
+            classes: Arc::clone(classes),
+            loader: *loader,
+            values: *values,
+        }
     }
 }
 
@@ -107,7 +114,8 @@ impl Cache {
     #[must_use]
     pub fn typed<V: Cacheable>(&self) -> Typed<V> {
         self.remember_faces();
-        Typed { cache: self.clone(), codec: Codec::default(), classes: Arc::default(), values: PhantomData }
+        let (cache, codec, classes) = (self.clone(), Codec::default(), Arc::default());
+        Typed { cache, codec, classes, loader: LoaderId::UNNAMED, values: PhantomData }
     }
 }
 
@@ -116,6 +124,13 @@ impl<V: Cacheable> Typed<V> {
     #[must_use]
     pub fn codec(self, codec: Codec) -> Self {
         Self { codec, ..self }
+    }
+
+    /// Loads ask a circuit breaker of that name, so that this origin and the others do not close each other off. Calls may
+    /// name another one ([`CallOptions::loader`]). See [`Cache::loader`].
+    #[must_use]
+    pub fn loader(self, name: &str) -> Self {
+        Self { loader: self.cache.loader(name), ..self }
     }
 
     /// What an error of a loader says of its origin. [`Class::Unavailable`]: no answer could be had, so stale may stand in,
@@ -181,7 +196,8 @@ impl<V: Cacheable> Typed<V> {
         F: Fn(LoadContext<Arc<V>>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<L, E>> + Send + 'static,
     {
-        let loader = self.loader(load, options.windows);
+        let loader = self.boxed(load, options.windows);
+        let options = if options.loader == LoaderId::UNNAMED { options.loader(self.loader) } else { options };
         let fetched = self.cache.load(key, Arc::clone(&loader), options).await.0?;
         let undecoded = match self.decoded(key, fetched) {
             Ok(fetched) => return Ok(fetched),
@@ -249,7 +265,7 @@ impl<V: Cacheable> Typed<V> {
     }
 
     /// The loader as the cache takes it: what it brings is encoded, and its error classified.
-    fn loader<L, E, F, Fut>(&self, load: F, windows: Option<Windows>) -> Loader
+    fn boxed<L, E, F, Fut>(&self, load: F, windows: Option<Windows>) -> Loader
     where
         L: Into<Loaded<V>>,
         E: Send + Sync + 'static,

@@ -103,6 +103,8 @@ impl Engine for FixedEngine {
 
     fn report(&self) -> Result<Report, EngineError> {
         let (health, memory) = (self.0.health(), self.0.memory_stats());
-        Ok(Report::of(&health, &memory))
+        let mut loaders = Vec::new();
+        self.0.each_loader(|loader, breaker| loaders.push((loader, breaker)));
+        Ok(Report::of(&health, loaders.into_iter(), &memory))
     }
 }

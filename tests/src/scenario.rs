@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `policy ttl=10s store=true` | makes the engine; comes first |
 //! | `at 10s`, `advance 500ms` | sets the clock; it never goes back |
-//! | `lookup KEY [deadline 5s] [max-age 5s] [within 1]` | a caller with a loader; `within` names the flights whose loaders call |
+//! | `lookup KEY [deadline 5s] [max-age 5s] [of LOADER] [within 1]` | a caller with a loader, which may have a name; `within` names the flights whose loaders call |
 //! | `get KEY [deadline 5s] [max-age 5s]` | a caller without a loader |
 //! | `explain KEY [...]` | as `lookup`, and the caller wants to know why |
 //! | `story`, `story 1` | why: of the last lookup that was answered at once, of flight 1; it is replayed, too |
@@ -17,8 +17,8 @@
 //! | `leave 1`, `expire 1 [deadline D]` | a caller of flight 1 goes away, or has waited long enough |
 //! | `maintain` | what a driver calls now and then |
 //! | `stats misses loads`, `health` | looks at counts; at circuits and debts |
-//! | `breaker store`, `breaker loader` | looks at all that one breaker says of itself |
-//! | `breaker loader forced-open`, `reset loader` | overrules a breaker; closes it and forgets |
+//! | `breaker store`, `breaker loader`, `breaker of LOADER` | looks at all that one breaker says of itself |
+//! | `breaker loader forced-open`, `reset of LOADER` | overrules a breaker, or those of all loaders; closes it and forgets |
 //! | `removals` | what has left memory since the last time |
 //! | `snapshot` | the machine as bytes |
 //! | `restore last`, `restore earlier` | an empty machine takes the place of the present one, and restores the last snapshot |
@@ -198,6 +198,7 @@ impl Stage {
         let deadline = words.option("deadline")?.map(|after| Instant::ZERO + after);
         let within: Vec<FlightId> = words.flights("within")?;
         let max_age = words.option("max-age")?;
+        let loader = words.loader()?;
         let (read_only, explain) = (verb == "get", verb == "explain" || self.policy.explain);
         let engine = self.engine()?;
         if max_age.is_none()
@@ -206,7 +207,7 @@ impl Stage {
         {
             return Ok(vec![shown::outcome(&Outcome::Served(served))]);
         }
-        let call = Call { deadline, read_only, max_age, explain, within: &within };
+        let call = Call { deadline, read_only, max_age, explain, loader, within: &within };
         let lookup = engine.lookup(&key, call, self.now).map_err(|broken| broken.to_string())?;
         self.answered = if let Answer::Now(outcome) = &lookup.answer { Some(outcome.clone()) } else { None };
         self.on_lookup(lookup)

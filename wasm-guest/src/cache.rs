@@ -17,8 +17,8 @@ use tideover_core::cache::explain::Story;
 use tideover_core::envelope::Opened;
 use tideover_core::stamp::{Intent, Written};
 use tideover_core::{
-    Cache, Call, Class, Command, Entry, Event, FlightId, Found, Instant, Leased, LoadFailure, Loaded, Lookup, Outcome,
-    Policy, Refusal, Step, StoreFailure, Tag, Tidings, Tier, Value as _, WallTime, envelope,
+    Cache, Call, Class, Command, Entry, Event, FlightId, Found, Instant, Leased, LoadFailure, Loaded, LoaderId, Lookup,
+    Outcome, Policy, Refusal, Step, StoreFailure, Tag, Tidings, Tier, Value as _, WallTime, envelope,
 };
 
 use self::table::{Begun, Table};
@@ -85,13 +85,15 @@ impl wit::Guest for Component {
         deadline: Option<u64>,
         max_age: Option<u64>,
         explain: bool,
+        loader: u64,
         within: Vec<u64>,
     ) -> wit::Reply {
-        look_up(key, context, Wishes { deadline, max_age, explain }, Some(&within)).await
+        look_up(key, context, Wishes { deadline, max_age, explain, loader: LoaderId(loader) }, Some(&within)).await
     }
 
     async fn get(key: String, context: u64, deadline: Option<u64>, max_age: Option<u64>, explain: bool) -> wit::Reply {
-        look_up(key, context, Wishes { deadline, max_age, explain }, None).await
+        let wishes = Wishes { deadline, max_age, explain, loader: LoaderId::UNNAMED };
+        look_up(key, context, wishes, None).await
     }
 
     async fn put(
@@ -169,7 +171,7 @@ impl wit::Guest for Component {
     }
 
     fn health() -> types::Report {
-        with(|table| convert::health(&table.cache.health(), &table.cache.memory_stats()))
+        with(|table| convert::health(&table.cache))
     }
 }
 
@@ -178,6 +180,7 @@ struct Wishes {
     deadline: Option<u64>,
     max_age: Option<u64>,
     explain: bool,
+    loader: LoaderId,
 }
 
 /// The value under `key`; without contexts that it is asked for within, there is no loader.
@@ -194,7 +197,8 @@ async fn look_up(key: String, context: u64, wishes: Wishes, within: Option<&[u64
             table.cache.policy().check_key(&key)?;
             let flights = table.led_by(within.unwrap_or_default());
             let read_only = within.is_none();
-            let call = Call { deadline: Some(deadline), read_only, max_age, explain, within: &flights };
+            let loader = wishes.loader;
+            let call = Call { deadline: Some(deadline), read_only, max_age, explain, loader, within: &flights };
             Ok(table.cache.lookup(&key, call, now))
         })
         .await;

@@ -11,10 +11,10 @@ use tideover_core::breaker::{BreakerReport, Mode, State};
 use tideover_core::cache::Dependency;
 use tideover_core::cache::explain::Story;
 use tideover_core::cache::snapshot::{Restored, SnapshotError, Taken};
-use tideover_core::memory::{MemoryStats, Reason};
+use tideover_core::memory::Reason;
 use tideover_core::stamp::{Condition, Version, Written};
 use tideover_core::value::{TAGS_MAX, saved};
-use tideover_core::{Class, Instant, Policy, PolicyError, Refusal, Tag};
+use tideover_core::{Class, Instant, LoaderId, Policy, PolicyError, Refusal, Tag};
 
 use crate::bindings::tideover::cache::types as wit;
 
@@ -391,6 +391,7 @@ impl From<wit::Dependency> for Dependency {
         match of {
             wit::Dependency::Store => Self::Store,
             wit::Dependency::Loader => Self::Loader,
+            wit::Dependency::NamedLoader(loader) => Self::Named(LoaderId(loader)),
         }
     }
 }
@@ -444,11 +445,15 @@ impl From<(Key, Reason)> for wit::Removal {
     }
 }
 
-pub(crate) fn health(health: &core_::cache::Health, memory: &MemoryStats) -> wit::Report {
+pub(crate) fn health(cache: &Cache) -> wit::Report {
+    let (health, memory) = (cache.health(), cache.memory_stats());
+    let named =
+        |(loader, breaker): (LoaderId, BreakerReport)| wit::NamedBreaker { loader: loader.0, breaker: breaker.into() };
     let counts = health.stats.counts().chain(memory.counts());
     wit::Report {
         store_breaker: health.store_breaker.into(),
         load_breaker: health.load_breaker.into(),
+        loaders: cache.loaders().map(named).collect(),
         owes_clear: health.owes_clear,
         counts: counts.map(|(name, value)| wit::Count { name: String::from(name), value }).collect(),
     }

@@ -8,7 +8,7 @@ use spin::Mutex;
 use tideover_core as core_;
 use tideover_core::stamp::Intent;
 use tideover_core::value::TAGS_MAX;
-use tideover_core::{Cache, FlightId, Policy, StoreFailure, Tag, WallTime};
+use tideover_core::{Cache, FlightId, LoaderId, Policy, StoreFailure, Tag, WallTime};
 
 use crate::bindings::exports::tideover::cache::machine as wit;
 use crate::bindings::tideover::cache::types;
@@ -44,6 +44,7 @@ impl wit::Guest for Component {
             read_only: call.read_only,
             max_age: call.max_age.map(Duration::from_nanos),
             explain: call.explain,
+            loader: LoaderId(call.loader),
             within: &within,
         };
         with(|cache| match cache.policy().check_key(&key) {
@@ -131,7 +132,7 @@ impl wit::Guest for Component {
 
     fn health() -> types::Report {
         // An empty report would lie; the machine with default settings always exists.
-        with(|cache| convert::health(&cache.health(), &cache.memory_stats())).unwrap_or_else(|| unreachable!())
+        with(|cache| convert::health(cache)).unwrap_or_else(|| unreachable!())
     }
 }
 

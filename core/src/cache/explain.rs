@@ -25,7 +25,9 @@ use crate::limit::{Limit, LimitPolicy};
 use crate::memory::Memory;
 use crate::outdated::Outdated;
 use crate::policy::Policy;
-use crate::step::{Answer, Call, Event, FlightId, Found, Launch, Loaded, Lookup, Outcome, Served, Step, Tier};
+use crate::step::{
+    Answer, Call, Event, FlightId, Found, Launch, Loaded, LoaderId, Lookup, Outcome, Served, Step, Tier,
+};
 use crate::storage::{Alloc, Linked, Map, Profile};
 use crate::tags;
 use crate::time::Instant;
@@ -240,13 +242,14 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         .map(|story| *story)
     }
 
-    /// The conditions under which something is about to be decided for `key`.
+    /// The conditions under which something is about to be decided for `key`; without a flight, by a call with `loader`.
     pub(super) fn conditions(
         &mut self,
         shards: &mut impl Shards<K, V, P>,
         flight: Option<FlightId>,
         key: &K,
         event: Option<&Event<V>>,
+        loader: LoaderId,
         now: Instant,
     ) -> Conditions {
         let held = shards.with(key, |memory| memory.peek(key, now).map(|entry| (entry, memory.refresh_after(key))));
@@ -265,7 +268,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             memory: held.map(|(entry, refresh_after)| (entry.map(|value| Erased::of(&value)), refresh_after)),
             remembered,
             store_refused: self.store_refused(work, event, now),
-            load_refused: self.load_breaker.refusal(now),
+            load_refused: self.loaders.of(work.map_or(loader, |work| work.loader)).refusal(now),
             crowd: self.crowd(now),
             spent: (self.store_budget.balance(now) == 0, self.load_budget.balance(now) == 0),
             load_time: self.latency.mean(),
@@ -345,7 +348,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         event: Event<V>,
         now: Instant,
     ) -> Step<K, V> {
-        let under = self.conditions(shards, Some(flight), key, Some(&event), now);
+        let under = self.conditions(shards, Some(flight), key, Some(&event), LoaderId::UNNAMED, now);
         let input = Input::Event(event.erased());
         let step = self.go_on(shards, flight, event, now);
         self.tell(flight, Moment { at: now, input, under, then: Then::of_step(&step) });
@@ -366,7 +369,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         call: Call<'_>,
         now: Instant,
     ) -> Lookup<K, V> {
-        let under = self.conditions(shards, None, key, None, now);
+        let under = self.conditions(shards, None, key, None, call.loader, now);
         let input = Input::Lookup { read_only: call.read_only, max_age: call.max_age, deadline: call.deadline };
         let lookup = self.look_up(shards, key, call, now);
         let then = Then::of_lookup(&lookup);
@@ -396,7 +399,8 @@ impl Machine<(), Erased, Alloc> {
             self.remembered.insert((), held.clone(), 0, now);
         }
         self.store_breaker = Breaker::answering(self.policy.store_breaker_policy(), under.store_refused);
-        self.load_breaker = Breaker::answering(self.policy.load_breaker_policy(), under.load_refused);
+        let load_breaker = Breaker::answering(self.policy.load_breaker_policy(), under.load_refused);
+        self.loaders.put(LoaderId::UNNAMED, load_breaker);
         self.bring_about_limits(under, now);
         self.journal = Journal::new(self.policy.journal_max as usize);
         if under.owed && !under.clear_owed {

@@ -213,7 +213,8 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         let Some(flight) = self.flights.get(id) else { return Step::Done { next: None } };
         let Some(key) = flight.key.clone() else { return Step::Done { next: None } };
         let (deadline, first) = (flight.work.deadline.min(now + self.policy.load_deadline), flight.work.attempt == 0);
-        if let Some(NotUntil(until)) = self.load_breaker.refusal(now) {
+        let loader = flight.work.loader;
+        if let Some(NotUntil(until)) = self.loaders.of(loader).refusal(now) {
             // Who is to be refused need not wait for it.
             return self.settle_failure(shards, id, Failure::Open { until }, now);
         }
@@ -227,7 +228,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
                 Err(_full) => return self.wait_for_slot(shards, id, now),
             }
         }
-        let permit = match self.load_breaker.try_acquire(now, deadline) {
+        let permit = match self.loaders.of_mut(loader).try_acquire(now, deadline) {
             Ok(permit) => permit,
             Err(refusal) => return self.settle_failure(shards, id, Failure::Open { until: refusal.0 }, now),
         };
@@ -508,6 +509,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         if let Some(refresh) = self.flights.get_mut(refresh) {
             refresh.work.begin(now + self.policy.leader_age_max);
             refresh.work.seen = flight.work.seen;
+            refresh.work.loader = flight.work.loader;
         }
         self.stage(refresh, Stage::Ready(First::Load));
         Step::Done { next: Some(refresh) }

@@ -9,7 +9,7 @@ use crate::entry::{Entry, Windows, Zone};
 use crate::failure::{Class, Failure, Refusal};
 use crate::flight::Purpose;
 use crate::memory::{Early, Sighting};
-use crate::step::{Absence, Answer, Call, FlightId, Launch, Lookup, Outcome, Source, Stale};
+use crate::step::{Absence, Answer, Call, FlightId, Launch, LoaderId, Lookup, Outcome, Source, Stale};
 use crate::storage::Profile;
 use crate::time::Instant;
 use crate::value::Value;
@@ -40,13 +40,13 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         match sighting.zone {
             Zone::Fresh => {
                 let early = may_refresh && self.is_due_early(&sighting);
-                let launch = if early { self.refresh(shards, key, now) } else { None };
+                let launch = if early { self.refresh(shards, key, call.loader, now) } else { None };
                 self.stats.early_refreshes += u64::from(launch.is_some());
                 Lookup { answer: Answer::Now(Outcome::Served(sighting.entry.serve(Source::Memory, None))), launch }
             }
             Zone::StaleWhileRevalidate => {
                 self.count_stale(Stale::WhileRevalidate, 1);
-                let launch = if may_refresh { self.refresh(shards, key, now) } else { None };
+                let launch = if may_refresh { self.refresh(shards, key, call.loader, now) } else { None };
                 let served = sighting.entry.serve(Source::Memory, Some(Stale::WhileRevalidate));
                 Lookup { answer: Answer::Now(Outcome::Served(served)), launch }
             }
@@ -97,6 +97,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         match self.open(Some(key.clone()), purpose, kind, now) {
             Ok(flight) => {
                 self.stats.misses += 1;
+                self.asks(flight, call.loader);
                 let answer = match self.interest(flight, call.max_age) {
                     Ok(()) => Answer::Pending { flight, until, deadline },
                     Err(refusal) => Answer::Refused(refusal),
@@ -178,13 +179,27 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     }
 
     /// A flight behind a value that is served, unless one is under way or there are too many.
-    fn refresh(&mut self, shards: &mut impl Shards<K, V, P>, key: &K, now: Instant) -> Option<Launch<K, V>> {
+    fn refresh(
+        &mut self,
+        shards: &mut impl Shards<K, V, P>,
+        key: &K,
+        loader: LoaderId,
+        now: Instant,
+    ) -> Option<Launch<K, V>> {
         if self.flights.current(key, Purpose::Load, now).is_some() {
             return None;
         }
         let flight = self.open(Some(key.clone()), Some(Purpose::Load), Kind::Load, now).ok()?;
+        self.asks(flight, loader);
         self.flights.keep(flight);
         Some(Launch { flight, step: self.first_step(shards, flight, now) })
+    }
+
+    /// Whose circuit the flight's load will ask.
+    pub(super) fn asks(&mut self, flight: FlightId, loader: LoaderId) {
+        if let Some(flight) = self.flights.get_mut(flight) {
+            flight.work.loader = loader;
+        }
     }
 
     pub(super) fn open(

@@ -147,8 +147,10 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     pub(super) fn give_back(&mut self, id: FlightId, verdict: Verdict, now: Instant) {
         let Some(flight) = self.flights.get_mut(id) else { return };
         let Some(permit) = flight.work.permit.take() else { return };
-        let loading = matches!(flight.work.stage, Stage::Loading);
-        let breaker = if loading { &mut self.load_breaker } else { &mut self.store_breaker };
+        let breaker = match flight.work.stage {
+            Stage::Loading => self.loaders.of_mut(flight.work.loader),
+            _ => &mut self.store_breaker,
+        };
         breaker.report(permit, verdict, now - flight.work.asked_at, now);
     }
 

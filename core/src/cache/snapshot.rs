@@ -30,12 +30,12 @@ use crate::journal::{Change, Journal};
 use crate::latency::{self, Latency};
 use crate::limit::{self, Limit};
 use crate::seal::{Seal, Unsealed};
-use crate::step::{FlightId, Settled};
+use crate::step::{FlightId, LoaderId, Settled};
 use crate::storage::{Map, Profile};
 use crate::time::{Instant, WallTime};
 use crate::value::{Invalidation, Tag, Value};
 
-const SEAL: Seal = Seal { letters: *b"ts", version: 1 };
+const SEAL: Seal = Seal { letters: *b"ts", version: 2 };
 
 /// What has happened since a snapshot was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +110,8 @@ struct Saved<K, V> {
     taken_unix_millis: u64,
     store_breaker: breaker::Saved,
     load_breaker: breaker::Saved,
+    /// In the order of their numbers.
+    named_loaders: Vec<(LoaderId, breaker::Saved)>,
     store_budget: budget::Saved,
     load_budget: budget::Saved,
     limit: limit::Saved,
@@ -156,7 +158,8 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         let saved = Saved {
             taken_unix_millis: wall.as_unix_millis(),
             store_breaker: self.store_breaker.save(now),
-            load_breaker: self.load_breaker.save(now),
+            load_breaker: self.loaders.of(LoaderId::UNNAMED).save(now),
+            named_loaders: self.named_loaders(now),
             store_budget: self.store_budget.save(now),
             load_budget: self.load_budget.save(now),
             limit: self.limit.save(),
@@ -226,15 +229,24 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         Ok(Restored { entries, debts: self.journal.len(), age })
     }
 
+    fn named_loaders(&self, now: Instant) -> Vec<(LoaderId, breaker::Saved)> {
+        let mut named: Vec<_> = self.loaders.named().map(|(loader, breaker)| (loader, breaker.save(now))).collect();
+        named.sort_by_key(|(loader, _)| *loader);
+        named
+    }
+
     fn restore_machines(&mut self, saved: &Saved<K, V>, then: Instant) {
         let (policy, dice) = (&self.policy, &mut self.entropy);
         let breaker = |saved, policy, seed| Breaker::restore(saved, policy, seed, then);
         let (store, load) = (policy.store_breaker_policy(), policy.load_breaker_policy());
         self.store_breaker = breaker(&saved.store_breaker, store, dice.bits());
-        self.load_breaker = breaker(&saved.load_breaker, load, dice.bits());
+        self.loaders.put(LoaderId::UNNAMED, breaker(&saved.load_breaker, load, dice.bits()));
+        for (loader, saved) in &saved.named_loaders {
+            self.loaders.put(*loader, breaker(saved, load, dice.bits()));
+        }
         // Whoever restores has a configuration of today.
         self.store_breaker.set_mode(store.mode, then);
-        self.load_breaker.set_mode(load.mode, then);
+        self.loaders.set_mode(load.mode, then);
         self.store_budget = Budget::restore(policy.budget_policy(), &saved.store_budget, then);
         self.load_budget = Budget::restore(policy.budget_policy(), &saved.load_budget, then);
         self.limit = Limit::restore(policy.limit_policy(), &saved.limit);

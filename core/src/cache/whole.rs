@@ -12,10 +12,10 @@ use super::explain::Story;
 #[cfg(feature = "alloc")]
 use super::snapshot::{Restored, SnapshotError, Taken};
 use super::{Dependency, Health, Machine};
-use crate::breaker::Mode;
+use crate::breaker::{BreakerReport, Mode};
 use crate::memory::{Memory, MemoryStats, Reason};
 use crate::policy::{Policy, PolicyError};
-use crate::step::{Answer, Call, Command, Event, FlightId, Left, Lookup, Step, Tidings};
+use crate::step::{Answer, Call, Command, Event, FlightId, Left, LoaderId, Lookup, Step, Tidings};
 use crate::storage::{Profile, Usual};
 use crate::time::Instant;
 #[cfg(feature = "alloc")]
@@ -106,6 +106,11 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Cache<K, V, P> {
     #[must_use]
     pub fn health(&self) -> Health {
         self.machine.health()
+    }
+
+    /// See [`Machine::loaders`].
+    pub fn loaders(&self) -> impl Iterator<Item = (LoaderId, BreakerReport)> {
+        self.machine.loaders()
     }
 
     /// What the memory has counted.

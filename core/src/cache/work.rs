@@ -13,7 +13,7 @@ use crate::failure::{Class, Failure};
 use crate::journal::Change;
 use crate::limit;
 use crate::stamp::Version;
-use crate::step::{Settled, Tier};
+use crate::step::{LoaderId, Settled, Tier};
 use crate::time::Instant;
 use crate::value::{Invalidation, Tag, Value};
 
@@ -132,6 +132,8 @@ pub(super) enum After<V> {
 #[derive(Clone)]
 pub(super) struct Work<V> {
     pub(super) kind: Kind,
+    /// Whose circuit its load asks.
+    pub(super) loader: LoaderId,
     pub(super) stage: Stage<V>,
     /// Attempts made at the present operation, its waits, and until when it may last.
     pub(super) attempt: u32,
@@ -174,6 +176,7 @@ impl<V> Work<V> {
     pub(super) fn new(kind: Kind) -> Self {
         Self {
             kind,
+            loader: LoaderId::UNNAMED,
             stage: Stage::Queued,
             attempt: 0,
             waits: None,

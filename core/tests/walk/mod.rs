@@ -6,7 +6,8 @@ use tideover_core::entropy::Entropy;
 use tideover_core::stamp::{Version, Written};
 use tideover_core::{
     Answer, Call, Class, Command, Entry, Event, FlightId, Found, Instant, Invalidation, Launch, Leased, Left,
-    LoadFailure, Loaded, Lookup, News, Note, Outcome, Policy, Sharing, Step, StoreFailure, Tag, Value, Windows,
+    LoadFailure, Loaded, LoaderId, Lookup, News, Note, Outcome, Policy, Sharing, Step, StoreFailure, Tag, Value,
+    Windows,
 };
 
 const TAG: Tag = Tag::named("tag");
@@ -144,7 +145,8 @@ impl<S: Subject> Walk<S> {
 
     fn lookup(&mut self, key: u8) {
         let max_age = if self.pick(5) == 0 { Some(Duration::from_secs(self.pick(12))) } else { None };
-        let call = Call { read_only: self.pick(4) == 0, max_age, ..Call::default() };
+        let loader = LoaderId(self.pick(3));
+        let call = Call { read_only: self.pick(4) == 0, max_age, loader, ..Call::default() };
         let lookup = self.subject.lookup(&key, call, self.now);
         match lookup.answer {
             Answer::Now(outcome) => self.subject.answered(&outcome),

@@ -105,7 +105,7 @@ impl Builder {
         let stores =
             Stores { primary: self.store, fallback: Arc::new(MemoryStore::new(self.policy.entries_max as usize)) };
         let backend = backend(self.engine, &self.policy, seed, stores)?;
-        let cache = Cache { backend, policy: Arc::new(self.policy), store };
+        let cache = Cache { backend, policy: Arc::new(self.policy), store, loaders: Arc::default() };
         watch::spawn(&cache);
         Ok(cache)
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tideover_core::cache::explain::Story;
-use tideover_core::{Served, Source, Stale, Windows};
+use tideover_core::{LoaderId, Served, Source, Stale, Windows};
 
 /// What one call asks for beside its key.
 ///
@@ -29,13 +29,14 @@ pub struct CallOptions {
     pub(crate) timeout: Option<Duration>,
     pub(crate) explain: bool,
     pub(crate) windows: Option<Windows>,
+    pub(crate) loader: LoaderId,
 }
 
 impl CallOptions {
     /// Nothing beside the key.
     #[must_use]
     pub const fn new() -> Self {
-        Self { max_age: None, timeout: None, explain: false, windows: None }
+        Self { max_age: None, timeout: None, explain: false, windows: None, loader: LoaderId::UNNAMED }
     }
 
     /// What is older does not do, fresh or not: the call waits for a refresh (RFC 9111 section 5.2.1.1). Zero always
@@ -49,6 +50,13 @@ impl CallOptions {
     #[must_use]
     pub const fn timeout(self, timeout: Duration) -> Self {
         Self { timeout: Some(timeout), ..self }
+    }
+
+    /// Whose circuit breaker is asked, if this call leads a load: one that fails then does not close off the others. See
+    /// [`Cache::loader`](crate::Cache::loader).
+    #[must_use]
+    pub const fn loader(self, loader: LoaderId) -> Self {
+        Self { loader, ..self }
     }
 
     /// What this call loads is kept for these windows, unless its loader says for which.

@@ -343,6 +343,7 @@ impl From<Dependency> for wit::Dependency {
         match of {
             Dependency::Store => Self::Store,
             Dependency::Loader => Self::Loader,
+            Dependency::Named(loader) => Self::NamedLoader(loader.0),
         }
     }
 }
@@ -398,6 +399,7 @@ impl From<wit::Report> for Report {
         Self {
             store_breaker: report.store_breaker.into(),
             load_breaker: report.load_breaker.into(),
+            loaders: report.loaders.into_iter().map(|named| (LoaderId(named.loader), named.breaker.into())).collect(),
             owes_clear: report.owes_clear,
             counts: report.counts.into_iter().map(|count| (count.name, count.value)).collect(),
         }

@@ -17,7 +17,7 @@ use tideover_core::cache::Dependency;
 use tideover_core::cache::snapshot::{Restored, Taken};
 use tideover_core::memory::Reason;
 use tideover_core::time::nanos;
-use tideover_core::{Command, Instant, Policy};
+use tideover_core::{Command, Instant, LoaderId, Policy};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::unconstrained;
@@ -96,6 +96,7 @@ struct Lookup {
     deadline: Instant,
     max_age: Option<Duration>,
     explain: bool,
+    of: LoaderId,
     /// The contexts inside whose loaders it is made.
     within: Vec<u64>,
 }
@@ -142,11 +143,11 @@ impl Embedding {
     ///
     /// [`Error::Refused`] at a limit, [`Error::Engine`] if the instance broke meanwhile, [`Error::Closed`].
     pub(crate) async fn get(&self, ask: Ask) -> Result<Reply, Error> {
-        let Ask { key, loader, deadline, max_age, explain } = ask;
+        let Ask { key, loader, of, deadline, max_age, explain } = ask;
         let chain = Chain::here();
         let within = chain.of(self.outside.id).collect();
         let origin = loader.map(|loader| Origin::new(loader, chain));
-        let lookup = Lookup { key, deadline, max_age, explain, within };
+        let lookup = Lookup { key, deadline, max_age, explain, of, within };
         self.call(|call| Request::Get { call, lookup, origin }).await
     }
 
@@ -408,12 +409,12 @@ impl Instance<'_> {
 
     async fn get(self, call: Call, lookup: Lookup, origin: Option<Origin>) -> wasmtime::Result<()> {
         let Self { guest, accessor } = self;
-        let Lookup { key, deadline, max_age, explain, within } = lookup;
+        let Lookup { key, deadline, max_age, explain, of, within } = lookup;
         let (key, context, deadline) = (String::from(&*key), call.context, Some(deadline.as_nanos()));
         let max_age = max_age.map(nanos);
         match origin {
             Some(_) => {
-                let reply = guest.call_get_or_load(accessor, key, context, deadline, max_age, explain, within);
+                let reply = guest.call_get_or_load(accessor, key, context, deadline, max_age, explain, of.0, within);
                 self.pass(call, origin, reply).await
             }
             None => {

@@ -117,6 +117,7 @@ impl Engine for PolicyEngine {
             read_only: call.read_only,
             max_age: call.max_age.map(nanos),
             explain: call.explain,
+            loader: call.loader.0,
             within: call.within.iter().map(|flight| flight.0).collect(),
         };
         self.call(|machine, store| machine.call_lookup(store, key, &call, now.as_nanos())).map(Into::into)

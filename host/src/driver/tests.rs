@@ -176,7 +176,13 @@ impl Engine for Scripted {
 
     fn report(&self) -> Result<Report, EngineError> {
         let breaker = Breaker::new(BreakerPolicy::default(), 0).look();
-        Ok(Report { store_breaker: breaker, load_breaker: breaker, owes_clear: false, counts: Vec::new() })
+        Ok(Report {
+            store_breaker: breaker,
+            load_breaker: breaker,
+            loaders: Vec::new(),
+            owes_clear: false,
+            counts: Vec::new(),
+        })
     }
 }
 

@@ -11,7 +11,9 @@ use tideover_core::cache::explain::Story;
 use tideover_core::cache::snapshot::{Restored, SnapshotError, Taken};
 use tideover_core::cache::{Dependency, Health};
 use tideover_core::memory::{MemoryStats, Reason};
-use tideover_core::{Answer, Call, Command, Event, FlightId, Instant, Left, Lookup, Served, Step, Tidings, WallTime};
+use tideover_core::{
+    Answer, Call, Command, Event, FlightId, Instant, Left, LoaderId, Lookup, Served, Step, Tidings, WallTime,
+};
 
 pub use self::native::NativeEngine;
 pub use self::payload::Payload;
@@ -146,8 +148,10 @@ pub struct EngineError(pub String);
 pub struct Report {
     /// The store's circuit breaker.
     pub store_breaker: BreakerReport,
-    /// The loader's circuit breaker.
+    /// The circuit breaker of loaders without a name.
     pub load_breaker: BreakerReport,
+    /// Those of the loaders that have one, in the order of their numbers; see [`Cache::loader`](crate::Cache::loader).
+    pub loaders: Vec<(LoaderId, BreakerReport)>,
     /// Whether a clear of the shared store is owed, so that nothing in it is trusted.
     pub owes_clear: bool,
     /// The counts of [`tideover_core::cache::Stats`] and [`tideover_core::memory::MemoryStats`], by name.
@@ -157,11 +161,14 @@ pub struct Report {
 impl Report {
     /// That of a machine and its memory.
     #[must_use]
-    pub fn of(health: &Health, memory: &MemoryStats) -> Self {
+    pub fn of(health: &Health, loaders: impl Iterator<Item = (LoaderId, BreakerReport)>, memory: &MemoryStats) -> Self {
+        let mut loaders: Vec<_> = loaders.collect();
+        loaders.sort_by_key(|(loader, _)| *loader);
         let counts = health.stats.counts().chain(memory.counts());
         Self {
             store_breaker: health.store_breaker,
             load_breaker: health.load_breaker,
+            loaders,
             owes_clear: health.owes_clear,
             counts: counts.map(|(name, value)| (name.to_owned(), value)).collect(),
         }

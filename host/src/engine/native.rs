@@ -160,9 +160,9 @@ impl Engine for NativeEngine {
     }
 
     fn report(&self) -> Result<Report, EngineError> {
-        let health = self.machine().health();
         let mut memory = MemoryStats::default();
         self.memory.shards.iter().for_each(|shard| memory.add(&locked(shard).stats()));
-        Ok(Report::of(&health, &memory))
+        let machine = self.machine();
+        Ok(Report::of(&machine.health(), machine.loaders(), &memory))
     }
 }

@@ -5,7 +5,7 @@ use tideover::core::cache::Dependency;
 use tideover::core::cache::explain::{Erased, Replayed, Story, replay};
 use tideover::core::cache::snapshot::Taken;
 use tideover::core::time::Text;
-use tideover::core::{Outcome, Served, Step, Value, WallTime};
+use tideover::core::{LoaderId, Outcome, Served, Step, Value, WallTime};
 use tideover::engine::{EngineError, Payload};
 
 use super::words::Words;
@@ -41,7 +41,15 @@ impl Stage {
         let of = dependency(words)?;
         if words.is_empty() {
             let report = self.engine()?.report().map_err(text)?;
-            let breaker = if of == Dependency::Store { report.store_breaker } else { report.load_breaker };
+            let breaker = match of {
+                Dependency::Store => report.store_breaker,
+                Dependency::Loader => report.load_breaker,
+                Dependency::Named(named) => {
+                    let found = report.loaders.iter().find(|(loader, _)| *loader == named);
+                    let Some((_, breaker)) = found else { return Ok(vec!["no circuit of its own".to_owned()]) };
+                    *breaker
+                }
+            };
             return Ok(shown::breaker(&breaker));
         }
         let name = words.next("a mode")?;
@@ -92,7 +100,8 @@ fn dependency(words: &mut Words) -> Result<Dependency, String> {
     match words.next("store or loader")?.as_str() {
         "store" => Ok(Dependency::Store),
         "loader" => Ok(Dependency::Loader),
-        other => Err(format!("expected store or loader, not {other}")),
+        "of" => Ok(Dependency::Named(LoaderId::named(&words.next("the loader's name")?))),
+        other => Err(format!("expected store, loader or of, not {other}")),
     }
 }
 

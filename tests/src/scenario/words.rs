@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tideover::core::stamp::Version;
 use tideover::core::time::parse_duration;
-use tideover::core::{FlightId, Tag, Windows};
+use tideover::core::{FlightId, LoaderId, Tag, Windows};
 use tideover::engine::Payload;
 
 /// The words that are left of a command. Those in quotes may hold spaces.
@@ -75,6 +75,11 @@ impl Words {
     pub(super) fn count(&mut self, name: &str) -> Result<Option<u64>, String> {
         let number = |text: String| text.parse().map_err(|_| format!("expected a number after {name}"));
         self.text(name)?.map(number).transpose()
+    }
+
+    /// The loader whose name stands behind `of`, if there is one.
+    pub(super) fn loader(&mut self) -> Result<LoaderId, String> {
+        Ok(self.text("of")?.map_or(LoaderId::UNNAMED, |name| LoaderId::named(&name)))
     }
 
     /// The windows named here, the others as in `policy`; `None` if none is named.
