@@ -127,13 +127,14 @@ async fn processes_with_different_codecs_read_each_other() {
 #[tokio::test(start_paused = true)]
 async fn bytes_that_cannot_be_decoded_are_a_miss_and_loaded_anew_once_for_all() {
     for &engine in ENGINES {
-        for age in [seconds(0), seconds(1)] {
+        for peek_first in [false, true] {
             let store = ScriptedStore::default();
-            cache_on(&store, engine).put(KEY, "written by hand", None).await.expect("a put");
-            sleep(age).await;
             let cache = cache_on(&store, engine).typed::<User>();
-            assert!(cache.get(KEY).await.expect("an answer").is_none(), "{engine:?}");
-
+            cache_on(&store, engine).put(KEY, "written by hand", None).await.expect("a put");
+            sleep(seconds(1)).await;
+            if peek_first {
+                assert!(cache.get(KEY).await.expect("an answer").is_none(), "{engine:?}");
+            }
             let origin = Origin::of(ada());
             let all = join_all((0..20).map(|_| origin.through(&cache))).await;
             assert!(all.iter().all(|(value, _)| **value == ada()), "{engine:?}");
@@ -149,8 +150,9 @@ async fn a_new_field_is_a_miss_and_loaded_anew_once() {
     for &engine in ENGINES {
         for codec in [Codec::json(), Codec::message_pack(), Codec::postcard()] {
             let store = ScriptedStore::default();
-            cache_on(&store, engine).typed().codec(codec.clone()).put(KEY, &ada()).await.expect("a put");
             let cache = cache_on(&store, engine).typed::<UserWithMail>().codec(codec.clone());
+            cache_on(&store, engine).typed().codec(codec.clone()).put(KEY, &ada()).await.expect("a put");
+            sleep(seconds(1)).await;
             let User { name, score } = ada();
             let origin = Origin::of(UserWithMail { name, score, mail: "ada@example.org".to_owned() });
             for _ in 0..3 {
@@ -165,10 +167,9 @@ async fn a_new_field_is_a_miss_and_loaded_anew_once() {
 async fn an_origin_that_is_down_tells_so_itself_where_what_is_cached_cannot_be_decoded() {
     for &engine in ENGINES {
         let store = ScriptedStore::default();
-        let windows = [("stale_if_error", "1h"), ("stale_while_revalidate", "1h")];
-        let writer = exact(engine, &windows).store(store.clone()).build().expect("a cache");
-        writer.put(KEY, "written by hand", None).await.expect("a put");
-        let cache = exact(engine, &windows).store(store.clone()).build().expect("a cache").typed::<User>();
+        let cache = cache_on(&store, engine).typed::<User>();
+        cache_on(&store, engine).put(KEY, "written by hand", None).await.expect("a put");
+        sleep(seconds(1)).await;
         for _ in 0..2 {
             let failed =
                 cache.get_or_load(KEY, |_| async { Err::<User, _>(Down) }).await.expect_err("nothing to serve");
@@ -183,7 +184,8 @@ async fn what_cannot_be_decoded_is_no_earlier_value_to_a_loader() {
     for &engine in ENGINES {
         let cache = exact(engine, &[]).build().expect("a cache");
         cache.put(KEY, "written by hand", None).await.expect("a put");
-        let fetched = cache.typed::<User>().get_or_load(KEY, |context| async move {
+        let cache = cache.typed::<User>();
+        let fetched = cache.get_or_load(KEY, |context| async move {
             assert!(context.previous.is_none(), "else it might say that it is not modified");
             Ok::<_, Down>(ada())
         });
@@ -225,8 +227,9 @@ async fn an_encrypted_value_put_in_the_place_of_another_is_a_miss() {
         let moved = store.value("user:8").await.expect("a value");
         let plain = Bytes::from_static(b"\xC1\x01\x01\x00{\"name\":\"Mallory\",\"score\":1.0}");
         for frame in [moved, plain] {
-            mallory.put(KEY, frame, None).await.expect("a put");
             let victim = typed(cache_on(&store, engine));
+            mallory.put(KEY, frame, None).await.expect("a put");
+            sleep(seconds(1)).await;
             assert!(victim.get(KEY).await.expect("an answer").is_none(), "{engine:?}");
             let origin = Origin::of(User { name: "Grace".to_owned(), score: 2.0 });
             assert_eq!(*origin.through(&victim).await.0, origin.value, "{engine:?}");
@@ -289,6 +292,22 @@ async fn plain_text_is_neither_in_redis_nor_in_memory_nor_in_a_snapshot() {
     assert_eq!(origin.loads(), 1);
 }
 
+#[tokio::test]
+async fn bytes_written_a_moment_ago_are_loaded_anew_as_well() {
+    let server = RedisServer::start();
+    let cache = || {
+        let store = RedisStore::new(RedisConfig::new(server.url())).expect("a good configuration");
+        Cache::builder().store(store).build().expect("a cache")
+    };
+    let (by_hand, typed) = (cache(), cache().typed::<User>());
+    for number in 0..50 {
+        let key = format!("user:{number}");
+        by_hand.put(&key, "written by hand", None).await.expect("a put");
+        let fetched = typed.get_or_load(&key, |_| async { Ok::<_, Down>(ada()) }).await.expect("a value");
+        assert_eq!((&*fetched.value, fetched.source), (&ada(), Source::Load));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn typed_values_outlive_an_outage_of_the_store_stale_windows_and_all() {
     for &engine in ENGINES {
@@ -301,11 +320,12 @@ async fn typed_values_outlive_an_outage_of_the_store_stale_windows_and_all() {
         let options = CallOptions::new().timeout(seconds(5));
         let stale = cache.get_or_load_with(KEY, options, |_| async { Err::<User, _>(Down) }).await.expect("a value");
         assert!(stale.is_stale() && *stale.value == ada(), "{engine:?}");
-        let revalidated = cache.get_or_load(KEY, |context| async move {
-            assert_eq!(context.previous.map(|entry| entry.value.name.clone()).as_deref(), Some("Ada Lovelace"));
-            Ok::<_, Down>(Loaded::not_modified())
-        });
         sleep(seconds(5)).await;
-        assert_eq!(*revalidated.await.expect("a value").value, ada(), "{engine:?}");
+        let revalidated = cache.get_or_load(KEY, |context| async move {
+            let previous = context.previous.map(|entry| entry.value);
+            if previous.as_deref() == Some(&ada()) { Ok(Loaded::not_modified()) } else { Err(Down) }
+        });
+        let revalidated = revalidated.await.expect("a value");
+        assert!(!revalidated.is_stale() && *revalidated.value == ada(), "{engine:?}");
     }
 }
