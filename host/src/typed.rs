@@ -203,8 +203,13 @@ impl<V: Cacheable> Typed<V> {
             Ok(fetched) => return Ok(fetched),
             Err(undecoded) => undecoded,
         };
-        // Foreign bytes are a miss: whatever is no newer than these does not do.
-        let newer = undecoded.age.saturating_sub(Duration::from_nanos(1));
+        // Foreign bytes are a miss: whatever is no newer than these does not do. Ages from a store are whole milliseconds,
+        // so what is younger than that is given some age first, and then nothing in the store does.
+        const ROUNDING: Duration = Duration::from_millis(2);
+        if undecoded.age < ROUNDING {
+            tokio::time::sleep(ROUNDING).await;
+        }
+        let newer = undecoded.age.saturating_sub(ROUNDING);
         let options = options.max_age(options.max_age.map_or(newer, |own| own.min(newer)));
         let fetched = self.cache.load(key, loader, options).await.0?;
         self.decoded(key, fetched).map_err(|undecoded| CallError::Cache(Error::Codec(undecoded.value)))

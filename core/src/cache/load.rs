@@ -159,7 +159,9 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             });
         }
         let source = if tier == Tier::Primary { Source::Store } else { Source::Fallback };
-        let too_old = self.max_age(id).is_some_and(|max| entry.age > max);
+        // Civil clocks have dated it, and one that is behind makes anything look new: for whom nothing is young enough,
+        // nothing from a store is.
+        let too_old = self.max_age(id).is_some_and(|max| entry.age > max || max.is_zero());
         let goes_on = too_old || zone == Zone::StaleWhileRevalidate && self.is_refresh(id);
         let zone = if goes_on { zone.max(Zone::StaleIfError) } else { zone };
         match zone {
