@@ -19,7 +19,7 @@
 //! }
 //!
 //! # async fn signal() {}
-//! # async fn serve<L: Fn(Router, tideover::web::axum::Stop) -> std::future::Ready<std::io::Result<()>>>(listen: L) -> Result<(), Box<dyn std::error::Error>> {
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 //! let cache = Cache::builder().build()?;
 //! let lifecycle = Lifecycle::of(&cache).announce_for(Duration::from_secs(5));
 //! let app = Router::new()
@@ -28,8 +28,8 @@
 //!     .merge(lifecycle.routes())
 //!     .with_state(cache);
 //!
-//! // With axum's own server: |stop| axum::serve(listener, app).with_graceful_shutdown(stop)
-//! lifecycle.serve(signal(), |stop| listen(app, stop)).await?;
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+//! lifecycle.serve(signal(), |stop| ::axum::serve(listener, app).with_graceful_shutdown(stop)).await?;
 //! # Ok(())
 //! # }
 //! ```
