@@ -47,6 +47,8 @@ pub mod gateway;
 mod loader;
 mod observe;
 mod outside;
+#[cfg(any(feature = "gateway", feature = "tower"))]
+mod responses;
 pub mod store;
 #[cfg(feature = "testing")]
 pub mod testing;

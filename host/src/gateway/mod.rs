@@ -1,27 +1,21 @@
 //! The HTTP gateway: a shared cache (RFC 9111) before one origin, with the policy of this crate behind it.
 //!
-//! `answer` is the way of a request, `load` the way of a response from the origin into the cache; `origin` and `serve`
-//! are the two sides of the network; `admin` reports. The other modules are the rules of HTTP, without I/O.
-//! What is decided about freshness, waiting and failing is decided by the machine, not here.
+//! `answer` is the way of a request; `origin` and `serve` are the two sides of the network; `admin` reports. What is
+//! stored, for how long, and how it answers requests is the same as for the tower layer: see `responses`.
 
 mod admin;
 mod answer;
 mod body;
-mod cache_control;
-mod cache_status;
-mod conditional;
-mod freshness;
 mod headers;
-mod load;
+mod key;
 mod origin;
 mod serve;
-mod stored;
-mod vary;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cache::Cache;
+use crate::responses::Responses;
 
 pub use self::origin::{OriginUrl, OriginUrlError};
 pub use self::serve::{Listening, ServeError, serve};
@@ -77,16 +71,20 @@ impl Default for GatewayConfig {
 
 /// What every request shares.
 struct Gateway {
-    cache: Cache,
+    responses: Arc<Responses>,
     origin: origin::Origin,
     config: GatewayConfig,
-    carried: load::Carried,
     seen: admin::Seen,
 }
 
 impl Gateway {
     fn new(cache: Cache, origin: &OriginUrl, config: GatewayConfig) -> Arc<Self> {
         let origin = origin::Origin::new(origin, &config);
-        Arc::new(Self { cache, origin, config, carried: load::Carried::default(), seen: admin::Seen::default() })
+        let responses = Arc::new(Responses::new(cache, config.body_bytes_max));
+        Arc::new(Self { responses, origin, config, seen: admin::Seen::default() })
+    }
+
+    fn cache(&self) -> &Cache {
+        &self.responses.cache
     }
 }

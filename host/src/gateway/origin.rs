@@ -13,8 +13,9 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::net::TcpStream;
 
 use super::GatewayConfig;
-use super::body::{Body, paced};
+use super::body::paced;
 use crate::loader::LoadError;
+use crate::responses::body::Body;
 
 /// Where the origin is: `http://host:port`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -98,7 +98,7 @@ pub async fn serve(
         if tokio::time::timeout(drain_max, graceful.shutdown()).await.is_err() {
             warn!("requests were cut short after {drain_max:?}");
         }
-        gateway.cache.shutdown().await;
+        gateway.cache().shutdown().await;
     });
     Ok(Listening { address, admin_address, task })
 }

@@ -11,8 +11,8 @@
 //! copies neither header values nor body. That the bytes are those that were written is the envelope's concern.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use hyper::StatusCode;
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use http::StatusCode;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 /// Changes with every change of the form above; other versions are [`Corrupt`], which a cache treats as absent.
 const VERSION: u8 = 1;
@@ -21,18 +21,18 @@ const VARIES: u8 = 1;
 
 /// A complete response.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct StoredResponse {
+pub(crate) struct StoredResponse {
     /// Its final status.
-    pub(super) status: StatusCode,
+    pub(crate) status: StatusCode,
     /// Its headers, without those of the connection.
-    pub(super) headers: HeaderMap,
+    pub(crate) headers: HeaderMap,
     /// Its content.
-    pub(super) body: Bytes,
+    pub(crate) body: Bytes,
 }
 
 /// What is found under a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Record {
+pub(crate) enum Record {
     /// The response to the request.
     Response(StoredResponse),
     /// Stored at a base key: look again, with these request headers joined to the key.
@@ -41,20 +41,20 @@ pub(super) enum Record {
 
 /// Where the variants of a target are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Varies {
+pub(crate) struct Varies {
     /// The request headers that tell them apart.
-    pub(super) names: Vec<HeaderName>,
+    pub(crate) names: Vec<HeaderName>,
     /// Joins the key of each variant, so that removing this record removes them all.
-    pub(super) generation: u64,
+    pub(crate) generation: u64,
 }
 
 /// The bytes are no record of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Corrupt;
+pub(crate) struct Corrupt;
 
 impl Record {
     /// The record as bytes.
-    pub(super) fn encode(&self) -> Bytes {
+    pub(crate) fn encode(&self) -> Bytes {
         let mut out = BytesMut::new();
         out.put_u8(VERSION);
         match self {
@@ -76,7 +76,7 @@ impl Record {
     /// # Errors
     ///
     /// [`Corrupt`] if `bytes` are no record of this version.
-    pub(super) fn decode(mut bytes: Bytes) -> Result<Self, Corrupt> {
+    pub(crate) fn decode(mut bytes: Bytes) -> Result<Self, Corrupt> {
         if bytes.try_get_u8() != Ok(VERSION) {
             return Err(Corrupt);
         }
@@ -140,7 +140,7 @@ fn take_name(bytes: &mut Bytes) -> Result<HeaderName, Corrupt> {
 
 #[cfg(test)]
 mod tests {
-    use hyper::header;
+    use http::header;
     use tideover_core::entropy::Entropy;
 
     use super::*;

@@ -3,10 +3,11 @@
 //!
 //! It knows nothing of keys and bodies, nor of what is stored already.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use hyper::header::{self, HeaderMap};
-use hyper::{Method, StatusCode};
+use http::header::{self, HeaderMap};
+use http::{Method, StatusCode};
 use tideover_core::{Windows, Zone};
 
 use super::cache_control::CacheControl;
@@ -14,7 +15,7 @@ use super::headers::{date, delta_seconds, elements};
 use super::vary::Vary;
 
 /// How long past its freshness a response with a validator is kept, as the base of a conditional refresh.
-pub(super) const KEEP: Duration = Duration::from_secs(3600);
+pub(crate) const KEEP: Duration = Duration::from_secs(3600);
 
 /// The status codes that may be stored without freshness of their own (RFC 9110 section 15.1), but for 206, whose
 /// parts are not put together here, and 501, which is a failure like all 5xx.
@@ -22,7 +23,7 @@ const HEURISTICALLY_CACHEABLE: [u16; 10] = [200, 203, 204, 300, 301, 308, 404, 4
 
 /// What of the request decides about storing the response to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct RequestFacts {
+pub(crate) struct RequestFacts {
     get_or_head: bool,
     authorized: bool,
     no_store: bool,
@@ -30,7 +31,7 @@ pub(super) struct RequestFacts {
 
 impl RequestFacts {
     /// Reads the request as it goes to the origin.
-    pub(super) fn of(method: &Method, headers: &HeaderMap) -> Self {
+    pub(crate) fn of(method: &Method, headers: &HeaderMap) -> Self {
         Self {
             get_or_head: method == Method::GET || method == Method::HEAD,
             authorized: headers.contains_key(header::AUTHORIZATION),
@@ -39,21 +40,24 @@ impl RequestFacts {
     }
 }
 
-/// Freshness of responses that have none of their own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Defaults {
-    /// Their freshness lifetime; `None`: they are not reused.
-    pub(super) ttl: Option<Duration>,
-    /// How long after `ttl` they may be served while a refresh runs.
-    pub(super) stale_while_revalidate: Duration,
-    /// How long after `ttl` they may stand in when the origin is unavailable.
-    pub(super) stale_if_error: Duration,
+/// What whoever runs the cache has chosen about responses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Choices {
+    /// The windows of responses that have no freshness of their own; `None`: they are not reused. What is kept for
+    /// refreshes depends on the response alone.
+    pub(crate) windows: Option<Windows>,
+    /// Whether these windows hold whatever freshness the response gives itself. What it forbids to store stays forbidden.
+    pub(crate) overrule: bool,
+    /// The only status codes that are stored; `None`: those that the RFC lets a cache store.
+    pub(crate) statuses: Option<Arc<[StatusCode]>>,
+    /// Whether `public` lets a response be stored with the cookies that it sets.
+    pub(crate) public_cookies: bool,
 }
 
 /// What to do with a response beyond passing it on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// Store it.
     Store {
         /// For how long it may be used.
@@ -70,7 +74,7 @@ pub(super) enum Verdict {
 
 /// Why a response is not stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum PassReason {
+pub(crate) enum PassReason {
     /// The request is neither GET nor HEAD.
     Method,
     /// 5xx: a failed load, which must not take the place of a stored response.
@@ -87,6 +91,8 @@ pub(super) enum PassReason {
     Authorization,
     /// The response sets a cookie, and is not marked `public`.
     SetCookie,
+    /// It goes on for as long as its reader listens.
+    Stream,
     /// It varies by more than request headers can tell.
     VaryStar,
     /// It must be validated for each use, but has no validator.
@@ -99,7 +105,7 @@ pub(super) enum PassReason {
 
 impl PassReason {
     /// The reason as `detail` of `Cache-Status`.
-    pub(super) const fn token(self) -> &'static str {
+    pub(crate) const fn token(self) -> &'static str {
         match self {
             Self::Method => "method",
             Self::ServerError => "server-error",
@@ -109,6 +115,7 @@ impl PassReason {
             Self::Private => "private",
             Self::Authorization => "authorization",
             Self::SetCookie => "set-cookie",
+            Self::Stream => "stream",
             Self::VaryStar => "vary-star",
             Self::NoCache => "no-cache",
             Self::NoFreshness => "no-freshness",
@@ -121,22 +128,25 @@ impl PassReason {
 ///
 /// `response_delay` is the time from sending the request to receiving the response at `now`. After a 304, `status`
 /// is that of the stored response and `response` what `conditional::refreshed` made of its headers.
-pub(super) fn storable(
+pub(crate) fn storable(
     request: &RequestFacts,
     status: StatusCode,
     response: &HeaderMap,
-    defaults: &Defaults,
+    choices: &Choices,
     response_delay: Duration,
     now: SystemTime,
 ) -> Verdict {
     let control = CacheControl::of(response);
     let lifetime = explicit_lifetime(&control, response, now);
-    if let Some(why) = refusal(request, status, response, &control, lifetime.is_some()) {
+    if let Some(why) = refusal(request, status, response, &control, lifetime.is_some(), choices) {
         return Verdict::Pass { why };
     }
-    let Some(windows) = windows(&control, lifetime, defaults, has_validator(response)) else {
+    let keep = if has_validator(response) { KEEP } else { Duration::ZERO };
+    let own = || windows(&control, lifetime, choices.windows);
+    let Some(windows) = choices.windows.filter(|_| choices.overrule).or_else(own) else {
         return Verdict::Pass { why: PassReason::NoFreshness };
     };
+    let windows = Windows { keep, ..windows };
     let age = corrected_initial_age(response, response_delay, now);
     match windows.zone(age) {
         Zone::Gone if control.no_cache => Verdict::Pass { why: PassReason::NoCache },
@@ -164,51 +174,67 @@ fn refusal(
     response: &HeaderMap,
     control: &CacheControl,
     explicit: bool,
+    choices: &Choices,
 ) -> Option<PassReason> {
     let heuristic = HEURISTICALLY_CACHEABLE.contains(&status.as_u16());
+    let chosen = choices.statuses.as_ref().map(|chosen| chosen.contains(&status));
+    let by_rule = heuristic || explicit && !control.must_understand;
     let final_status = !status.is_informational() && status != StatusCode::NOT_MODIFIED;
     // The origin adds `no-store` for caches that do not know `must-understand` (section 5.2.2.3).
     let no_store = control.no_store && !(control.must_understand && heuristic);
+    let sets_cookie = response.contains_key(header::SET_COOKIE);
     let reasons = [
         (PassReason::Method, !request.get_or_head),
         (PassReason::ServerError, status.is_server_error()),
         (PassReason::PartialContent, status == StatusCode::PARTIAL_CONTENT),
         (PassReason::NoStore, request.no_store || no_store),
-        (PassReason::Status, !(heuristic || explicit && final_status && !control.must_understand)),
+        (PassReason::Status, !(final_status && chosen.unwrap_or(by_rule))),
         (PassReason::Private, control.private),
         // Section 3.5 would take `must-revalidate` and `s-maxage` for consent, too; origins write both without
         // having credentials in mind.
         (PassReason::Authorization, request.authorized && !control.public),
-        (PassReason::SetCookie, response.contains_key(header::SET_COOKIE) && !control.public),
+        (PassReason::SetCookie, sets_cookie && !(control.public && choices.public_cookies)),
+        (PassReason::Stream, is_stream(response)),
         (PassReason::VaryStar, Vary::of(response) == Vary::Any),
     ];
     reasons.into_iter().find_map(|(reason, applies)| applies.then_some(reason))
 }
 
 /// `None` if the response has no freshness of its own and there is no default.
-fn windows(
-    control: &CacheControl,
-    explicit: Option<Duration>,
-    defaults: &Defaults,
-    validator: bool,
-) -> Option<Windows> {
-    let ttl = if control.no_cache { Duration::ZERO } else { explicit.or(defaults.ttl)? };
+fn windows(control: &CacheControl, explicit: Option<Duration>, default: Option<Windows>) -> Option<Windows> {
+    let ttl = match (explicit, default) {
+        _ if control.no_cache => Some(Duration::ZERO),
+        (Some(explicit), _) => Some(explicit),
+        (None, Some(default)) => default.ttl,
+        (None, None) => return None,
+    };
     // `s-maxage` means `proxy-revalidate`, too (RFC 9111 section 5.2.2.10), and section 4.2.4 puts all of these
     // above any permission to serve stale.
     let never_stale =
         control.no_cache || control.must_revalidate || control.proxy_revalidate || control.s_maxage.is_some();
-    let window = |own: Option<Duration>, default: Duration| match own {
+    let window = |own: Option<Duration>, default: Option<Duration>| match own {
         _ if never_stale => Duration::ZERO,
         Some(own) => own,
         None if explicit.is_some() => Duration::ZERO,
-        None => default,
+        None => default.unwrap_or_default(),
     };
     Some(Windows {
-        ttl: Some(ttl),
-        stale_while_revalidate: window(control.stale_while_revalidate, defaults.stale_while_revalidate),
-        stale_if_error: window(control.stale_if_error, defaults.stale_if_error),
-        keep: if validator { KEEP } else { Duration::ZERO },
+        ttl,
+        stale_while_revalidate: window(
+            control.stale_while_revalidate,
+            default.map(|default| default.stale_while_revalidate),
+        ),
+        stale_if_error: window(control.stale_if_error, default.map(|default| default.stale_if_error)),
+        keep: Duration::ZERO,
     })
+}
+
+/// Whether the content is of a kind that is sent bit by bit and does not end by itself, or that ends with trailers.
+fn is_stream(response: &HeaderMap) -> bool {
+    const STREAMS: [&[u8]; 3] = [b"text/event-stream", b"multipart/x-mixed-replace", b"application/grpc"];
+    let Some(kind) = response.get(header::CONTENT_TYPE) else { return false };
+    let starts = |stream: &&[u8]| kind.as_bytes().get(..stream.len()).is_some_and(|it| it.eq_ignore_ascii_case(stream));
+    STREAMS.iter().any(starts)
 }
 
 fn has_validator(response: &HeaderMap) -> bool {
@@ -228,15 +254,16 @@ fn corrected_initial_age(response: &HeaderMap, response_delay: Duration, now: Sy
 
 #[cfg(test)]
 mod tests {
-    use hyper::header::HeaderValue;
+    use http::header::HeaderValue;
 
     use super::super::headers::headers;
     use super::*;
 
     const ZERO: Duration = Duration::ZERO;
-    const NO_DEFAULTS: Defaults = Defaults { ttl: None, stale_while_revalidate: ZERO, stale_if_error: ZERO };
-    const DEFAULTS: Defaults =
-        Defaults { ttl: Some(secs(300)), stale_while_revalidate: secs(30), stale_if_error: secs(3000) };
+    const NO_DEFAULTS: Choices = Choices { windows: None, overrule: false, statuses: None, public_cookies: true };
+    const WINDOWS: Windows =
+        Windows { ttl: Some(secs(300)), stale_while_revalidate: secs(30), stale_if_error: secs(3000), keep: ZERO };
+    const DEFAULTS: Choices = Choices { windows: Some(WINDOWS), ..NO_DEFAULTS };
 
     const fn secs(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -253,7 +280,7 @@ mod tests {
         request: HeaderMap,
         status: u16,
         response: HeaderMap,
-        defaults: Defaults,
+        choices: Choices,
     }
 
     fn get(response: &[(&'static str, &'static str)]) -> Exchange {
@@ -262,7 +289,7 @@ mod tests {
             request: HeaderMap::new(),
             status: 200,
             response: headers(response),
-            defaults: DEFAULTS,
+            choices: DEFAULTS,
         }
     }
 
@@ -290,13 +317,17 @@ mod tests {
         }
 
         fn without_defaults(self) -> Self {
-            Self { defaults: NO_DEFAULTS, ..self }
+            self.choosing(NO_DEFAULTS)
+        }
+
+        fn choosing(self, choices: Choices) -> Self {
+            Self { choices, ..self }
         }
 
         fn verdict(&self) -> Verdict {
             let request = RequestFacts::of(&self.method, &self.request);
             let status = StatusCode::from_u16(self.status).expect("a status");
-            storable(&request, status, &self.response, &self.defaults, ZERO, now())
+            storable(&request, status, &self.response, &self.choices, ZERO, now())
         }
 
         fn pass(&self) -> PassReason {
@@ -445,6 +476,57 @@ mod tests {
         assert_eq!(cached("max-age=60").with("age", "59").age(), 59);
         assert_eq!(cached("max-age=60").with("age", "60").pass(), PassReason::Expired);
         assert_eq!(cached("max-age=60, stale-if-error=1").with("age", "60").age(), 60);
+    }
+
+    #[test]
+    fn chosen_windows_may_overrule_freshness_but_nothing_that_forbids_to_store() {
+        let overruled = |control| cached(control).choosing(Choices { overrule: true, ..DEFAULTS });
+        for control in ["max-age=60", "no-cache", "s-maxage=0", "max-age=5, must-revalidate", "stale-if-error=1"] {
+            assert_eq!(overruled(control).windows(), [300, 30, 3000, 0], "{control}");
+        }
+        assert_eq!(overruled("no-cache").with("etag", "\"1\"").windows(), [300, 30, 3000, 3600]);
+        assert_eq!(overruled("no-store").pass(), PassReason::NoStore);
+        assert_eq!(overruled("private").pass(), PassReason::Private);
+        assert_eq!(overruled("max-age=60").with("vary", "*").pass(), PassReason::VaryStar);
+        let nothing_chosen = cached("max-age=60").choosing(Choices { overrule: true, ..NO_DEFAULTS });
+        assert_eq!(nothing_chosen.windows(), [60, 0, 0, 0]);
+    }
+
+    #[test]
+    fn chosen_status_codes_are_the_only_ones() {
+        let chosen = |status| {
+            let statuses = Some(Arc::from([StatusCode::OK, StatusCode::FORBIDDEN, StatusCode::BAD_GATEWAY]));
+            get(&[]).choosing(Choices { statuses, ..DEFAULTS }).status(status)
+        };
+        assert_eq!(chosen(200).windows()[0], 300);
+        assert_eq!(chosen(403).windows()[0], 300);
+        assert_eq!(chosen(404).with("cache-control", "max-age=60").pass(), PassReason::Status);
+        assert_eq!(chosen(502).pass(), PassReason::ServerError);
+    }
+
+    #[test]
+    fn cookies_are_kept_only_where_public_may_allow_it() {
+        let cookie = || cached("public, max-age=60").with("set-cookie", "a=1");
+        assert_eq!(cookie().windows()[0], 60);
+        let strict = Choices { public_cookies: false, ..DEFAULTS };
+        assert_eq!(cookie().choosing(strict).pass(), PassReason::SetCookie);
+    }
+
+    #[test]
+    fn what_does_not_end_by_itself_is_not_kept() {
+        for kind in ["text/event-stream", "Text/Event-Stream; charset=utf-8", "multipart/x-mixed-replace; boundary=x"] {
+            assert_eq!(cached("max-age=60").with("content-type", kind).pass(), PassReason::Stream, "{kind}");
+        }
+        assert_eq!(cached("max-age=60").with("content-type", "text/event").windows()[0], 60);
+    }
+
+    #[test]
+    fn chosen_windows_may_be_endless() {
+        let forever = Choices { windows: Some(Windows::FOREVER), ..NO_DEFAULTS };
+        let Verdict::Store { windows, .. } = get(&[("etag", "\"1\"")]).choosing(forever).verdict() else {
+            panic!("it is stored");
+        };
+        assert_eq!(windows.ttl, None);
     }
 
     /// RFC 9111 section 4.2.3.

@@ -6,42 +6,42 @@
 
 use std::time::Duration;
 
-use hyper::header::{self, HeaderMap};
+use http::header::{self, HeaderMap};
 
 use super::headers::{delta_seconds, elements};
 
 /// The directives of all `Cache-Control` lines of a message.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct CacheControl {
+pub(crate) struct CacheControl {
     /// Neither the request nor the response may be stored.
-    pub(super) no_store: bool,
+    pub(crate) no_store: bool,
     /// Each use must be validated. The form that names fields counts as the plain one, which is more restrictive.
-    pub(super) no_cache: bool,
+    pub(crate) no_cache: bool,
     /// For one user. The form that names fields counts as the plain one.
-    pub(super) private: bool,
+    pub(crate) private: bool,
     /// May be stored even where that is otherwise forbidden.
-    pub(super) public: bool,
+    pub(crate) public: bool,
     /// Never served stale.
-    pub(super) must_revalidate: bool,
+    pub(crate) must_revalidate: bool,
     /// Never served stale by a shared cache.
-    pub(super) proxy_revalidate: bool,
+    pub(crate) proxy_revalidate: bool,
     /// Stored only if the status code is understood.
-    pub(super) must_understand: bool,
+    pub(crate) must_understand: bool,
     /// The client wants nothing that is not stored.
-    pub(super) only_if_cached: bool,
+    pub(crate) only_if_cached: bool,
     /// Freshness lifetime; in a request, the largest age that the client takes.
-    pub(super) max_age: Option<Duration>,
+    pub(crate) max_age: Option<Duration>,
     /// Freshness lifetime in shared caches.
-    pub(super) s_maxage: Option<Duration>,
+    pub(crate) s_maxage: Option<Duration>,
     /// RFC 5861 section 3.
-    pub(super) stale_while_revalidate: Option<Duration>,
+    pub(crate) stale_while_revalidate: Option<Duration>,
     /// RFC 5861 section 4.
-    pub(super) stale_if_error: Option<Duration>,
+    pub(crate) stale_if_error: Option<Duration>,
 }
 
 impl CacheControl {
     /// Reads all lines of the field; any bytes will do.
-    pub(super) fn of(headers: &HeaderMap) -> Self {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
         let mut control = Self::default();
         for directive in elements(headers, &header::CACHE_CONTROL) {
             let mut parts = directive.splitn(2, |byte| *byte == b'=');
@@ -86,7 +86,7 @@ fn unquoted(argument: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
-    use hyper::header::HeaderValue;
+    use http::header::HeaderValue;
     use tideover_core::entropy::Entropy;
 
     use super::*;

@@ -3,7 +3,7 @@
 
 use std::iter;
 
-use hyper::header::{self, HeaderMap};
+use http::header::{self, HeaderMap};
 
 use super::headers::{date, remove_hop_by_hop};
 use super::stored::StoredResponse;
@@ -13,7 +13,7 @@ use super::stored::StoredResponse;
 /// `If-None-Match` is asked first and alone if it is there (RFC 9110 section 13.2.2); its comparison is the weak one
 /// (section 13.1.2). `If-Modified-Since` is compared with `Last-Modified`, or else with `Date` (RFC 9111 section
 /// 4.3.2), and ignored if it is no date. Conditions apply to responses of success only (section 13.2.1).
-pub(super) fn is_not_modified(request: &HeaderMap, stored: &StoredResponse) -> bool {
+pub(crate) fn is_not_modified(request: &HeaderMap, stored: &StoredResponse) -> bool {
     if !stored.status.is_success() {
         return false;
     }
@@ -29,7 +29,7 @@ pub(super) fn is_not_modified(request: &HeaderMap, stored: &StoredResponse) -> b
 
 /// The headers of a 304 that stands for a stored response: those of the response but for what describes the content
 /// that is not sent (RFC 9110 section 15.4.5). `Last-Modified` stays only where there is no `ETag` to say it better.
-pub(super) fn not_modified_headers(stored: &HeaderMap) -> HeaderMap {
+pub(crate) fn not_modified_headers(stored: &HeaderMap) -> HeaderMap {
     let mut headers = stored.clone();
     for name in [
         header::CONTENT_TYPE,
@@ -51,7 +51,7 @@ pub(super) fn not_modified_headers(stored: &HeaderMap) -> HeaderMap {
 /// What is loaded is shared with other clients, so it must be the whole response, whatever this client has of it.
 /// `If-None-Match` and `If-Modified-Since` are for [`is_not_modified`] to answer; the other conditions and `Range` an
 /// intermediary may ignore (RFC 9110 sections 13.1.1, 13.1.4 and 14.2).
-pub(super) fn condition(request: &mut HeaderMap, stored: Option<&HeaderMap>) {
+pub(crate) fn condition(request: &mut HeaderMap, stored: Option<&HeaderMap>) {
     for name in [
         header::IF_MATCH,
         header::IF_NONE_MATCH,
@@ -78,7 +78,7 @@ pub(super) fn condition(request: &mut HeaderMap, stored: Option<&HeaderMap>) {
 ///
 /// `None` if the 304 is about another response than ours, by its `ETag`: then it must not be used, and the load
 /// be repeated without conditions.
-pub(super) fn refreshed(stored: &HeaderMap, not_modified: &HeaderMap) -> Option<HeaderMap> {
+pub(crate) fn refreshed(stored: &HeaderMap, not_modified: &HeaderMap) -> Option<HeaderMap> {
     if not_modified.contains_key(header::ETAG) && opaque_tag(not_modified) != opaque_tag(stored) {
         return None;
     }
@@ -113,8 +113,8 @@ fn opaque_tags(list: &[u8]) -> impl Iterator<Item = &[u8]> {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use hyper::StatusCode;
-    use hyper::header::HeaderValue;
+    use http::StatusCode;
+    use http::header::HeaderValue;
 
     use super::super::headers::headers;
     use super::*;

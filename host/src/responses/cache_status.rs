@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use hyper::StatusCode;
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use http::StatusCode;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::headers::NAME;
 
@@ -12,7 +12,7 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 /// Why a request went to the origin (RFC 9211 section 2.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fwd {
+pub(crate) enum Fwd {
     /// The cache was told not to handle the request.
     Bypass,
     /// The method is not one that a cache may answer.
@@ -40,7 +40,7 @@ impl Fwd {
 /// One member of `Cache-Status`: how this cache handled one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub(super) struct CacheStatus {
+pub(crate) struct CacheStatus {
     fwd: Option<Fwd>,
     fwd_status: Option<StatusCode>,
     ttl: Option<i64>,
@@ -51,22 +51,22 @@ pub(super) struct CacheStatus {
 
 impl CacheStatus {
     /// The response came from the cache (section 2.1).
-    pub(super) const fn hit() -> Self {
+    pub(crate) const fn hit() -> Self {
         Self { fwd: None, fwd_status: None, ttl: None, stored: false, collapsed: false, detail: None }
     }
 
     /// The request went to the origin (section 2.2).
-    pub(super) const fn fwd(why: Fwd) -> Self {
+    pub(crate) const fn fwd(why: Fwd) -> Self {
         Self { fwd: Some(why), ..Self::hit() }
     }
 
     /// What the origin answered, if that is not the status of the response (section 2.3).
-    pub(super) const fn fwd_status(self, status: StatusCode) -> Self {
+    pub(crate) const fn fwd_status(self, status: StatusCode) -> Self {
         Self { fwd_status: Some(status), ..self }
     }
 
     /// How long the response stays fresh, negative once it is stale (section 2.4).
-    pub(super) fn ttl(self, lifetime: Duration, age: Duration) -> Self {
+    pub(crate) fn ttl(self, lifetime: Duration, age: Duration) -> Self {
         let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
         // What a structured field can hold: fifteen digits (RFC 8941 section 3.3.1).
         let ttl = (seconds(lifetime) - seconds(age)).clamp(-999_999_999_999_999, 999_999_999_999_999);
@@ -74,22 +74,22 @@ impl CacheStatus {
     }
 
     /// The response was stored (section 2.5).
-    pub(super) const fn stored(self) -> Self {
+    pub(crate) const fn stored(self) -> Self {
         Self { stored: true, ..self }
     }
 
     /// The request waited for another one's response (section 2.6).
-    pub(super) const fn collapsed(self) -> Self {
+    pub(crate) const fn collapsed(self) -> Self {
         Self { collapsed: true, ..self }
     }
 
     /// Anything else worth knowing, as a token that begins with a letter (section 2.8).
-    pub(super) const fn detail(self, token: &'static str) -> Self {
+    pub(crate) const fn detail(self, token: &'static str) -> Self {
         Self { detail: Some(token), ..self }
     }
 
     /// Adds this cache behind those nearer to the origin (section 2).
-    pub(super) fn append_to(&self, response: &mut HeaderMap) {
+    pub(crate) fn append_to(&self, response: &mut HeaderMap) {
         if let Ok(value) = HeaderValue::try_from(self.to_string()) {
             response.append(CACHE_STATUS, value);
         }

@@ -1,23 +1,22 @@
 //! Keys: which request headers tell the variants of a response apart, and the text under which each is stored.
 //! RFC 9111 sections 2 and 4.1; RFC 9110 section 12.5.5.
 //!
-//! A key is made of words separated by one space, and no word contains one:
+//! How a request is named to begin with is up to whoever asks. From there on a key is made of words separated by one
+//! space, and no word contains one:
 //!
 //! ```text
 //! GET http://shop.example/cart?id=7 accept-encoding=gzip,br accept-language
 //! ```
 //!
 //! the request, then each header that the response varies by, without `=` if the request has no such header. Where
-//! the headers would take more than [`VARIANT_BYTES_MAX`], `=` and their digest take their place.
+//! the headers would take more than [`VARIANT_BYTES_MAX`], or hold credentials, `=` and their digest take their place.
 
 use std::fmt::Write as _;
 
-use hyper::header::{self, HeaderMap, HeaderName};
-use hyper::{Method, Uri};
+use http::header::{self, HeaderMap, HeaderName};
 use sha2::{Digest, Sha256};
-use tideover_core::Refusal;
 
-use super::headers::{X_FORWARDED_HOST, X_FORWARDED_PROTO, elements};
+use super::headers::{CREDENTIALS, elements};
 use super::stored::Varies;
 
 /// A response that varies by more headers is taken to vary by everything.
@@ -25,11 +24,11 @@ const NAMES_MAX: usize = 16;
 /// So is one that names a header longer than this.
 const NAME_BYTES_MAX: usize = 64;
 /// How much the headers may add to a key.
-const VARIANT_BYTES_MAX: usize = 128;
+pub(crate) const VARIANT_BYTES_MAX: usize = 128;
 
 /// What a response varies by.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Vary {
+pub(crate) enum Vary {
     /// These request headers, sorted, each once; often none.
     Names(Vec<HeaderName>),
     /// More than the request: no stored response answers another one.
@@ -38,7 +37,7 @@ pub(super) enum Vary {
 
 impl Vary {
     /// Reads all lines of `Vary`; what is malformed or past the limits is [`Vary::Any`].
-    pub(super) fn of(response: &HeaderMap) -> Self {
+    pub(crate) fn of(response: &HeaderMap) -> Self {
         let mut names = Vec::new();
         for element in elements(response, &header::VARY) {
             match HeaderName::from_bytes(element) {
@@ -52,44 +51,24 @@ impl Vary {
     }
 }
 
-/// The key of a request before any response is known: its method and target (RFC 9111 section 2).
-///
-/// `forwarded` are the headers for the origin (see `headers::forward`). Scheme and host are part of the key exactly
-/// if the origin is told them there: it may build the response from them, and one client's `Host` must not shape what
-/// others get. Where it is not told, the key is `GET /path?query`.
-///
-/// # Errors
-///
-/// [`Refusal::KeyTooLong`] if the key, with room for a variant, exceeds `bytes_max`.
-pub(super) fn base_key(method: &Method, uri: &Uri, forwarded: &HeaderMap, bytes_max: usize) -> Result<String, Refusal> {
-    let mut key = format!("{method} ");
-    if forwarded.contains_key(X_FORWARDED_HOST) {
-        let told = key.len();
-        push_elements(&mut key, forwarded, &X_FORWARDED_PROTO);
-        key.push_str("://");
-        push_elements(&mut key, forwarded, &X_FORWARDED_HOST);
-        key[told..].make_ascii_lowercase();
-    }
-    key.push_str(uri.path_and_query().map_or("/", |target| target.as_str()));
-    let bytes = key.len() + VARIANT_BYTES_MAX;
-    if bytes > bytes_max { Err(Refusal::KeyTooLong { bytes, max: bytes_max }) } else { Ok(key) }
-}
-
 /// The key of the variant that answers requests whose headers `varies` names are as in `request`.
 ///
 /// Headers match if they differ only in how they are split over lines and in the whitespace around commas
 /// (RFC 9111 section 4.1). An absent header matches only an absent one.
-pub(super) fn variant_key(base_key: &str, varies: &Varies, request: &HeaderMap) -> String {
+pub(crate) fn variant_key(base_key: &str, varies: &Varies, request: &HeaderMap) -> String {
     let mut variant = format!(" {:x}", varies.generation);
+    let mut secret = false;
     for name in &varies.names {
         variant.push(' ');
         variant.push_str(name.as_str());
-        if request.contains_key(name) {
+        if let Some(value) = request.get(name) {
+            // It opens doors, and keys are kept in stores.
+            secret |= CREDENTIALS.contains(name) || value.is_sensitive();
             variant.push('=');
             push_elements(&mut variant, request, name);
         }
     }
-    if variant.len() > VARIANT_BYTES_MAX {
+    if secret || variant.len() > VARIANT_BYTES_MAX {
         variant = digest(&variant);
     }
     format!("{base_key}{variant}")
@@ -116,9 +95,19 @@ fn push_elements(text: &mut String, headers: &HeaderMap, name: &HeaderName) {
 }
 
 /// Appends `bytes` with all but visible ASCII, and `%` itself, as `%` and two digits.
-fn push_escaped(text: &mut String, bytes: &[u8]) {
+pub(crate) fn push_escaped(text: &mut String, bytes: &[u8]) {
+    push_only(text, bytes, |byte| byte.is_ascii_graphic() && byte != b'%');
+}
+
+/// Appends a host or a scheme in lower case. Nothing that a client may write there can pass for the path behind it: with
+/// `Host: shop.example/a`, say, it would have `/b` stored as what others get for `/a/b`.
+pub(crate) fn push_host(text: &mut String, told: &[u8]) {
+    push_only(text, &told.to_ascii_lowercase(), |byte| byte.is_ascii_alphanumeric() || b".:-_[]".contains(&byte));
+}
+
+fn push_only(text: &mut String, bytes: &[u8], plain: impl Fn(u8) -> bool) {
     for &byte in bytes {
-        if byte.is_ascii_graphic() && byte != b'%' {
+        if plain(byte) {
             text.push(char::from(byte));
         } else {
             let _ = write!(text, "%{byte:02X}");
@@ -126,9 +115,19 @@ fn push_escaped(text: &mut String, bytes: &[u8]) {
     }
 }
 
+/// As [`push_host`], what stands in all lines of a field.
+pub(crate) fn push_hosts(text: &mut String, headers: &HeaderMap, name: &HeaderName) {
+    for (index, element) in elements(headers, name).enumerate() {
+        if index > 0 {
+            text.push(',');
+        }
+        push_host(text, element);
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use hyper::header::HeaderValue;
+    use http::header::HeaderValue;
 
     use super::super::headers::headers;
     use super::*;
@@ -165,29 +164,6 @@ mod tests {
         HeaderValue::try_from(text).expect("a header value")
     }
 
-    #[test]
-    fn the_key_holds_what_the_origin_is_told() {
-        let uri = Uri::from_static("/a?b=c%20d");
-        let key = |forwarded: &HeaderMap| base_key(&Method::GET, &uri, forwarded, 1_024);
-        assert_eq!(key(&headers(&[("host", "ignored")])), Ok("GET /a?b=c%20d".into()));
-        let told = headers(&[("x-forwarded-proto", "HTTPS"), ("x-forwarded-host", "Shop.example")]);
-        assert_eq!(key(&told), Ok("GET https://shop.example/a?b=c%20d".into()));
-        let hostile =
-            headers(&[("x-forwarded-proto", "http"), ("x-forwarded-host", "a b%"), ("x-forwarded-host", "c")]);
-        assert_eq!(key(&hostile), Ok("GET http://a%20b%25,c/a?b=c%20d".into()));
-        let absolute = Uri::from_static("http://other.example");
-        assert_eq!(base_key(&Method::HEAD, &absolute, &HeaderMap::new(), 1_024), Ok("HEAD /".into()));
-    }
-
-    #[test]
-    fn a_key_leaves_room_for_its_variants() {
-        let uri: Uri = format!("/{}", "a".repeat(100)).parse().expect("a path");
-        let length = "GET /".len() + 100 + VARIANT_BYTES_MAX;
-        assert!(base_key(&Method::GET, &uri, &HeaderMap::new(), length).is_ok());
-        let refused = base_key(&Method::GET, &uri, &HeaderMap::new(), length - 1);
-        assert_eq!(refused, Err(Refusal::KeyTooLong { bytes: length, max: length - 1 }));
-    }
-
     /// RFC 9111 section 4.1.
     #[test]
     fn lines_and_whitespace_do_not_make_a_variant() {
@@ -198,15 +174,15 @@ mod tests {
 
     #[test]
     fn an_absent_header_is_not_an_empty_one() {
-        assert_eq!(variant(&["accept", "cookie"], &[("cookie", "")]), "GET / a accept cookie=");
-        assert_eq!(variant(&["accept", "cookie"], &[("accept", " , ")]), "GET / a accept= cookie");
+        assert_eq!(variant(&["accept", "te"], &[("te", "")]), "GET / a accept te=");
+        assert_eq!(variant(&["accept", "te"], &[("accept", " , ")]), "GET / a accept= te");
         assert_eq!(variant(&["accept"], &[("accept", "accept")]), "GET / a accept=accept");
     }
 
     #[test]
     fn no_value_can_pass_for_other_headers() {
-        let forged = variant(&["accept", "cookie"], &[("accept", "x cookie=y%")]);
-        assert_eq!(forged, "GET / a accept=x%20cookie=y%25 cookie");
+        let forged = variant(&["accept", "te"], &[("accept", "x te=y%")]);
+        assert_eq!(forged, "GET / a accept=x%20te=y%25 te");
         let opaque = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_bytes(b"\xff").expect("opaque bytes"))]);
         let varies = Varies { names: vec![header::ACCEPT], generation: 10 };
         assert_eq!(variant_key("GET /", &varies, &opaque), "GET / a accept=%FF");
@@ -215,13 +191,26 @@ mod tests {
     #[test]
     fn long_values_are_digested() {
         let key = |length| {
-            let request = HeaderMap::from_iter([(header::COOKIE, value("c".repeat(length)))]);
-            variant_key("GET /", &Varies { names: vec![header::COOKIE], generation: 10 }, &request)
+            let request = HeaderMap::from_iter([(header::ACCEPT, value("c".repeat(length)))]);
+            variant_key("GET /", &Varies { names: vec![header::ACCEPT], generation: 10 }, &request)
         };
-        let longest = VARIANT_BYTES_MAX - " a cookie=".len();
+        let longest = VARIANT_BYTES_MAX - " a accept=".len();
         assert_eq!(key(longest).len(), "GET /".len() + VARIANT_BYTES_MAX);
-        // Keys outlive processes and releases: the digest must never change.
-        assert_eq!(key(longest + 1), "GET / =daf618568bd58edf9c982d70e3b73f70");
+        assert_eq!(key(longest + 1).len(), "GET / =".len() + 32);
         assert_ne!(key(longest + 1), key(longest + 2));
+    }
+
+    #[test]
+    fn credentials_are_digested_however_short() {
+        let cookie = "c".repeat(119);
+        let long = HeaderMap::from_iter([(header::COOKIE, value(cookie))]);
+        let varies = Varies { names: vec![header::COOKIE], generation: 10 };
+        // Keys outlive processes and releases: the digest must never change.
+        assert_eq!(variant_key("GET /", &varies, &long), "GET / =daf618568bd58edf9c982d70e3b73f70");
+        for name in ["authorization", "cookie"] {
+            let key = |value| variant(&[name], &[(name, value)]);
+            assert!(!key("secret").contains("secret") && key("secret") != key("other"));
+            assert_eq!(variant(&[name], &[]), format!("GET / a {name}"), "there is nothing to hide");
+        }
     }
 }
