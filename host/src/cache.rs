@@ -3,6 +3,7 @@
 mod builder;
 mod call;
 mod operate;
+mod ttl;
 
 use std::fmt;
 use std::future::Future;
@@ -28,6 +29,7 @@ use crate::store::{Guarantees, Store};
 pub use self::builder::Builder;
 pub(crate) use self::builder::random_seed;
 pub use self::call::{CallOptions, Fetched};
+pub use self::ttl::{Ttl, TtlBuckets};
 
 /// How long flights may still go on after [`Cache::shutdown`] was called.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
@@ -51,6 +53,7 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 pub struct Cache {
     backend: Backend,
     policy: Arc<Policy>,
+    ttls: TtlBuckets,
     store: Option<Arc<dyn Store>>,
 }
 
@@ -463,6 +466,7 @@ impl Cache {
                 Backend::Component(embedding) => WeakBackend::Component(Arc::downgrade(embedding)),
             },
             policy: Arc::clone(&self.policy),
+            ttls: self.ttls,
             store: self.store.clone(),
         }
     }
@@ -472,6 +476,7 @@ impl Cache {
 pub(crate) struct WeakCache {
     backend: WeakBackend,
     policy: Arc<Policy>,
+    ttls: TtlBuckets,
     store: Option<Arc<dyn Store>>,
 }
 
@@ -488,7 +493,7 @@ impl WeakCache {
             #[cfg(feature = "component")]
             WeakBackend::Component(embedding) => Backend::Component(embedding.upgrade()?),
         };
-        Some(Cache { backend, policy: Arc::clone(&self.policy), store: self.store.clone() })
+        Some(Cache { backend, policy: Arc::clone(&self.policy), ttls: self.ttls, store: self.store.clone() })
     }
 }
 
