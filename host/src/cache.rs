@@ -4,6 +4,7 @@ mod builder;
 mod call;
 mod loaders;
 mod operate;
+mod ttl;
 
 use std::fmt;
 use std::future::Future;
@@ -30,6 +31,7 @@ pub use self::builder::Builder;
 pub(crate) use self::builder::random_seed;
 pub use self::call::{CallOptions, Fetched};
 use self::loaders::LoaderNames;
+pub use self::ttl::{Ttl, TtlBuckets};
 
 /// How long flights may still go on after [`Cache::shutdown`] was called.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
@@ -53,6 +55,7 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 pub struct Cache {
     backend: Backend,
     policy: Arc<Policy>,
+    ttls: TtlBuckets,
     store: Option<Arc<dyn Store>>,
     loaders: Arc<LoaderNames>,
 }
@@ -466,6 +469,7 @@ impl Cache {
                 Backend::Component(embedding) => WeakBackend::Component(Arc::downgrade(embedding)),
             },
             policy: Arc::clone(&self.policy),
+            ttls: self.ttls,
             store: self.store.clone(),
             loaders: Arc::clone(&self.loaders),
         }
@@ -476,6 +480,7 @@ impl Cache {
 pub(crate) struct WeakCache {
     backend: WeakBackend,
     policy: Arc<Policy>,
+    ttls: TtlBuckets,
     store: Option<Arc<dyn Store>>,
     loaders: Arc<LoaderNames>,
 }
@@ -494,7 +499,7 @@ impl WeakCache {
             WeakBackend::Component(embedding) => Backend::Component(embedding.upgrade()?),
         };
         let (policy, loaders) = (Arc::clone(&self.policy), Arc::clone(&self.loaders));
-        Some(Cache { backend, policy, store: self.store.clone(), loaders })
+        Some(Cache { backend, policy, ttls: self.ttls, store: self.store.clone(), loaders })
     }
 }
 

@@ -67,7 +67,7 @@ pub use tideover_core::cache::snapshot::{Restored, SnapshotError, Taken};
 pub use tideover_core::memory::Reason as RemovalReason;
 pub use tideover_core::{Class, Invalidation, LoaderId, Policy, PolicyError, Refusal, Settled, Source, Stale, Windows};
 
-pub use crate::cache::{Builder, Cache, CallOptions, EngineKind, Fetched};
+pub use crate::cache::{Builder, Cache, CallOptions, EngineKind, Fetched, Ttl, TtlBuckets};
 pub use crate::engine::EngineError;
 pub use crate::error::Error;
 pub use crate::loader::{LoadContext, LoadError, Loaded};

@@ -81,7 +81,7 @@ impl Drop for Serving {
 
 #[test]
 fn mistakes_are_one_clear_line() {
-    refused(&[], 2, &["subcommand", "serve", "demo"]);
+    refused(&[], 2, &["subcommand", "serve", "config", "demo"]);
     refused(&["serve"], 2, &["--origin"]);
     refused(&["serve", "--origin", "ftp://a"], 2, &["--origin", "ftp"]);
     refused(&["serve", "--origin", "http://a/path"], 2, &["--origin", "HOST:PORT"]);
@@ -122,15 +122,64 @@ fn the_configuration_file_stands_behind_the_command_line() {
         path.display().to_string()
     };
     let typo = file("typo.toml", "origin = \"http://a\"\norigni = \"http://b\"\n");
-    refused(&["serve", "--config", &typo], 2, &["typo.toml", "line 2", "origni"]);
+    refused(&["serve", "--config", &typo], 2, &["typo.toml:2", "origni", "did you mean origin?"]);
     let policy = file("policy.toml", "origin = \"http://a\"\n[policy]\nload_attempts = 0\n");
-    refused(&["serve", "--config", &policy], 2, &["load_attempts"]);
+    refused(&["serve", "--config", &policy], 2, &["load_attempts = 0", "policy.toml:3"]);
+    let table = file("table.toml", "[serve]\norigin = \"http://a\"\nlisten = \"nowhere\"\n");
+    refused(&["serve", "--config", &table], 2, &["table.toml:3", "socket address"]);
     refused(&["serve", "--config", "/nowhere.toml"], 2, &["/nowhere.toml"]);
     let good = file("good.toml", "origin = \"http://127.0.0.1:1\"\nttl = \"60s\"\nengine = \"native\"\n");
     let serving = Serving::start(&["--config", &good]);
     assert!(serving.get("/-/health").contains("\"engine\": \"native\""));
     let serving = Serving::start(&["--config", &good, "--engine", "policy"]);
     assert!(serving.get("/-/health").contains("\"engine\": \"policy\""));
+    let nested = file("nested.toml", "[serve]\norigin = \"http://127.0.0.1:1\"\n[cache]\nengine = \"native\"\n");
+    let serving = Serving::start(&["--config", &nested]);
+    assert!(serving.get("/-/health").contains("\"engine\": \"native\""));
+    std::fs::remove_dir_all(&folder).expect("the folder goes");
+}
+
+#[test]
+fn a_configuration_is_checked_and_shown_without_running_it() {
+    let folder = std::env::temp_dir().join(format!("tideover-check-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let file = |name: &str, text: &str| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).expect("a file");
+        path.display().to_string()
+    };
+    let check = |path: &str| {
+        let output = run(&["config", "check", path, "--no-environment"]);
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).expect("text"))
+    };
+    let bad = file("bad.toml", "url = \"redis://app:hush@h:x\"\n[policy]\ntll = \"5s\"\nload_attempts = 0\n");
+    let (code, text) = check(&bad);
+    assert_eq!((code, text.lines().count()), (Some(2), 3), "{text}");
+    assert!(text.lines().all(|line| line.starts_with("error: ")), "{text}");
+    assert!(text.contains("did you mean ttl?") && text.contains("bad.toml:4") && !text.contains("hush"), "{text}");
+
+    let doubtful = file("doubtful.toml", "origin = \"http://a\"\n[policy]\nlease_ttl = \"5s\"\n");
+    let (code, text) = check(&doubtful);
+    assert_eq!((code, text.lines().count()), (Some(0), 1), "{text}");
+    assert!(text.starts_with("warning: lease_ttl = 5s"), "{text}");
+
+    let good = file("good.toml", "preset = \"edge\"\nurl = \"redis://app:hush@cache\"\n[ttl]\nlong = \"2h\"\n");
+    assert_eq!(check(&good), (Some(0), format!("{good}: nothing is wrong\n")));
+
+    let mut show = tideover(&["config", "show", &good]);
+    let shown = show.env("CACHE_VERSION", "7").env_remove("CACHE_URL").output().expect("the program runs");
+    let text = String::from_utf8(shown.stdout).expect("text");
+    let row = |option: &str| {
+        let row = text.lines().find(|line| line.split_whitespace().next() == Some(option)).expect(option);
+        row.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(row("url"), format!("redis://***@cache {good}:2"));
+    assert_eq!(row("namespace"), "tideover@7: CACHE_VERSION");
+    assert_eq!(row("ttl.long"), format!("2h {good}:4"));
+    assert_eq!(row("store_attempts"), "1 preset edge");
+    assert_eq!(row("load_attempts"), "1 default");
+    assert!(!text.contains("hush"), "{text}");
     std::fs::remove_dir_all(&folder).expect("the folder goes");
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use tideover::config::{Preset, options};
 use tideover_core::policy::OptionDoc;
 use tideover_core::{Policy, cache, memory};
 
@@ -61,6 +62,46 @@ fn the_table_of_options_is_the_codes() {
         text += &format!("| `{name}` | {} |\n", doc.trim());
     }
     generated("docs/options.md", &text);
+}
+
+#[test]
+fn the_names_of_configurations_are_the_codes() {
+    let mut text = String::from(
+        "# Configuration\n\nMade from the code by `UPDATE_DOCS=1 cargo test -p tideover-tests --test tidy`. What is said in \
+         code overrules the environment, that\noverrules files, those overrule the preset, and that the defaults. `tideover \
+         config check FILE` says what is wrong with a file, `tideover\nconfig show FILE` what comes of it, and from \
+         where.\n\nIn a file the keys of the top level may lie in a table `[cache]` instead, and the tables in \
+         `[cache.policy]` and so on. A table `[serve]` is the\ngateway's. Unknown names are refused, but for variables \
+         that begin with `CACHE_`, which may be somebody else's. `REDIS_URL` counts\nwhere `CACHE_URL` is not set. Durations \
+         are written as `250ms`, `60s` or `1h30m`; lifetimes may be bare numbers of seconds, and 0 never\nexpires.\n\nKeys \
+         in a store begin with `PREFIX:`, or `PREFIX@VERSION:` where a version is set: no such namespace is the beginning \
+         of another.\n\n",
+    );
+    let code = |names: &[String]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let of_cache = |name: &str| !name.starts_with("redis.") && Policy::OPTIONS.iter().all(|option| option.name != name);
+    let of_redis = |name: &str| name.starts_with("redis.");
+    let of_policy = |name: &str| !of_cache(name) && !of_redis(name);
+    let parts: [(&str, &dyn Fn(&str) -> bool); 3] =
+        [("The cache as a whole", &of_cache), ("Redis", &of_redis), ("The policy", &of_policy)];
+    for (title, belongs) in parts {
+        text += &format!(
+            "## {title}\n\n| option | in the environment | in a file | default | meaning |\n|---|---|---|---|---|\n"
+        );
+        for option in options().iter().filter(|option| belongs(option.name)) {
+            let (variables, keys) = (code(&option.variables), code(&option.keys));
+            text += &format!("| `{}` | {variables} | {keys} | {} | {} |\n", option.name, option.default, option.doc);
+        }
+        text += "\n";
+    }
+    text +=
+        "## Presets\n\nTo start from, by `preset` or `CACHE_PRESET`. Whatever anybody says beside it overrules it.\n";
+    for preset in Preset::ALL {
+        text += &format!("\n### {}\n\n{}\n\n| option | value | why |\n|---|---|---|\n", preset.name(), preset.doc());
+        for choice in preset.choices() {
+            text += &format!("| `{}` | {} | {} |\n", choice.option, choice.value, choice.why);
+        }
+    }
+    generated("docs/configuration.md", &text);
 }
 
 /// time, entropy, failure ← policy ← entry, memory, backoff, breaker ← step, flight, journal, envelope ← cache.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tideover_core::Policy;
 
-use super::{Backend, Cache, EngineKind};
+use super::{Backend, Cache, EngineKind, TtlBuckets};
 use crate::clock::HostClock;
 #[cfg(feature = "component")]
 use crate::component::{Embedding, PolicyEngine};
@@ -20,6 +20,7 @@ use crate::watch;
 #[derive(Default)]
 pub struct Builder {
     policy: Policy,
+    pub(super) ttls: TtlBuckets,
     store: Option<Arc<dyn Store>>,
     engine: EngineKind,
     seed: Option<u64>,
@@ -105,7 +106,8 @@ impl Builder {
         let stores =
             Stores { primary: self.store, fallback: Arc::new(MemoryStore::new(self.policy.entries_max as usize)) };
         let backend = backend(self.engine, &self.policy, seed, stores)?;
-        let cache = Cache { backend, policy: Arc::new(self.policy), store, loaders: Arc::default() };
+        let ttls = TtlBuckets { default: self.policy.ttl.unwrap_or_default(), ..self.ttls };
+        let cache = Cache { backend, policy: Arc::new(self.policy), ttls, store, loaders: Arc::default() };
         watch::spawn(&cache);
         Ok(cache)
     }

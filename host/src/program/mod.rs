@@ -1,6 +1,8 @@
-//! The program: a command line around the library. What it prints to stderr when something is wrong is one line.
+//! The program: a command line around the library. What it prints to stderr when something is wrong is one
+//! line for each thing.
 
 mod args;
+mod config;
 mod demo;
 mod serve;
 
@@ -43,7 +45,9 @@ pub(crate) fn main() -> ExitCode {
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {failure}");
+            for line in failure.to_string().lines() {
+                eprintln!("error: {line}");
+            }
             ExitCode::from(if matches!(failure, Failure::Usage(_)) { 2 } else { 1 })
         }
     }
@@ -57,6 +61,7 @@ fn run(args: Args) -> Result<(), Failure> {
     runtime.block_on(async {
         match args.command {
             Command::Serve(options) => serve::run(*options).await,
+            Command::Config(command) => config::run(command),
             Command::Demo(options) => demo::run(options).await,
         }
     })

@@ -1,17 +1,15 @@
 //! `tideover serve`.
 
 use tideover::gateway::{GatewayConfig, OriginUrl, serve};
-use tideover::store::{RedisConfig, RedisStore};
-use tideover::{Builder, Cache, Error};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Failure;
-use super::args::{ServeArgs, ServeOptions};
+use super::args::ServeArgs;
 
 pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let options = args.settle()?;
     let origin: OriginUrl = options.origin.parse().map_err(|error| Failure::usage("--origin", error))?;
-    let cache = cache(&options)?;
+    let cache = options.config.build()?;
     let mut config = GatewayConfig::default();
     config.ttl = options.ttl;
     config.stale_while_revalidate = options.stale_while_revalidate;
@@ -28,27 +26,6 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
     }
     gateway.stopped().await;
     Ok(())
-}
-
-fn cache(options: &ServeOptions) -> Result<Cache, Failure> {
-    let builder = Cache::builder().policy(options.policy.clone()).engine(options.engine);
-    with_store(builder, options)?.build().map_err(|error| match error {
-        Error::Config(error) => Failure::Usage(error.to_string()),
-        error => Failure::World(error.to_string()),
-    })
-}
-
-fn with_store(builder: Builder, options: &ServeOptions) -> Result<Builder, Failure> {
-    let url = options.store.as_str();
-    if url == "mem://" {
-        return Ok(builder);
-    }
-    let mut config = RedisConfig::new(url);
-    if let Some(namespace) = &options.namespace {
-        config.namespace.clone_from(namespace);
-    }
-    let store = RedisStore::new(config).map_err(|error| Failure::usage("--store", error))?;
-    Ok(builder.store(store))
 }
 
 /// Ready at the first SIGTERM or SIGINT.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::tls::RedisTls;
+use super::tls::{RedisTls, Tls};
 use super::url::Target;
 
 /// Where the server or servers are, how to talk to them, and how long to wait for them.
@@ -129,6 +129,20 @@ impl RedisConfig {
             queue_max: 65_536,
             close_timeout: Duration::from_secs(1),
         }
+    }
+
+    /// Refuses what [`RedisStore::new`](super::RedisStore::new) refuses, without making a store. Whether servers exist is
+    /// not looked at.
+    ///
+    /// # Errors
+    ///
+    /// [`RedisConfigError`], for the first thing that cannot work.
+    pub fn validate(&self) -> Result<(), RedisConfigError> {
+        let target = self.target()?;
+        if target.tls && self.tls.is_set() {
+            Tls::new(&self.tls)?;
+        }
+        Ok(())
     }
 
     /// Refuses what cannot work, and says where the URL leads.
