@@ -26,6 +26,8 @@ use crate::error::Error;
 use crate::loader::{LoadContext, LoadError, Loaded, Loader, Tags, boxed};
 use crate::outside::Ask;
 use crate::store::{Guarantees, Store};
+#[cfg(feature = "testing")]
+use crate::testing::disabled;
 
 pub use self::builder::Builder;
 pub(crate) use self::builder::random_seed;
@@ -151,6 +153,10 @@ impl Cache {
 
     /// A fresh value from memory, without anything else being touched.
     pub(crate) fn hit(&self, key: &str) -> Option<Served<Payload>> {
+        #[cfg(feature = "testing")]
+        if disabled::is_disabled(self) {
+            return None;
+        }
         match &self.backend {
             Backend::Driver(driver) if !self.policy.explain => driver.hit(key),
             _ => None,
@@ -204,6 +210,10 @@ impl Cache {
         loader: Option<Loader>,
         options: CallOptions,
     ) -> (Result<Result<Fetched<Payload>, Absence>, Error>, Option<Arc<Story>>) {
+        #[cfg(feature = "testing")]
+        if disabled::is_disabled(self) {
+            return (disabled::load(self, key, loader, options).await, None);
+        }
         let reply = match self.ask(key, loader, options).await {
             Ok(reply) => reply,
             Err(error) => return (Err(error), None),
@@ -275,6 +285,10 @@ impl Cache {
         self.policy.check_value(value.bytes.len()).map_err(Error::Refused)?;
         self.policy.check_key(key).map_err(Error::Refused)?;
         tags.check(&self.policy).map_err(Error::Refused)?;
+        #[cfg(feature = "testing")]
+        if disabled::is_disabled(self) {
+            return self.remove(key).await;
+        }
         self.change(Command::Put { key: key.into(), value: tags.on(value), windows }).await
     }
 
@@ -431,6 +445,7 @@ impl Cache {
 
     fn error(&self, failure: Failure, error: Option<Arc<LoadError>>) -> Error {
         match failure {
+            Failure::Load(_) if error.as_ref().is_some_and(|error| error.is_overloaded()) => Error::Overloaded,
             Failure::Load(class) => Error::Load(error.unwrap_or_else(|| Arc::new(LoadError::of_class(class)))),
             Failure::Open { until } => Error::Open { retry_after: self.time_to(until) },
             Failure::Remembered { class, until } => Error::Remembered { class, retry_after: self.time_to(until) },
@@ -444,7 +459,7 @@ impl Cache {
         until - self.clock().now()
     }
 
-    fn clock(&self) -> &HostClock {
+    pub(crate) fn clock(&self) -> &HostClock {
         match &self.backend {
             Backend::Driver(driver) => driver.clock(),
             #[cfg(feature = "component")]

@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tideover_core::civil::Civil;
 use tideover_core::time::nanos;
 use tideover_core::{Clock, Instant, WallTime};
+use tokio::task::unconstrained;
+use tokio::time::sleep_until;
 
 /// The machine's zero lies this long before the clock was made, so that what a snapshot says of earlier moments fits.
 const BEFORE: Duration = Duration::from_secs(24 * 3600);
@@ -18,6 +20,9 @@ const BEFORE: Duration = Duration::from_secs(24 * 3600);
 pub(crate) struct HostClock {
     zero: tokio::time::Instant,
     watched: Arc<Watched>,
+    /// Who moves it, in a test.
+    #[cfg(feature = "testing")]
+    moved_by: Option<crate::testing::Clock>,
 }
 
 #[derive(Debug)]
@@ -33,18 +38,56 @@ impl HostClock {
         let zero = tokio::time::Instant::now();
         let civil = Mutex::new(Civil::new(Instant::ZERO + BEFORE, told()));
         let watched = Watched { suspended_before: suspended(), suspended: AtomicU64::new(0), civil };
-        Self { zero, watched: Arc::new(watched) }
+        Self {
+            zero,
+            watched: Arc::new(watched),
+            #[cfg(feature = "testing")]
+            moved_by: None,
+        }
     }
 
-    /// The moment of tokio's clock that `instant` names; "never" is a century away.
+    /// One that a test moves.
+    #[cfg(feature = "testing")]
+    pub(crate) fn moved_by(clock: crate::testing::Clock) -> Self {
+        let zero = clock.shown(tokio::time::Instant::now());
+        Self { zero, moved_by: Some(clock), ..Self::new() }
+    }
+
+    /// The moment of tokio's clock that `instant` names; "never" is a century away. Where a test moves the clock it is the
+    /// moment as it stands.
     pub(crate) fn at(&self, instant: Instant) -> tokio::time::Instant {
+        let moment = self.moment(instant);
+        #[cfg(feature = "testing")]
+        if let Some(clock) = &self.moved_by {
+            return clock.due(moment);
+        }
+        moment
+    }
+
+    fn moment(&self, instant: Instant) -> tokio::time::Instant {
         const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
         let since = (instant - (Instant::ZERO + BEFORE)).saturating_sub(self.suspended()).min(CENTURY);
         self.zero.checked_add(since).unwrap_or(self.zero)
     }
 
+    /// `instant` as a deadline for work.
+    pub(crate) fn deadline(&self, instant: Instant) -> Deadline {
+        Deadline { clock: self.clone(), instant }
+    }
+
+    /// Waits until then.
+    pub(crate) async fn sleep_until(&self, instant: Instant) {
+        #[cfg(feature = "testing")]
+        if let Some(clock) = &self.moved_by {
+            return clock.shows(self.moment(instant)).await;
+        }
+        sleep_until(self.at(instant)).await;
+    }
+
     /// The machine's reading for a moment of tokio's clock.
-    pub(crate) fn reading(&self, moment: tokio::time::Instant) -> Instant {
+    fn reading(&self, moment: tokio::time::Instant) -> Instant {
+        #[cfg(feature = "testing")]
+        let moment = self.moved_by.as_ref().map_or(moment, |clock| clock.shown(moment));
         Instant::ZERO + BEFORE + moment.saturating_duration_since(self.zero) + self.suspended()
     }
 
@@ -57,6 +100,29 @@ impl HostClock {
 
     fn suspended(&self) -> Duration {
         Duration::from_nanos(self.watched.suspended.load(Ordering::Relaxed))
+    }
+}
+
+/// When work is to be over, by the host's clock.
+pub(crate) struct Deadline {
+    clock: HostClock,
+    instant: Instant,
+}
+
+impl Deadline {
+    /// The moment of tokio's clock; see [`HostClock::at`].
+    pub(crate) fn at(&self) -> tokio::time::Instant {
+        self.clock.at(self.instant)
+    }
+
+    /// What `work` brings, or `None` if it is not over by then.
+    pub(crate) async fn limit<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            // Work that spends all of the task's budget leaves none to look at the time with.
+            () = unconstrained(self.clock.sleep_until(self.instant)) => None,
+        }
     }
 }
 

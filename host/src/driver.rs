@@ -27,7 +27,7 @@ use tokio_util::task::TaskTracker;
 use tracing::error;
 
 use crate::cache::random_seed;
-use crate::clock::HostClock;
+use crate::clock::{Deadline, HostClock};
 use crate::engine::{Engine, EngineError, Key, Payload, Report};
 use crate::error::Error;
 use crate::loader::{LoadContext, LoadError};
@@ -487,11 +487,12 @@ impl Flying {
             event = match step {
                 Step::ReadStore { tier, key, deadline } => Event::StoreRead(driver.read(tier, &key, deadline).await),
                 Step::Load { key, attempt, deadline, previous } => {
-                    let context = LoadContext::new(key, attempt, driver.clock.at(deadline), previous);
-                    driver.load(flight, context, &mut luggage).await
+                    let deadline = driver.clock.deadline(deadline);
+                    let context = LoadContext::new(key, attempt, deadline.at(), previous);
+                    driver.load(flight, context, &deadline, &mut luggage).await
                 }
                 Step::Sleep { until } => {
-                    tokio::time::sleep_until(driver.clock.at(until)).await;
+                    driver.clock.sleep_until(until).await;
                     Event::Slept
                 }
                 Step::Wait => {
@@ -522,18 +523,19 @@ impl Flying {
                 }
                 Step::AwaitLease { until, .. } => {
                     if let Some(elsewhere) = luggage.elsewhere.take() {
-                        elsewhere.freed_by(driver.clock.at(until)).await;
+                        let freed = elsewhere.freed_by(driver.clock.at(until));
+                        let _freed_or_not = driver.clock.deadline(until).limit(freed).await;
                     }
                     Event::LeaseAwaited
                 }
                 Step::ClearStore { tier, deadline } => {
-                    let (wall, deadline) = (driver.clock.wall(), driver.clock.at(deadline));
-                    Event::StoreCleared(driver.stores.clear(tier, driver.writer, wall, deadline).await)
+                    let (wall, deadline) = (driver.clock.wall(), driver.clock.deadline(deadline));
+                    Event::StoreCleared(driver.stores.clear(tier, driver.writer, wall, &deadline).await)
                 }
                 Step::InvalidateStore { tag, how, made_ago, deadline } => {
                     let at = driver.clock.wall().before(made_ago);
-                    let (note, deadline) = (Note::Invalidated(tag, how), driver.clock.at(deadline));
-                    Event::StoreInvalidated(driver.stores.note(driver.writer, note, at, deadline).await)
+                    let (note, deadline) = (Note::Invalidated(tag, how), driver.clock.deadline(deadline));
+                    Event::StoreInvalidated(driver.stores.note(driver.writer, note, at, &deadline).await)
                 }
                 Step::Done { next } => {
                     self.flight = None;
@@ -566,12 +568,18 @@ impl Driver {
         }
     }
 
-    async fn load(&self, flight: FlightId, context: LoadContext<Payload>, luggage: &mut Luggage) -> Event<Payload> {
+    async fn load(
+        &self,
+        flight: FlightId,
+        context: LoadContext<Payload>,
+        deadline: &Deadline,
+        luggage: &mut Luggage,
+    ) -> Event<Payload> {
         luggage.error = None;
         let Some(origin) = &luggage.origin else {
             return Event::Loaded(Err(LoadFailure::from(Class::Unavailable)));
         };
-        Event::Loaded(match origin.load(self.id, flight.0, context).await {
+        Event::Loaded(match origin.load(self.id, flight.0, context, deadline).await {
             Ok(loaded) => Ok(loaded.into_core()),
             Err(error) => {
                 let failure = error.failure();
@@ -607,11 +615,11 @@ impl Waiter {
     async fn landed(mut self) -> Result<Landed, Error> {
         let Some(landing) = &mut self.landing else { return Err(Error::Abandoned) };
         let landed = loop {
-            let until = self.driver.clock.at(self.until);
-            match tokio::time::timeout_at(until, landing.wait_for(Option::is_some)).await {
-                Ok(Ok(landed)) => break landed.clone().ok_or(Error::Abandoned),
-                Ok(Err(_gone)) => break Err(Error::Abandoned),
-                Err(_elapsed) => {}
+            let until = self.driver.clock.deadline(self.until);
+            match until.limit(landing.wait_for(Option::is_some)).await {
+                Some(Ok(landed)) => break landed.clone().ok_or(Error::Abandoned),
+                Some(Err(_gone)) => break Err(Error::Abandoned),
+                None => {}
             }
             let now = self.driver.clock.now();
             match self.driver.unbroken(self.driver.engine.expire(self.flight, self.deadline, now)) {

@@ -31,7 +31,8 @@ pub enum Error {
         /// How long until the origin is asked again.
         retry_after: Duration,
     },
-    /// As many loads as are allowed were under way, and as many as are allowed waited for them.
+    /// As many loads as are allowed were under way, and as many as are allowed waited for them; or a blocking cache had no
+    /// thread left to load on.
     #[error("too many loads are under way and wait")]
     Overloaded,
     /// The loader's circuit is open: the origin was not asked.
@@ -61,6 +62,9 @@ pub enum Error {
     /// A cache is to be built inside a tokio runtime, whose tasks fly its flights.
     #[error("a cache can only be built inside a tokio runtime")]
     NoRuntime,
+    /// The system gave no threads to a blocking cache.
+    #[error("the threads of a blocking cache could not be started: {0}")]
+    Threads(#[source] Arc<std::io::Error>),
     /// A value could not be written by its codec, or what was found could not be read.
     #[error("the value cannot be kept: {0}")]
     Codec(#[from] CodecError),
@@ -82,6 +86,7 @@ impl Error {
             | Self::Closed
             | Self::Snapshot(_)
             | Self::NoRuntime
+            | Self::Threads(_)
             | Self::Codec(_)
             | Self::Config(_) => false,
         }

@@ -322,6 +322,9 @@ pub struct LoadError {
     own: Option<Arc<dyn Any + Send + Sync>>,
 }
 
+/// See [`LoadError::no_thread`].
+struct NoThread;
+
 impl LoadError {
     /// No answer could be had: stale may stand in, another attempt may be made, the breaker counts it.
     pub fn unavailable(message: impl Into<Cow<'static, str>>) -> Self {
@@ -342,6 +345,17 @@ impl LoadError {
     /// The origin answered, and the answer is an error ("not found"): passed on as it is.
     pub fn answer(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Class::Answer, message)
+    }
+
+    /// There was no thread to load on, which says nothing of the origin.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn no_thread() -> Self {
+        Self::owned(Class::Isolated, NoThread)
+    }
+
+    /// Whether too much was to be loaded at once for this load to begin.
+    pub(crate) fn is_overloaded(&self) -> bool {
+        self.own.as_ref().is_some_and(|own| own.is::<NoThread>())
     }
 
     pub(crate) fn panicked() -> Self {

@@ -10,9 +10,9 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use tideover_core::stamp::{Condition, Written};
 use tideover_core::{Class, LoaderId, Note, StoreFailure, Tier, WallTime};
-use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
+use crate::clock::Deadline;
 use crate::engine::{Key, Payload};
 use crate::loader::{LoadContext, LoadError, Loaded, Loader};
 use crate::store::{Ear, Leased, Store, StoreError};
@@ -62,6 +62,12 @@ impl Chain {
         self.0.iter().filter(move |(of, _)| *of == cache).map(|(_, number)| *number)
     }
 
+    /// Runs what belongs to the innermost of these loads, on a thread that nobody knows to.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn enter<T>(self, work: impl FnOnce() -> T) -> T {
+        CHAIN.sync_scope(self, work)
+    }
+
     fn and(&self, cache: CacheId, number: u64) -> Self {
         Self(self.0.iter().copied().chain([(cache, number)]).collect())
     }
@@ -79,21 +85,21 @@ impl Origin {
         Self { loader, chain }
     }
 
-    /// What the loader brings by the deadline in `context`, whether it hangs or panics. Calls that it makes know that
+    /// What the loader brings by the deadline, whether it hangs or panics. Calls that it makes know that
     /// they are made inside the load `number` of `cache`.
     pub(crate) async fn load(
         &self,
         cache: CacheId,
         number: u64,
         context: LoadContext<Payload>,
+        deadline: &Deadline,
     ) -> Result<Loaded<Payload>, Arc<LoadError>> {
-        let deadline = context.deadline;
         let loader = Arc::clone(&self.loader);
         let load = CHAIN.scope(self.chain.and(cache, number), async move { loader(context).await });
-        let result = match timeout_at(deadline, AssertUnwindSafe(load).catch_unwind()).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_panic)) => Err(LoadError::panicked()),
-            Err(_elapsed) => Err(LoadError::of_class(Class::TimedOut)),
+        let result = match deadline.limit(AssertUnwindSafe(load).catch_unwind()).await {
+            Some(Ok(result)) => result,
+            Some(Err(_panic)) => Err(LoadError::panicked()),
+            None => Err(LoadError::of_class(Class::TimedOut)),
         };
         result.map_err(Arc::new)
     }
@@ -106,7 +112,7 @@ pub(crate) struct Stores {
 }
 
 impl Stores {
-    pub(crate) async fn read(&self, tier: Tier, key: &str, deadline: Instant) -> Result<Option<Bytes>, StoreFailure> {
+    pub(crate) async fn read(&self, tier: Tier, key: &str, deadline: &Deadline) -> Result<Option<Bytes>, StoreFailure> {
         limited(self.tier(tier)?.read(key), deadline).await
     }
 
@@ -118,7 +124,7 @@ impl Stores {
         envelope: Bytes,
         ttl: Option<Duration>,
         condition: Condition,
-        deadline: Instant,
+        deadline: &Deadline,
     ) -> Result<Written, StoreFailure> {
         let store = self.tier(tier)?;
         if tier == Tier::Primary && store.abilities().compare {
@@ -136,7 +142,7 @@ impl Stores {
         tombstone: Bytes,
         fence_for: Duration,
         condition: Condition,
-        deadline: Instant,
+        deadline: &Deadline,
     ) -> Result<Written, StoreFailure> {
         let store = self.tier(tier)?;
         if tier == Tier::Primary && store.abilities().compare {
@@ -151,7 +157,7 @@ impl Stores {
         tier: Tier,
         writer: u64,
         wall: WallTime,
-        deadline: Instant,
+        deadline: &Deadline,
     ) -> Result<(), StoreFailure> {
         let store = self.tier(tier)?;
         if tier == Tier::Primary && store.abilities().log {
@@ -165,7 +171,7 @@ impl Stores {
         key: &str,
         ttl: Duration,
         hold_for: Duration,
-        deadline: Instant,
+        deadline: &Deadline,
     ) -> Result<Leased, StoreFailure> {
         limited(self.tier(Tier::Primary)?.lease(key, ttl, hold_for), deadline).await
     }
@@ -175,7 +181,7 @@ impl Stores {
         writer: u64,
         note: Note,
         made_at: WallTime,
-        deadline: Instant,
+        deadline: &Deadline,
     ) -> Result<(), StoreFailure> {
         limited(self.tier(Tier::Primary)?.note(writer, note, made_at), deadline).await
     }
@@ -204,13 +210,13 @@ impl Stores {
 /// What became of a store operation by its deadline, in the machine's words.
 async fn limited<T>(
     operation: impl Future<Output = Result<T, StoreError>>,
-    deadline: Instant,
+    deadline: &Deadline,
 ) -> Result<T, StoreFailure> {
-    let failure = match timeout_at(deadline, AssertUnwindSafe(operation).catch_unwind()).await {
-        Ok(Ok(Ok(value))) => return Ok(value),
-        Ok(Ok(Err(failure))) => failure,
-        Ok(Err(_panic)) => StoreError::Unavailable("the store panicked".to_owned()),
-        Err(_elapsed) => StoreError::TimedOut("no answer by the deadline".to_owned()),
+    let failure = match deadline.limit(AssertUnwindSafe(operation).catch_unwind()).await {
+        Some(Ok(Ok(value))) => return Ok(value),
+        Some(Ok(Err(failure))) => failure,
+        Some(Err(_panic)) => StoreError::Unavailable("the store panicked".to_owned()),
+        None => StoreError::TimedOut("no answer by the deadline".to_owned()),
     };
     debug!(%failure, "store operation failed");
     Err(match failure {

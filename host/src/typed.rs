@@ -171,12 +171,17 @@ impl<V: Cacheable> Typed<V> {
         F: Fn(LoadContext<Arc<V>>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<L, E>> + Send + 'static,
     {
-        if let Some(served) = self.cache.hit(key)
-            && let Some(value) = served.value.face::<V>()
-        {
-            return Ok(Fetched::new(served, None).map(|_bytes| value));
+        if let Some(fetched) = self.hit(key) {
+            return Ok(fetched);
         }
         self.get_or_load_with(key, CallOptions::new(), load).await
+    }
+
+    /// A fresh value from memory that was decoded before.
+    pub(crate) fn hit(&self, key: &str) -> Option<Fetched<Arc<V>>> {
+        let served = self.cache.hit(key)?;
+        let value = served.value.face::<V>()?;
+        Some(Fetched::new(served, None).map(|_bytes| value))
     }
 
     /// As [`get_or_load`](Self::get_or_load), with wishes of its own.
@@ -196,7 +201,16 @@ impl<V: Cacheable> Typed<V> {
         F: Fn(LoadContext<Arc<V>>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<L, E>> + Send + 'static,
     {
-        let loader = self.boxed(load, options.windows);
+        self.fetch(key, options, self.boxed(load, options.windows)).await
+    }
+
+    /// As [`get_or_load_with`](Self::get_or_load_with), with a loader whose errors are those of an `E`.
+    pub(crate) async fn fetch<E: Send + Sync + 'static>(
+        &self,
+        key: &str,
+        options: CallOptions,
+        loader: Loader,
+    ) -> Result<Fetched<Arc<V>>, CallError<E>> {
         let options = if options.loader == LoaderId::UNNAMED { options.loader(self.loader) } else { options };
         let fetched = self.cache.load(key, Arc::clone(&loader), options).await.0?;
         let undecoded = match self.decoded(key, fetched) {
@@ -269,7 +283,7 @@ impl<V: Cacheable> Typed<V> {
         self.cache.remove(key).await
     }
 
-    /// The loader as the cache takes it: what it brings is encoded, and its error classified.
+    /// The loader as the cache takes it.
     fn boxed<L, E, F, Fut>(&self, load: F, windows: Option<Windows>) -> Loader
     where
         L: Into<Loaded<V>>,
@@ -277,23 +291,17 @@ impl<V: Cacheable> Typed<V> {
         F: Fn(LoadContext<Arc<V>>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<L, E>> + Send + 'static,
     {
-        let (codec, classes) = (self.codec.clone(), Arc::clone(&self.classes));
+        let border = self.border(windows);
         let load = move |context: LoadContext<Payload>| {
-            let key = Arc::clone(&context.key);
-            let context = context.map(|value| decode(&codec, &key, &value).ok());
-            let (codec, classes) = (codec.clone(), Arc::clone(&classes));
-            load(context).map(move |loaded| match loaded {
-                Ok(loaded) => {
-                    let loaded: Loaded<V> = loaded.into();
-                    let loaded = loaded.or_windows(windows);
-                    loaded
-                        .try_map(|value| encoded(&codec, &key, &value))
-                        .map_err(|error| LoadError::owned(Class::Panicked, error))
-                }
-                Err(error) => Err(LoadError::owned(class_of(&classes, &error), error)),
-            })
+            let (border, key) = (border.clone(), Arc::clone(&context.key));
+            load(border.told(context)).map(move |brought| border.brought(&key, brought))
         };
         boxed_payload(load, self.cache.shared_policy())
+    }
+
+    /// What loaders for these windows are told and bring crosses it.
+    pub(crate) fn border(&self, windows: Option<Windows>) -> Border<V> {
+        Border { codec: self.codec.clone(), classes: Arc::clone(&self.classes), windows, values: PhantomData }
     }
 
     /// What was fetched, or with the reason instead of a value.
@@ -305,6 +313,43 @@ impl<V: Cacheable> Typed<V> {
                 Err(fetched.map(|_bytes| error))
             }
         }
+    }
+}
+
+/// Between a loader's values and errors and those of the cache of bytes.
+pub(crate) struct Border<V> {
+    codec: Codec,
+    classes: Arc<[Classify]>,
+    windows: Option<Windows>,
+    values: PhantomData<fn() -> V>,
+}
+
+impl<V> Clone for Border<V> {
+    fn clone(&self) -> Self {
+        let Self { codec, classes, windows, values } = self;
+        Self { codec: codec.clone(), classes: Arc::clone(classes), windows: *windows, values: *values }
+    }
+}
+
+impl<V: Cacheable> Border<V> {
+    /// What a loader is told, with the older value decoded.
+    pub(crate) fn told(&self, context: LoadContext<Payload>) -> LoadContext<Arc<V>> {
+        let key = Arc::clone(&context.key);
+        context.map(|value| decode(&self.codec, &key, &value).ok())
+    }
+
+    /// What a loader brought, encoded, or its error, classified.
+    pub(crate) fn brought<L, E>(&self, key: &str, brought: Result<L, E>) -> Result<Loaded<Payload>, LoadError>
+    where
+        L: Into<Loaded<V>>,
+        E: Send + Sync + 'static,
+    {
+        let loaded: Loaded<V> = match brought {
+            Ok(loaded) => loaded.into(),
+            Err(error) => return Err(LoadError::owned(class_of(&self.classes, &error), error)),
+        };
+        let encode = |value| encoded(&self.codec, key, &value);
+        loaded.or_windows(self.windows).try_map(encode).map_err(|error| LoadError::owned(Class::Panicked, error))
     }
 }
 

@@ -7,7 +7,6 @@ pub mod http;
 pub mod proxy;
 pub mod redis_server;
 pub mod scenario;
-pub mod scripted;
 pub mod world;
 
 /// The README's example, compiled with the documentation tests.

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tideover::testing::{ScriptedStore, Weather};
 use tideover::{Builder, Cache, Class, EngineKind, Error, Fetched, LoadError, Loaded, Settled, Source, Stale};
 use tideover_tests::driving::{ENGINES, exact, millis, seconds};
-use tideover_tests::scripted::{ScriptedStore, Weather};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;

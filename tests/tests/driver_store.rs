@@ -6,9 +6,9 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use tideover::store::{Store, StoreError};
+use tideover::testing::{ScriptedStore, Weather};
 use tideover::{Cache, Class, EngineKind, Error, LoadError, Loaded, Settled, Source};
 use tideover_tests::driving::{ENGINES, about, exact, millis, seconds};
-use tideover_tests::scripted::{ScriptedStore, Weather};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 

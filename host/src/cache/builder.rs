@@ -24,6 +24,8 @@ pub struct Builder {
     store: Option<Arc<dyn Store>>,
     engine: EngineKind,
     seed: Option<u64>,
+    #[cfg(feature = "testing")]
+    moved_by: Option<crate::testing::Clock>,
 }
 
 impl Builder {
@@ -88,6 +90,13 @@ impl Builder {
         Self { seed: Some(seed), ..self }
     }
 
+    /// What the cache takes for the time, which a test moves.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn clock(self, clock: &crate::testing::Clock) -> Self {
+        Self { moved_by: Some(clock.clone()), ..self }
+    }
+
     /// The cache. To be called inside a tokio runtime, whose tasks fly the flights.
     ///
     /// # Errors
@@ -101,11 +110,15 @@ impl Builder {
         self.policy.store_log = abilities.log;
         self.policy.lease &= abilities.lease;
         self.policy.validate()?;
+        #[cfg(feature = "testing")]
+        let clock = self.moved_by.map_or_else(HostClock::new, HostClock::moved_by);
+        #[cfg(not(feature = "testing"))]
+        let clock = HostClock::new();
         let store = self.store.clone();
         let seed = self.seed.unwrap_or_else(random_seed);
         let stores =
             Stores { primary: self.store, fallback: Arc::new(MemoryStore::new(self.policy.entries_max as usize)) };
-        let backend = backend(self.engine, &self.policy, seed, stores)?;
+        let backend = backend(self.engine, &self.policy, seed, stores, clock)?;
         let ttls = TtlBuckets { default: self.policy.ttl.unwrap_or_default(), ..self.ttls };
         let cache = Cache { backend, policy: Arc::new(self.policy), ttls, store, loaders: Arc::default() };
         watch::spawn(&cache);
@@ -113,8 +126,7 @@ impl Builder {
     }
 }
 
-fn backend(kind: EngineKind, policy: &Policy, seed: u64, stores: Stores) -> Result<Backend, Error> {
-    let clock = HostClock::new();
+fn backend(kind: EngineKind, policy: &Policy, seed: u64, stores: Stores, clock: HostClock) -> Result<Backend, Error> {
     Ok(match kind {
         EngineKind::Native => {
             let engine = NativeEngine::new(policy.clone(), seed)?;

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tideover_core::time::nanos;
 use tideover_core::{Class, Clock, LoadFailure, WallTime};
-use tokio::time::sleep_until;
 use tokio_util::task::AbortOnDropHandle;
 use wasmtime::StoreLimits;
 use wasmtime::component::{Accessor, HasSelf};
@@ -94,7 +93,7 @@ impl store::HostWithStore<Host> for HasSelf<Host> {
         deadline: u64,
     ) -> Result<Option<Vec<u8>>, types::StoreFailure> {
         let outside = outside(access);
-        let read = outside.stores.read(tier.into(), &key, outside.clock.at(instant(deadline))).await;
+        let read = outside.stores.read(tier.into(), &key, &outside.clock.deadline(instant(deadline))).await;
         read.map(|bytes| bytes.map(Into::into)).map_err(Into::into)
     }
 
@@ -108,8 +107,8 @@ impl store::HostWithStore<Host> for HasSelf<Host> {
         deadline: u64,
     ) -> Result<types::Written, types::StoreFailure> {
         let outside = outside(access);
-        let (ttl, deadline) = (ttl.map(Duration::from_nanos), outside.clock.at(instant(deadline)));
-        let written = outside.stores.write(tier.into(), &key, value.into(), ttl, condition.into(), deadline).await;
+        let (ttl, deadline) = (ttl.map(Duration::from_nanos), outside.clock.deadline(instant(deadline)));
+        let written = outside.stores.write(tier.into(), &key, value.into(), ttl, condition.into(), &deadline).await;
         written.map(Into::into).map_err(Into::into)
     }
 
@@ -124,15 +123,15 @@ impl store::HostWithStore<Host> for HasSelf<Host> {
     ) -> Result<types::Written, types::StoreFailure> {
         let outside = outside(access);
         let (tombstone, fence_for) = (tombstone.into(), Duration::from_nanos(fence_for));
-        let (condition, deadline) = (condition.into(), outside.clock.at(instant(deadline)));
-        let removed = outside.stores.remove(tier.into(), &key, tombstone, fence_for, condition, deadline).await;
+        let (condition, deadline) = (condition.into(), outside.clock.deadline(instant(deadline)));
+        let removed = outside.stores.remove(tier.into(), &key, tombstone, fence_for, condition, &deadline).await;
         removed.map(Into::into).map_err(Into::into)
     }
 
     async fn clear(access: &Access, tier: types::Tier, deadline: u64) -> Result<(), types::StoreFailure> {
         let (outside, writer) = (outside(access), writer(access));
-        let (wall, deadline) = (outside.clock.wall(), outside.clock.at(instant(deadline)));
-        outside.stores.clear(tier.into(), writer, wall, deadline).await.map_err(Into::into)
+        let (wall, deadline) = (outside.clock.wall(), outside.clock.deadline(instant(deadline)));
+        outside.stores.clear(tier.into(), writer, wall, &deadline).await.map_err(Into::into)
     }
 
     async fn acquire_lease(
@@ -144,7 +143,7 @@ impl store::HostWithStore<Host> for HasSelf<Host> {
     ) -> Result<types::Leased, types::StoreFailure> {
         let outside = outside(access);
         let (ttl, hold_for) = (Duration::from_nanos(ttl), Duration::from_nanos(hold_for));
-        match outside.stores.lease(&key, ttl, hold_for, outside.clock.at(instant(deadline))).await? {
+        match outside.stores.lease(&key, ttl, hold_for, &outside.clock.deadline(instant(deadline))).await? {
             Leased::Held(lease) => {
                 access.with(|mut access| access.get().leases.held.insert(key, lease));
                 Ok(types::Leased::Held)
@@ -160,7 +159,8 @@ impl store::HostWithStore<Host> for HasSelf<Host> {
     async fn await_lease(access: &Access, key: String, until: u64) {
         let outside = outside(access);
         if let Some(elsewhere) = access.with(|mut access| access.get().leases.elsewhere.remove(&key)) {
-            elsewhere.freed_by(outside.clock.at(instant(until))).await;
+            let freed = elsewhere.freed_by(outside.clock.at(instant(until)));
+            let _freed_or_not = outside.clock.deadline(instant(until)).limit(freed).await;
         }
     }
 
@@ -171,8 +171,8 @@ impl store::HostWithStore<Host> for HasSelf<Host> {
         deadline: u64,
     ) -> Result<(), types::StoreFailure> {
         let (outside, writer) = (outside(access), writer(access));
-        let (made_at, deadline) = (WallTime::from_unix_millis(made_at), outside.clock.at(instant(deadline)));
-        outside.stores.note(writer, note.into(), made_at, deadline).await.map_err(Into::into)
+        let (made_at, deadline) = (WallTime::from_unix_millis(made_at), outside.clock.deadline(instant(deadline)));
+        outside.stores.note(writer, note.into(), made_at, &deadline).await.map_err(Into::into)
     }
 }
 
@@ -195,10 +195,10 @@ impl loader::HostWithStore<Host> for HasSelf<Host> {
         let outside = outside(access);
         let origin = access.with(|mut access| access.get().calls.origin(context).cloned());
         let Some(origin) = origin else { return Err(nothing()) };
-        let deadline = outside.clock.at(instant(deadline));
-        let load = LoadContext::new(key.into(), attempt, deadline, previous.map(Into::into));
+        let deadline = outside.clock.deadline(instant(deadline));
+        let load = LoadContext::new(key.into(), attempt, deadline.at(), previous.map(Into::into));
         // A task of its own: however long a loader computes, the cache goes on.
-        let task = tokio::spawn(async move { origin.load(outside.id, context, load).await });
+        let task = tokio::spawn(async move { origin.load(outside.id, context, load, &deadline).await });
         let task = AbortOnDropHandle::new(task);
         access.with(|mut access| access.get().calls.load_begins(context, task.abort_handle()));
         // Nobody waits for a load that was dropped.
@@ -220,6 +220,6 @@ impl clock::Host for Host {
 
 impl clock::HostWithStore<Host> for HasSelf<Host> {
     async fn wait_until(access: &Access, until: u64) {
-        sleep_until(outside(access).clock.at(instant(until))).await;
+        outside(access).clock.sleep_until(instant(until)).await;
     }
 }

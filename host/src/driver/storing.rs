@@ -16,7 +16,7 @@ use crate::store::Leased;
 
 impl Driver {
     pub(super) async fn read(&self, tier: Tier, key: &str, deadline: Instant) -> Result<Found<Payload>, StoreFailure> {
-        let bytes = self.stores.read(tier, key, self.clock.at(deadline)).await?;
+        let bytes = self.stores.read(tier, key, &self.clock.deadline(deadline)).await?;
         let found = bytes.map_or(Ok(Found::NOTHING), |bytes| found(&bytes, self.clock.wall()))?;
         let faces = self.faces.load(Ordering::Relaxed);
         Ok(if faces { found.map(Payload::with_room_for_face) } else { found })
@@ -32,8 +32,8 @@ impl Driver {
     ) -> Result<Written, StoreFailure> {
         let wall = self.clock.wall();
         let envelope = envelope::encode(&entry, &intent.stamp(self.writer, wall), wall).into();
-        let (ttl, deadline) = (entry.remaining(), self.clock.at(deadline));
-        self.stores.write(tier, key, envelope, ttl, intent.condition, deadline).await
+        let (ttl, deadline) = (entry.remaining(), self.clock.deadline(deadline));
+        self.stores.write(tier, key, envelope, ttl, intent.condition, &deadline).await
     }
 
     pub(super) async fn remove(
@@ -45,7 +45,7 @@ impl Driver {
         deadline: Instant,
     ) -> Result<Written, StoreFailure> {
         let tombstone = envelope::tombstone(&intent.stamp(self.writer, self.clock.wall())).into();
-        self.stores.remove(tier, key, tombstone, fence_for, intent.condition, self.clock.at(deadline)).await
+        self.stores.remove(tier, key, tombstone, fence_for, intent.condition, &self.clock.deadline(deadline)).await
     }
 
     pub(super) async fn lease(
@@ -56,7 +56,7 @@ impl Driver {
         deadline: Instant,
         luggage: &mut Luggage,
     ) -> Result<core_::Leased, StoreFailure> {
-        match self.stores.lease(key, ttl, hold_for, self.clock.at(deadline)).await? {
+        match self.stores.lease(key, ttl, hold_for, &self.clock.deadline(deadline)).await? {
             Leased::Held(lease) => {
                 luggage.lease = Some(lease);
                 Ok(core_::Leased::Held)

@@ -41,6 +41,10 @@ impl Payload {
     #[must_use]
     pub fn tagged(self, tags: impl IntoIterator<Item = Tag>) -> Self {
         let tags: Box<[Tag]> = tags.into_iter().collect();
+        if tags.is_empty() && self.tags().is_empty() {
+            // With the room for its face, if it has any.
+            return self;
+        }
         let face = self.extra.and_then(|extra| extra.face.get().cloned());
         if tags.is_empty() && face.is_none() {
             return Self { bytes: self.bytes, extra: None };

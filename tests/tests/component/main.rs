@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tideover::store::{MemoryStore, Store, StoreError};
+use tideover::testing::{ScriptedStore, Weather};
 use tideover::{
     Builder, Cache, Class, EngineKind, Error, Fetched, LoadContext, LoadError, Loaded, Refusal, Settled, Source, Stale,
 };
-use tideover_tests::scripted::{ScriptedStore, Weather};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};

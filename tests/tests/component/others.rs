@@ -1,7 +1,7 @@
 //! What caches on one store know of each other's changes, whatever engines they have.
 
+use tideover::testing::{ScriptedStore, Weather};
 use tideover::{Builder, Cache, EngineKind, Loaded, Settled, Source, Stale, Taken, Windows};
-use tideover_tests::scripted::{ScriptedStore, Weather};
 use tokio::time::sleep;
 
 use super::{Origin, builder, built, known, ms, settle, until_known, value};

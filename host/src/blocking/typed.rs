@@ -1,0 +1,196 @@
+//! Values of one type, for threads. What is encoded and decoded, and how, is decided by the typed cache for asynchronous
+//! code.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::Cache;
+use crate::cache::{CallOptions, Fetched};
+use crate::codec::Codec;
+use crate::engine::Payload;
+use crate::error::Error;
+use crate::loader::{LoadContext, Loaded};
+use crate::typed::{Cacheable, CallError, Typed as AsyncTyped};
+use crate::{Class, Settled, Windows};
+
+/// A cache of values of one type whose calls wait on the thread that makes them. Cheap to clone; made by [`Cache::typed`],
+/// or by [`Typed::blocking`](AsyncTyped::blocking) from one that asynchronous code uses.
+///
+/// ```
+/// use tideover::{Cache, CallError, Class};
+///
+/// #[derive(Debug, PartialEq)]
+/// enum DbError {
+///     NoSuchUser,
+///     Disconnected,
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let names = Cache::builder().build_blocking()?.typed::<String>().classify(|error: &DbError| match error {
+///     DbError::NoSuchUser => Class::Answer,
+///     DbError::Disconnected => Class::Unavailable,
+/// });
+///
+/// let ada = names.get_or_load("user:7", |_| Ok::<_, DbError>("Ada".to_owned())).expect("she is there");
+/// assert_eq!(*ada.value, "Ada");
+///
+/// let nobody = names.get_or_load("user:8", |_| Err::<String, _>(DbError::NoSuchUser));
+/// assert!(matches!(nobody, Err(CallError::Loader(error)) if *error == DbError::NoSuchUser));
+/// # Ok(())
+/// # }
+/// ```
+pub struct Typed<V> {
+    cache: Cache,
+    typed: AsyncTyped<V>,
+}
+
+impl<V> Clone for Typed<V> {
+    fn clone(&self) -> Self {
+        Self { cache: self.cache.clone(), typed: self.typed.clone() }
+    }
+}
+
+impl<V> fmt::Debug for Typed<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("blocking::Typed").field("typed", &self.typed).finish_non_exhaustive()
+    }
+}
+
+impl<V: Cacheable> AsyncTyped<V> {
+    /// This cache for threads, with its codec and classes; see [`Cache::blocking`](crate::Cache::blocking).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Threads`] when no threads can be started.
+    pub fn blocking(&self) -> Result<Typed<V>, Error> {
+        Ok(Typed::over(self.cache().blocking()?, self.clone()))
+    }
+}
+
+impl<V: Cacheable> Typed<V> {
+    pub(super) const fn over(cache: Cache, typed: AsyncTyped<V>) -> Self {
+        Self { cache, typed }
+    }
+
+    /// See [`Typed::codec`](AsyncTyped::codec).
+    #[must_use]
+    pub fn codec(self, codec: Codec) -> Self {
+        Self { typed: self.typed.codec(codec), ..self }
+    }
+
+    /// See [`Typed::classify`](AsyncTyped::classify).
+    #[must_use]
+    pub fn classify<E: 'static>(self, class: impl Fn(&E) -> Class + Send + Sync + 'static) -> Self {
+        Self { typed: self.typed.classify(class), ..self }
+    }
+
+    /// The cache behind it, for bytes and for values of other types.
+    #[must_use]
+    pub const fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// The same for asynchronous code.
+    #[must_use]
+    pub const fn as_async(&self) -> &AsyncTyped<V> {
+        &self.typed
+    }
+
+    /// The value under `key`, loaded if memory and store do not have it; see [`Typed::get_or_load`](AsyncTyped::get_or_load)
+    /// for what is loaded, and [`Cache::get_or_load`] for where.
+    ///
+    /// # Errors
+    ///
+    /// As [`Typed::get_or_load`](AsyncTyped::get_or_load), and [`Error::Overloaded`] also where no thread is left to load
+    /// on.
+    pub fn get_or_load<L, E, F>(&self, key: &str, load: F) -> Result<Fetched<Arc<V>>, CallError<E>>
+    where
+        L: Into<Loaded<V>>,
+        E: Send + Sync + 'static,
+        F: Fn(LoadContext<Arc<V>>) -> Result<L, E> + Send + Sync + 'static,
+    {
+        if let Some(fetched) = self.typed.hit(key) {
+            return Ok(fetched);
+        }
+        self.get_or_load_with(key, CallOptions::new(), load)
+    }
+
+    /// As [`get_or_load`](Self::get_or_load), with wishes of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`get_or_load`](Self::get_or_load).
+    pub fn get_or_load_with<L, E, F>(
+        &self,
+        key: &str,
+        options: CallOptions,
+        load: F,
+    ) -> Result<Fetched<Arc<V>>, CallError<E>>
+    where
+        L: Into<Loaded<V>>,
+        E: Send + Sync + 'static,
+        F: Fn(LoadContext<Arc<V>>) -> Result<L, E> + Send + Sync + 'static,
+    {
+        let border = self.typed.border(options.windows);
+        let load = move |context: LoadContext<Payload>| {
+            let key = Arc::clone(&context.key);
+            border.brought(&key, load(border.told(context)))
+        };
+        let loader = self.cache.loaders.loader(load, self.cache.as_async().shared_policy());
+        self.cache.fetch(key, self.typed.fetch(key, options, loader))
+    }
+
+    /// See [`Typed::get`](AsyncTyped::get).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn get(&self, key: &str) -> Result<Option<Fetched<Arc<V>>>, Error> {
+        if let Some(fetched) = self.typed.hit(key) {
+            return Ok(Some(fetched));
+        }
+        self.get_with(key, CallOptions::new())
+    }
+
+    /// As [`get`](Self::get), with wishes of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub fn get_with(&self, key: &str, options: CallOptions) -> Result<Option<Fetched<Arc<V>>>, Error> {
+        self.cache.fetch(key, self.typed.get_with(key, options))
+    }
+
+    /// See [`Typed::put`](AsyncTyped::put).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn put(&self, key: &str, value: &V) -> Result<Settled, Error> {
+        self.cache.answer(self.typed.put(key, value))
+    }
+
+    /// See [`Typed::put_with`](AsyncTyped::put_with).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn put_with(
+        &self,
+        key: &str,
+        value: &V,
+        windows: Option<Windows>,
+        tags: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Result<Settled, Error> {
+        self.cache.answer(self.typed.put_with(key, value, windows, tags))
+    }
+
+    /// See [`Typed::remove`](AsyncTyped::remove).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn remove(&self, key: &str) -> Result<Settled, Error> {
+        self.cache.remove(key)
+    }
+}
