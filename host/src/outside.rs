@@ -35,6 +35,15 @@ pub(crate) struct Ask {
     pub(crate) explain: bool,
 }
 
+#[cfg(test)]
+impl Ask {
+    /// A caller who waits as long as it takes.
+    pub(crate) fn patient(key: &str, loader: Option<Loader>) -> Self {
+        let deadline = tideover_core::Instant::NEVER;
+        Self { key: key.into(), loader, of: LoaderId::UNNAMED, deadline, max_age: None, explain: false }
+    }
+}
+
 /// Which cache of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CacheId(u64);

@@ -38,7 +38,7 @@ fn embedding() -> Arc<Embedding> {
 }
 
 fn ask(key: &str, loader: Loader) -> Ask {
-    Ask { key: key.into(), loader: Some(loader), deadline: Instant::NEVER, max_age: None, explain: false }
+    Ask::patient(key, Some(loader))
 }
 
 async fn load(cache: &Embedding, key: &str, value: &'static str) -> Result<Outcome<Payload>, Error> {
@@ -135,7 +135,7 @@ fn tagged(key: &str, tag: Tag) -> Command<Key, Payload> {
 }
 
 fn read(key: &str) -> Ask {
-    Ask { key: key.into(), loader: None, deadline: Instant::NEVER, max_age: None, explain: false }
+    Ask::patient(key, None)
 }
 
 /// Two tags, of which one is invalidated; then the component breaks. Whatever takes its place knows of that.

@@ -204,7 +204,7 @@ type Called = tokio::task::JoinHandle<Result<Outcome<Payload>, Error>>;
 /// Asks from a task of its own, and lets everything go on that can.
 async fn ask(driver: &Arc<Driver>, key: &'static str, loader: Loader) -> Called {
     let driver = Arc::clone(driver);
-    let ask = Ask { key: key.into(), loader: Some(loader), deadline: Instant::NEVER, max_age: None, explain: false };
+    let ask = Ask::patient(key, Some(loader));
     let called = tokio::spawn(async move { driver.get(ask).await.map(|reply| reply.outcome) });
     tokio::time::sleep(Duration::from_millis(1)).await;
     called
@@ -241,13 +241,7 @@ async fn a_flight_that_is_named_before_its_task_has_put_it_aside_flies_on() {
     let driver = driver(&engine);
     // Both tasks are spawned before either runs; that of `a` runs first.
     let (first, second) = (Arc::clone(&driver), Arc::clone(&driver));
-    let asked = |key: &str, loader| Ask {
-        key: key.into(),
-        loader: Some(loader),
-        deadline: Instant::NEVER,
-        max_age: None,
-        explain: false,
-    };
+    let asked = |key, loader| Ask::patient(key, Some(loader));
     let (_, found) = tokio::join!(first.get(asked("a", hung())), second.get(asked("b", saying("of b"))));
     assert!(matches!(found.expect("a reply").outcome, Outcome::Served(_)));
     assert_eq!(engine.heard(B), ["launched", "loaded", "landed"], "it was launched once");
