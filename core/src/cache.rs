@@ -126,7 +126,7 @@ pub struct Machine<K: Clone + Hash + Eq, V: Value, P: Profile = Usual> {
 }
 
 counts! {
-    /// What the machine has counted since it was made.
+    /// What the machine has counted since it was made or cleared; what goes up and down is as it is now.
     pub struct Stats {
         /// Lookups that had to wait for a flight.
         misses,
@@ -136,6 +136,8 @@ counts! {
         stale_while_revalidate,
         /// Stale values served because the origin was unavailable.
         stale_if_error,
+        /// Lookups answered at once with something stale from memory. Hits, these, misses and what was remembered are all lookups that were taken on.
+        stale_at_once,
         /// Attempts to load.
         loads,
         /// Attempts to load that failed.
@@ -152,6 +154,8 @@ counts! {
         early_refreshes,
         /// Tags that were invalidated.
         invalidations,
+        /// Clears by this process since it began, each of which starts the other counts anew.
+        clears,
         /// Invalidations and clears learnt from other processes.
         learnt,
         /// Keys that other processes have changed, as far as the store told.
@@ -353,6 +357,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
                 }
                 self.flights.fence_all();
                 shards.each(Memory::clear);
+                self.stats = Stats { clears: self.stats.clears + 1, ..Stats::default() };
                 self.remembered.clear();
                 self.owed_tags.clear();
                 self.clear(now)

@@ -24,6 +24,7 @@ use crate::driver::{Driver, Reply};
 use crate::engine::{Key, Payload, Report};
 use crate::error::Error;
 use crate::loader::{LoadContext, LoadError, Loaded, Loader, Tags, boxed};
+use crate::observe::Observed;
 use crate::outside::Ask;
 use crate::store::{Guarantees, Store};
 #[cfg(feature = "testing")]
@@ -60,6 +61,7 @@ pub struct Cache {
     ttls: TtlBuckets,
     store: Option<Arc<dyn Store>>,
     loaders: Arc<LoaderNames>,
+    observed: Arc<Observed>,
 }
 
 /// Where the calls go: to the driver of an engine, or into a component that is its own driver.
@@ -220,7 +222,11 @@ impl Cache {
         };
         let (story, collapsed) = (reply.story, reply.waited && !reply.led);
         let found = match reply.outcome {
-            Outcome::Served(served) => Ok(Ok(Fetched { collapsed, ..Fetched::new(served, story.clone()) })),
+            Outcome::Served(served) => {
+                let fetched = Fetched { collapsed, ..Fetched::new(served, story.clone()) };
+                self.observed.served(key, &fetched);
+                Ok(Ok(fetched))
+            }
             Outcome::Private(served) => Ok(Ok(Fetched { private: true, ..Fetched::new(served, story.clone()) })),
             Outcome::Absent(absence) => Ok(Err(absence)),
             Outcome::Settled(_) | Outcome::Again => Err(Error::Abandoned),
@@ -344,10 +350,23 @@ impl Cache {
     ///
     /// As [`Cache::put`].
     pub async fn clear(&self) -> Result<Settled, Error> {
-        self.change(Command::Clear).await
+        // What was counted before it is not counted any more.
+        let _brought_up_to_date = self.update_metrics().await;
+        let settled = self.change(Command::Clear).await?;
+        self.observed.cleared();
+        Ok(settled)
     }
 
     async fn change(&self, command: Command<Key, Payload>) -> Result<Settled, Error> {
+        let invalidates = !matches!(command, Command::Put { .. });
+        let settled = self.settle(command).await;
+        if invalidates {
+            self.observed.invalidated(settled.as_ref().err());
+        }
+        settled
+    }
+
+    async fn settle(&self, command: Command<Key, Payload>) -> Result<Settled, Error> {
         let reply = match &self.backend {
             Backend::Driver(driver) => driver.change(command).await?,
             #[cfg(feature = "component")]
@@ -420,6 +439,19 @@ impl Cache {
         &self.policy
     }
 
+    pub(crate) fn observed(&self) -> &Observed {
+        &self.observed
+    }
+
+    pub(crate) fn shared_observed(&self) -> Arc<Observed> {
+        Arc::clone(&self.observed)
+    }
+
+    /// Whether the store tells what other processes change; `None` without a store.
+    pub(crate) fn tells_changes(&self) -> Option<bool> {
+        self.store.as_ref().map(|store| store.abilities().tracking)
+    }
+
     pub(crate) fn shared_policy(&self) -> Arc<Policy> {
         Arc::clone(&self.policy)
     }
@@ -441,6 +473,8 @@ impl Cache {
             #[cfg(feature = "component")]
             Backend::Component(embedding) => embedding.shutdown(SHUTDOWN_GRACE).await,
         }
+        let _closed_already = self.update_metrics().await;
+        self.observed.close();
     }
 
     fn error(&self, failure: Failure, error: Option<Arc<LoadError>>) -> Error {
@@ -487,6 +521,7 @@ impl Cache {
             ttls: self.ttls,
             store: self.store.clone(),
             loaders: Arc::clone(&self.loaders),
+            observed: Arc::clone(&self.observed),
         }
     }
 }
@@ -498,6 +533,7 @@ pub(crate) struct WeakCache {
     ttls: TtlBuckets,
     store: Option<Arc<dyn Store>>,
     loaders: Arc<LoaderNames>,
+    observed: Arc<Observed>,
 }
 
 enum WeakBackend {
@@ -513,14 +549,17 @@ impl WeakCache {
             #[cfg(feature = "component")]
             WeakBackend::Component(embedding) => Backend::Component(embedding.upgrade()?),
         };
-        let (policy, loaders) = (Arc::clone(&self.policy), Arc::clone(&self.loaders));
-        Some(Cache { backend, policy, ttls: self.ttls, store: self.store.clone(), loaders })
+        let (policy, loaders, observed) =
+            (Arc::clone(&self.policy), Arc::clone(&self.loaders), Arc::clone(&self.observed));
+        Some(Cache { backend, policy, ttls: self.ttls, store: self.store.clone(), loaders, observed })
     }
 }
 
 /// Names the engine, never the contents.
 impl fmt::Debug for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cache").field("engine", &self.engine()).field("store", &self.store()).finish_non_exhaustive()
+        let mut shown = f.debug_struct("Cache");
+        shown.field("name", &self.name()).field("engine", &self.engine()).field("store", &self.store());
+        shown.finish_non_exhaustive()
     }
 }

@@ -24,13 +24,14 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::error;
+use tracing::{Instrument, Span};
 
 use crate::cache::random_seed;
 use crate::clock::{Deadline, HostClock};
 use crate::engine::{Engine, EngineError, Key, Payload, Report};
 use crate::error::Error;
 use crate::loader::{LoadContext, LoadError};
+use crate::observe;
 use crate::outside::{Ask, CacheId, Chain, Origin, Stores};
 use crate::store::{Ear, Elsewhere, Lease};
 
@@ -311,7 +312,8 @@ impl Driver {
     /// Gives the flight a task of its own. To be called without the table: a runtime that shuts down drops the task
     /// inside `spawn`, which abandons the flight there and then.
     fn spawn(self: &Arc<Self>, flight: FlightId, step: Option<Step<Key, Payload>>, luggage: Luggage) {
-        let task = Flying { driver: Arc::clone(self), flight: Some(flight) }.fly(step, luggage);
+        let span = self.stores.observed.flight_span(flight.0);
+        let task = Flying { driver: Arc::clone(self), flight: Some(flight) }.fly(step, luggage, span);
         let cut_short = self.cut_short.clone();
         let task = self.tasks.spawn(async move {
             tokio::select! {
@@ -409,8 +411,7 @@ impl Driver {
         self.listen_if_deaf();
         match self.unbroken(self.engine.maintain(self.clock.now())) {
             Ok(Some(next)) => self.launch_next(next),
-            Ok(None) => {}
-            Err(broken) => error!(error = %broken, "maintenance"),
+            Ok(None) | Err(_) => {}
         }
     }
 
@@ -468,20 +469,33 @@ struct Flying {
 }
 
 impl Flying {
-    /// Flies on from `step`; `None` for a flight that was named as the next one.
-    async fn fly(mut self, step: Option<Step<Key, Payload>>, mut luggage: Luggage) {
-        let driver = Arc::clone(&self.driver);
-        let mut given = step;
-        let mut event = Event::Launched;
+    /// Flies on from `step`, `None` for a flight that was named as the next one; and whatever takes its place after it.
+    async fn fly(mut self, mut step: Option<Step<Key, Payload>>, mut luggage: Luggage, mut span: Span) {
         while let Some(flight) = self.flight {
+            let flown = self.fly_one(flight, step.take(), luggage, &span).instrument(span.clone()).await;
+            let Some((next, theirs)) = flown else { return };
+            (self.flight, luggage) = (Some(next), theirs);
+            span = self.driver.stores.observed.flight_span(next.0);
+        }
+    }
+
+    /// Flies one flight to its end, or until it is parked; and says which one its task goes on with.
+    async fn fly_one(
+        &mut self,
+        flight: FlightId,
+        mut given: Option<Step<Key, Payload>>,
+        mut luggage: Luggage,
+        span: &Span,
+    ) -> Option<(FlightId, Luggage)> {
+        let driver = Arc::clone(&self.driver);
+        let mut event = Event::Launched;
+        loop {
             let step = match given.take() {
                 Some(step) => step,
                 None => match driver.unbroken(driver.engine.resume(flight, event, driver.clock.now())) {
                     Ok(step) => step,
-                    Err(broken) => {
-                        error!(error = %broken, "a flight is lost");
-                        return;
-                    }
+                    // It is lost with the engine, which says so itself.
+                    Err(_broken) => return None,
                 },
             };
             event = match step {
@@ -499,12 +513,13 @@ impl Flying {
                     let back = driver.landings().park(flight, luggage);
                     let Some(back) = back else {
                         self.flight = None;
-                        return;
+                        return None;
                     };
                     luggage = back;
                     Event::Launched
                 }
                 Step::Land { outcome, next } => {
+                    observe::landed(span, &outcome);
                     let story = luggage.explain.then(|| driver.story(Some(flight))).flatten().map(Arc::new);
                     driver.publish(flight, Landed { outcome, error: luggage.error.take(), story });
                     if let Some(next) = next {
@@ -539,9 +554,7 @@ impl Flying {
                 }
                 Step::Done { next } => {
                     self.flight = None;
-                    let Some((next, theirs)) = driver.hand_over(flight, next, luggage) else { return };
-                    (self.flight, luggage) = (Some(next), theirs);
-                    Event::Launched
+                    return driver.hand_over(flight, next, luggage);
                 }
             };
         }
@@ -579,7 +592,8 @@ impl Driver {
         let Some(origin) = &luggage.origin else {
             return Event::Loaded(Err(LoadFailure::from(Class::Unavailable)));
         };
-        Event::Loaded(match origin.load(self.id, flight.0, context, deadline).await {
+        let observed = &self.stores.observed;
+        Event::Loaded(match origin.load(self.id, flight.0, context, deadline, observed).await {
             Ok(loaded) => Ok(loaded.into_core()),
             Err(error) => {
                 let failure = error.failure();

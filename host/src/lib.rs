@@ -45,7 +45,7 @@ pub mod function;
 #[cfg(feature = "gateway")]
 pub mod gateway;
 mod loader;
-mod observe;
+pub mod observe;
 mod outside;
 #[cfg(any(feature = "gateway", feature = "tower"))]
 mod responses;
@@ -71,4 +71,5 @@ pub use crate::cache::{Builder, Cache, CallOptions, EngineKind, Fetched, Ttl, Tt
 pub use crate::engine::EngineError;
 pub use crate::error::Error;
 pub use crate::loader::{LoadContext, LoadError, Loaded};
+pub use crate::observe::{Event, Events, Health};
 pub use crate::typed::{Cacheable, CallError, Typed};

@@ -10,11 +10,11 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use tideover_core::stamp::{Condition, Written};
 use tideover_core::{Class, LoaderId, Note, StoreFailure, Tier, WallTime};
-use tracing::debug;
 
 use crate::clock::Deadline;
 use crate::engine::{Key, Payload};
 use crate::loader::{LoadContext, LoadError, Loaded, Loader};
+use crate::observe::Observed;
 use crate::store::{Ear, Leased, Store, StoreError};
 
 tokio::task_local! {
@@ -87,11 +87,24 @@ impl Chain {
 pub(crate) struct Origin {
     loader: Loader,
     chain: Chain,
+    /// The caller's, for engines that do not show their flights.
+    #[cfg(feature = "component")]
+    span: tracing::Span,
 }
 
 impl Origin {
-    pub(crate) const fn new(loader: Loader, chain: Chain) -> Self {
-        Self { loader, chain }
+    pub(crate) fn new(loader: Loader, chain: Chain) -> Self {
+        Self {
+            loader,
+            chain,
+            #[cfg(feature = "component")]
+            span: tracing::Span::current(),
+        }
+    }
+
+    #[cfg(feature = "component")]
+    pub(crate) const fn span(&self) -> &tracing::Span {
+        &self.span
     }
 
     /// What the loader brings by the deadline, whether it hangs or panics. Calls that it makes know that
@@ -102,15 +115,19 @@ impl Origin {
         number: u64,
         context: LoadContext<Payload>,
         deadline: &Deadline,
+        observed: &Observed,
     ) -> Result<Loaded<Payload>, Arc<LoadError>> {
+        let (key, attempt) = (Arc::clone(&context.key), context.attempt);
         let loader = Arc::clone(&self.loader);
         let load = CHAIN.scope(self.chain.and(cache, number), async move { loader(context).await });
-        let result = match deadline.limit(AssertUnwindSafe(load).catch_unwind()).await {
-            Some(Ok(result)) => result,
-            Some(Err(_panic)) => Err(LoadError::panicked()),
-            None => Err(LoadError::of_class(Class::TimedOut)),
+        let limited = async {
+            match deadline.limit(AssertUnwindSafe(load).catch_unwind()).await {
+                Some(Ok(result)) => result,
+                Some(Err(_panic)) => Err(LoadError::panicked()),
+                None => Err(LoadError::of_class(Class::TimedOut)),
+            }
         };
-        result.map_err(Arc::new)
+        observed.load(&key, attempt, limited).await.map_err(Arc::new)
     }
 }
 
@@ -118,11 +135,15 @@ impl Origin {
 pub(crate) struct Stores {
     pub(crate) primary: Option<Arc<dyn Store>>,
     pub(crate) fallback: Arc<dyn Store>,
+    pub(crate) observed: Arc<Observed>,
 }
+
+/// What is asked of a store, of which, and of which key.
+type Asked<'a> = (&'static str, Tier, Option<&'a str>);
 
 impl Stores {
     pub(crate) async fn read(&self, tier: Tier, key: &str, deadline: &Deadline) -> Result<Option<Bytes>, StoreFailure> {
-        limited(self.tier(tier)?.read(key), deadline).await
+        self.limited(("read", tier, Some(key)), self.tier(tier)?.read(key), deadline).await
     }
 
     /// Writes an envelope, if the condition holds and the store can tell.
@@ -135,11 +156,11 @@ impl Stores {
         condition: Condition,
         deadline: &Deadline,
     ) -> Result<Written, StoreFailure> {
-        let store = self.tier(tier)?;
+        let (store, asked) = (self.tier(tier)?, ("write", tier, Some(key)));
         if tier == Tier::Primary && store.abilities().compare {
-            return limited(store.replace(key, envelope, ttl, condition), deadline).await;
+            return self.limited(asked, store.replace(key, envelope, ttl, condition), deadline).await;
         }
-        limited(store.write(key, envelope, ttl), deadline).await.map(|()| Written::Kept)
+        self.limited(asked, store.write(key, envelope, ttl), deadline).await.map(|()| Written::Kept)
     }
 
     /// Puts a tombstone in the place of what is there, if the condition holds; a store that cannot compare has no use for
@@ -153,11 +174,11 @@ impl Stores {
         condition: Condition,
         deadline: &Deadline,
     ) -> Result<Written, StoreFailure> {
-        let store = self.tier(tier)?;
+        let (store, asked) = (self.tier(tier)?, ("remove", tier, Some(key)));
         if tier == Tier::Primary && store.abilities().compare {
-            return limited(store.replace(key, tombstone, Some(fence_for), condition), deadline).await;
+            return self.limited(asked, store.replace(key, tombstone, Some(fence_for), condition), deadline).await;
         }
-        limited(store.remove(key), deadline).await.map(|()| Written::Kept)
+        self.limited(asked, store.remove(key), deadline).await.map(|()| Written::Kept)
     }
 
     /// Clears a store: by a note in its log, where it has one.
@@ -172,7 +193,7 @@ impl Stores {
         if tier == Tier::Primary && store.abilities().log {
             return self.note(writer, Note::Cleared, wall, deadline).await;
         }
-        limited(store.clear(), deadline).await
+        self.limited(("clear", tier, None), store.clear(), deadline).await
     }
 
     pub(crate) async fn lease(
@@ -182,7 +203,8 @@ impl Stores {
         hold_for: Duration,
         deadline: &Deadline,
     ) -> Result<Leased, StoreFailure> {
-        limited(self.tier(Tier::Primary)?.lease(key, ttl, hold_for), deadline).await
+        let lease = self.tier(Tier::Primary)?.lease(key, ttl, hold_for);
+        self.limited(("lease", Tier::Primary, Some(key)), lease, deadline).await
     }
 
     pub(crate) async fn note(
@@ -192,7 +214,8 @@ impl Stores {
         made_at: WallTime,
         deadline: &Deadline,
     ) -> Result<(), StoreFailure> {
-        limited(self.tier(Tier::Primary)?.note(writer, note, made_at), deadline).await
+        let note = self.tier(Tier::Primary)?.note(writer, note, made_at);
+        self.limited(("note", Tier::Primary, None), note, deadline).await
     }
 
     pub(crate) fn listen(&self, ear: &Arc<dyn Ear>) {
@@ -214,24 +237,33 @@ impl Stores {
             Tier::Fallback => Ok(&*self.fallback),
         }
     }
+
+    /// What became of a store operation by its deadline, in the machine's words.
+    async fn limited<T>(
+        &self,
+        asked: Asked<'_>,
+        operation: impl Future<Output = Result<T, StoreError>>,
+        deadline: &Deadline,
+    ) -> Result<T, StoreFailure> {
+        let limited = async {
+            match deadline.limit(AssertUnwindSafe(operation).catch_unwind()).await {
+                Some(Ok(result)) => result,
+                Some(Err(_panic)) => Err(StoreError::Unavailable("the store panicked".to_owned())),
+                None => Err(StoreError::TimedOut("no answer by the deadline".to_owned())),
+            }
+        };
+        self.observed.operation(asked, limited, judge).await
+    }
 }
 
-/// What became of a store operation by its deadline, in the machine's words.
-async fn limited<T>(
-    operation: impl Future<Output = Result<T, StoreError>>,
-    deadline: &Deadline,
-) -> Result<T, StoreFailure> {
-    let failure = match deadline.limit(AssertUnwindSafe(operation).catch_unwind()).await {
-        Some(Ok(Ok(value))) => return Ok(value),
-        Some(Ok(Err(failure))) => failure,
-        Some(Err(_panic)) => StoreError::Unavailable("the store panicked".to_owned()),
-        None => StoreError::TimedOut("no answer by the deadline".to_owned()),
-    };
-    debug!(%failure, "store operation failed");
-    Err(match failure {
-        StoreError::TimedOut(_) => StoreFailure::TimedOut,
-        StoreError::Rejected(_) | StoreError::Unsupported(_) => StoreFailure::Rejected,
-        StoreError::Foreign(_) => StoreFailure::Corrupt { version: None },
-        StoreError::Unavailable(_) | StoreError::Overloaded { .. } | StoreError::Closed => StoreFailure::Unavailable,
-    })
+/// What an error of a store is to the machine, and whether it speaks against the store.
+fn judge(error: &StoreError) -> (StoreFailure, bool) {
+    match error {
+        StoreError::TimedOut(_) => (StoreFailure::TimedOut, true),
+        StoreError::Rejected(_) => (StoreFailure::Rejected, true),
+        StoreError::Unsupported(_) => (StoreFailure::Rejected, false),
+        StoreError::Foreign(_) => (StoreFailure::Corrupt { version: None }, false),
+        StoreError::Unavailable(_) | StoreError::Overloaded { .. } => (StoreFailure::Unavailable, true),
+        StoreError::Closed => (StoreFailure::Unavailable, false),
+    }
 }

@@ -16,7 +16,6 @@ use futures_util::FutureExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tideover_core::{Class, LoaderId, Settled, Windows};
-use tracing::warn;
 
 pub use self::error::CallError;
 use crate::cache::{Cache, CallOptions, Fetched};
@@ -24,6 +23,7 @@ use crate::codec::{Codec, CodecError};
 use crate::engine::Payload;
 use crate::error::Error;
 use crate::loader::{LoadContext, LoadError, Loaded, Loader, Tags, boxed_payload};
+use crate::observe::Trouble;
 
 /// What can be cached: whatever serde can write and read, and threads may share. Implemented for all such types.
 #[diagnostic::on_unimplemented(
@@ -309,7 +309,8 @@ impl<V: Cacheable> Typed<V> {
         match decode(&self.codec, key, &fetched.value) {
             Ok(value) => Ok(fetched.map(|_bytes| value)),
             Err(error) => {
-                warn!(of = std::any::type_name::<V>(), %error, "what is cached cannot be decoded");
+                // The error itself may quote what it could not read.
+                self.cache.observed().failed(Trouble::Undecodable, &std::any::type_name::<V>());
                 Err(fetched.map(|_bytes| error))
             }
         }

@@ -7,6 +7,7 @@ pub mod http;
 pub mod proxy;
 pub mod redis_server;
 pub mod scenario;
+pub mod witness;
 pub mod world;
 
 /// The README's example, compiled with the documentation tests.

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use tideover::config::{Preset, options};
+use tideover::observe::{METRICS, SPANS, SpanDoc, troubles};
 use tideover_core::policy::OptionDoc;
 use tideover_core::{Policy, cache, memory};
 
@@ -102,6 +103,43 @@ fn the_names_of_configurations_are_the_codes() {
         }
     }
     generated("docs/configuration.md", &text);
+}
+
+#[test]
+fn the_table_of_metrics_is_the_codes() {
+    let mut text = String::from(
+        "# What is seen of a cache\n\nMade from the code by `UPDATE_DOCS=1 cargo test -p tideover-tests --test tidy`.\n\n\
+         ## Metrics\n\nWith the feature `metrics` they reach whatever recorder of the crate `metrics` is installed, twice a \
+         second and\nwhen `Cache::update_metrics` is called; a hit pays nothing for them. Install the recorder before the \
+         cache is made: what\nwas counted before is not told. Each metric has the label `cache`, the name given by \
+         `Builder::name`. Names are written as\nOpenTelemetry writes them; Prometheus exporters make `_` of the dots, and may \
+         add the unit and `_total`:\n`tideover_cache_hits_total`. Stale hits are a series of their own and never among the \
+         hits.\n\n| metric | kind | unit | labels | meaning |\n|---|---|---|---|---|\n",
+    );
+    for metric in METRICS {
+        let labels: Vec<String> = metric.labels().iter().map(|label| format!("`{label}`")).collect();
+        let values: Vec<String> = metric.label_values().iter().map(|value| format!("`{value}`")).collect();
+        let labels =
+            if values.is_empty() { labels.join(", ") } else { format!("{}: {}", labels[0], values.join(", ")) };
+        let (name, kind, unit, doc) = (metric.name, metric.kind.name(), metric.unit, metric.doc);
+        text += &format!("| `{name}` | {kind} | `{unit}` | {labels} | {doc} |\n");
+    }
+    text += "\n## Spans\n\nOf the level `DEBUG` and the target `tideover`. A flight lies inside the span of the caller that \
+             launched it, loads and store\noperations inside their flight, and what a loader does inside its load. The \
+             engine `component` shows no flights, and its\nloads lie inside their caller. The field `key` is there if \
+             `Builder::reveal_keys` asks for it; values never are.\n\n| span | fields | meaning |\n|---|---|---|\n";
+    for SpanDoc { name, fields, doc } in SPANS {
+        let fields: Vec<String> = fields.iter().map(|field| format!("`{field}`")).collect();
+        text += &format!("| `{name}` | {} | {doc} |\n", fields.join(", "));
+    }
+    text += "\n## Log lines\n\nHowever often something fails, it writes one line (`WARN`) when that begins, at most one each \
+             30 seconds while it goes on, with\nthe number of `failures` since the one before, and one (`INFO`) when it is \
+             over, with the number of all. Fields: `cache`, `trouble`,\n`reason`, `failures`, `lasted`.\n\n\
+             | trouble | when it begins | while it goes on | when it is over |\n|---|---|---|---|\n";
+    for (name, [begins, goes_on, over]) in troubles() {
+        text += &format!("| `{name}` | {begins} | {goes_on} | {over} |\n");
+    }
+    generated("docs/metrics.md", &text);
 }
 
 /// time, entropy, failure ← policy ← entry, memory, backoff, breaker ← step, flight, journal, envelope ← cache.

@@ -46,12 +46,14 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             }
             Zone::StaleWhileRevalidate => {
                 self.count_stale(Stale::WhileRevalidate, 1);
+                self.stats.stale_at_once += 1;
                 let launch = if may_refresh { self.refresh(shards, key, call.loader, now) } else { None };
                 let served = sighting.entry.serve(Source::Memory, Some(Stale::WhileRevalidate));
                 Lookup { answer: Answer::Now(Outcome::Served(served)), launch }
             }
             Zone::StaleIfError if now < sighting.refresh_after && !call.read_only => {
                 self.count_stale(Stale::IfError, 1);
+                self.stats.stale_at_once += 1;
                 Lookup::now(Outcome::Served(sighting.entry.serve(Source::Memory, Some(Stale::IfError))))
             }
             Zone::StaleIfError | Zone::Keep | Zone::Gone => self.join_or_lead(shards, key, call, now),

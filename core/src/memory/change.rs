@@ -199,7 +199,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
             Reason::Evicted => self.stats.evictions += 1,
             Reason::Replaced => self.stats.replacements += 1,
             Reason::Removed => self.stats.removals += 1,
-            Reason::Invalidated => self.stats.invalidations += 1,
+            Reason::Invalidated => self.stats.invalidated += 1,
             Reason::Cleared => {}
         }
         if self.reports.are_wanted() {

@@ -65,7 +65,7 @@ impl Default for MemoryPolicy {
 
 counts! {
     /// What a memory has counted since it was made or cleared. Insertions are entries and the reasons for which
-    /// others left: `insertions = entries + evictions + expirations + replacements + removals + invalidations`.
+    /// others left: `insertions = entries + evictions + expirations + replacements + removals + invalidated`.
     pub struct MemoryStats {
         /// Entries held, expired ones that have not been met included.
         entries,
@@ -90,7 +90,7 @@ counts! {
         /// Entries removed by key.
         removals,
         /// Entries that left because a tag of theirs, or everything, was invalidated.
-        invalidations,
+        invalidated,
         /// Values that were not kept because one alone weighs more than all may.
         too_heavy,
         /// Reports of removals that were dropped because nobody took them.

@@ -12,6 +12,7 @@ use crate::component::{Embedding, PolicyEngine};
 use crate::driver::Driver;
 use crate::engine::NativeEngine;
 use crate::error::Error;
+use crate::observe::Observed;
 use crate::outside::Stores;
 use crate::store::{MemoryStore, Store};
 use crate::watch;
@@ -26,6 +27,8 @@ pub struct Builder {
     seed: Option<u64>,
     #[cfg(feature = "testing")]
     moved_by: Option<crate::testing::Clock>,
+    name: Option<Arc<str>>,
+    reveal_keys: bool,
 }
 
 impl Builder {
@@ -97,6 +100,19 @@ impl Builder {
         Self { moved_by: Some(clock.clone()), ..self }
     }
 
+    /// The name of the cache in logs, metrics, events and health reports. Caches of one process need different names, or
+    /// their metrics are one. Without a name it gets one, `default` or `default-2`.
+    #[must_use]
+    pub fn name(self, name: impl Into<Arc<str>>) -> Self {
+        Self { name: Some(name.into()), ..self }
+    }
+
+    /// Whether the spans of loads and store operations show keys. Default: no. Values are shown nowhere.
+    #[must_use]
+    pub fn reveal_keys(self, reveal: bool) -> Self {
+        Self { reveal_keys: reveal, ..self }
+    }
+
     /// The cache. To be called inside a tokio runtime, whose tasks fly the flights.
     ///
     /// # Errors
@@ -116,11 +132,12 @@ impl Builder {
         let clock = HostClock::new();
         let store = self.store.clone();
         let seed = self.seed.unwrap_or_else(random_seed);
-        let stores =
-            Stores { primary: self.store, fallback: Arc::new(MemoryStore::new(self.policy.entries_max as usize)) };
+        let observed = Arc::new(Observed::new(self.name, self.reveal_keys));
+        let fallback = Arc::new(MemoryStore::new(self.policy.entries_max as usize));
+        let stores = Stores { primary: self.store, fallback, observed: Arc::clone(&observed) };
         let backend = backend(self.engine, &self.policy, seed, stores, clock)?;
         let ttls = TtlBuckets { default: self.policy.ttl.unwrap_or_default(), ..self.ttls };
-        let cache = Cache { backend, policy: Arc::new(self.policy), ttls, store, loaders: Arc::default() };
+        let cache = Cache { backend, policy: Arc::new(self.policy), ttls, store, loaders: Arc::default(), observed };
         watch::spawn(&cache);
         Ok(cache)
     }

@@ -22,7 +22,6 @@ use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::unconstrained;
 use tokio_util::task::TaskTracker;
-use tracing::error;
 use wasmtime::component::{Accessor, Component, HasSelf, Linker};
 use wasmtime::{AsContextMut, Config, Store};
 
@@ -275,7 +274,7 @@ impl Owner {
             let mut store = self.store();
             let Err(trap) = self.live(&mut store).await else { return };
             let trap = broken(&trap);
-            error!(error = %trap, "the cache component");
+            self.outside.stores.observed.engine_replaced(&trap);
             let trap = Error::Engine(trap);
             store.data_mut().calls.fail(&trap);
             drop(store);
@@ -480,7 +479,7 @@ mod tests {
     #[tokio::test]
     async fn nobody_waits_for_an_instance_that_cannot_be_made() {
         let nonsense = types::Setting { name: "nonsense".to_owned(), value: "1".to_owned() };
-        let stores = Stores { primary: None, fallback: Arc::new(MemoryStore::new(1)) };
+        let stores = Stores { primary: None, fallback: Arc::new(MemoryStore::new(1)), observed: Arc::default() };
         let cache = Embedding::configured(vec![nonsense], 1, stores, HostClock::new()).expect("it compiles");
         for _ in 0..3 {
             let error = cache.report().await.expect_err("there is no instance");

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tideover_core::time::nanos;
 use tideover_core::{Class, Clock, LoadFailure, WallTime};
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
 use wasmtime::StoreLimits;
 use wasmtime::component::{Accessor, HasSelf};
 
@@ -198,7 +199,9 @@ impl loader::HostWithStore<Host> for HasSelf<Host> {
         let deadline = outside.clock.deadline(instant(deadline));
         let load = LoadContext::new(key.into(), attempt, deadline.at(), previous.map(Into::into));
         // A task of its own: however long a loader computes, the cache goes on.
-        let task = tokio::spawn(async move { origin.load(outside.id, context, load, &deadline).await });
+        let span = origin.span().clone();
+        let load = async move { origin.load(outside.id, context, load, &deadline, &outside.stores.observed).await };
+        let task = tokio::spawn(load.instrument(span));
         let task = AbortOnDropHandle::new(task);
         access.with(|mut access| access.get().calls.load_begins(context, task.abort_handle()));
         // Nobody waits for a load that was dropped.

@@ -14,7 +14,6 @@ use tideover_core::time::nanos;
 use tideover_core::{
     Answer, Call, Command, Event, FlightId, Found, Instant, Left, Lookup, Policy, Served, Step, Tag, Tidings, WallTime,
 };
-use tracing::error;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Store, StoreLimits};
 
@@ -70,7 +69,6 @@ impl PolicyEngine {
             Ok(result) => return Ok(result),
             Err(trap) => broken(&trap),
         };
-        error!(error = %trap, "the policy component");
         // If no other can be made, the broken one stays, and the next call comes here again.
         *instance = Instance::new(&self.settings, self.seed, *generation + 1)?;
         Err(trap)

@@ -33,7 +33,7 @@ fn megabyte(number: u32) -> Command<Key, Payload> {
 }
 
 fn embedding() -> Arc<Embedding> {
-    let stores = Stores { primary: None, fallback: Arc::new(MemoryStore::new(10)) };
+    let stores = Stores { primary: None, fallback: Arc::new(MemoryStore::new(10)), observed: Arc::default() };
     Embedding::new(&Policy::default(), 1, stores, HostClock::new()).expect("a component")
 }
 
@@ -127,7 +127,14 @@ fn when_the_policy_breaks_the_next_call_meets_an_empty_machine_with_new_numbers(
 fn with_store() -> (Policy, Stores) {
     let mut policy = Policy::default();
     (policy.store, policy.store_log) = (true, true);
-    (policy, Stores { primary: Some(Arc::new(MemoryStore::new(100))), fallback: Arc::new(MemoryStore::new(10)) })
+    (
+        policy,
+        Stores {
+            primary: Some(Arc::new(MemoryStore::new(100))),
+            fallback: Arc::new(MemoryStore::new(10)),
+            observed: Arc::default(),
+        },
+    )
 }
 
 fn tagged(key: &str, tag: Tag) -> Command<Key, Payload> {

@@ -1,13 +1,13 @@
 //! How the engine hears the log of the shared store: from its beginning, and anew when it has forgotten what it heard.
 
+use std::borrow::Borrow;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, Weak};
 
 use tideover_core::{Clock, Tidings};
-use tracing::error;
 
 use super::Driver;
-use crate::engine::Key;
+use crate::engine::{EngineError, Key};
 use crate::store::{Ear, Heard};
 
 impl Driver {
@@ -19,8 +19,9 @@ impl Driver {
     }
 
     /// Whatever takes the place of an engine that broke knows nothing of the log, and is told when no lock is held.
-    pub(super) fn hearing<T, E>(&self, result: Result<T, E>) -> Result<T, E> {
-        if result.is_err() {
+    pub(super) fn hearing<T, E: Borrow<EngineError>>(&self, result: Result<T, E>) -> Result<T, E> {
+        if let Err(broken) = &result {
+            self.stores.observed.engine_replaced(broken.borrow());
             self.deaf.store(true, Ordering::Release);
         }
         result
@@ -40,9 +41,8 @@ impl Hearing {
     fn learn(&self, tidings: impl FnOnce(&Driver) -> Option<Tidings<Key>>) {
         let Some(driver) = self.0.upgrade() else { return };
         let Some(tidings) = tidings(&driver) else { return };
-        if let Err(broken) = driver.hearing(driver.engine.learn(tidings, driver.clock.now())) {
-            error!(error = %broken, "news of the shared store");
-        }
+        // An engine that breaks by it knows nothing, and will hear all of it anew.
+        let _heard = driver.hearing(driver.engine.learn(tidings, driver.clock.now()));
     }
 }
 

@@ -9,6 +9,7 @@ use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::Gateway;
+use crate::observe::Reason;
 use crate::responses::answer::{own, plain};
 use crate::responses::body::Body;
 use crate::responses::report::{self, METRICS};
@@ -58,13 +59,12 @@ pub(super) async fn answer(gateway: &Gateway, request: &Parts) -> Response<Body>
     }
 }
 
-/// The state of store, origin, circuits, memory and engine. `degraded` means that requests are answered, with less
-/// behind them than there should be.
+/// The cache's own report, and beside it whether the origin can be reached.
 async fn health(gateway: &Gateway) -> Value {
     let url = &gateway.origin.url;
-    let (reachable, store_answers) = tokio::join!(url.is_reachable(PROBE_MAX), gateway.cache().store_answers());
-    let (whole, mut told) = report::health(gateway.cache(), store_answers).await;
-    told.insert("status".to_owned(), if whole && reachable { "ok" } else { "degraded" }.into());
+    let (reachable, health) = tokio::join!(url.is_reachable(PROBE_MAX), gateway.cache().health());
+    let health = if reachable { health } else { health.degraded_by(Reason::OriginUnreachable) };
+    let mut told = report::told(health);
     told.insert("origin".to_owned(), json!({ "url": url.to_string(), "reachable": reachable }));
     Value::Object(told)
 }

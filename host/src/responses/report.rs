@@ -2,70 +2,23 @@
 
 use std::fmt::Write as _;
 
-use serde_json::{Map, Value, json};
-use tideover_core::breaker::State;
+use serde_json::{Map, Value};
 use tideover_core::cache::Stats;
 use tideover_core::memory::MemoryStats;
 
-use crate::cache::Cache;
 use crate::engine::{BreakerReport, Report};
+use crate::observe::Health;
 
 /// Counts that are levels, not totals.
 const LEVELS: [&str; 7] = ["entries", "capacity", "weight", "weight_max", "bytes", "flights", "owed"];
 
-/// Whether everything is there that the cache was made with, and what there is to tell. Less than everything is no
-/// reason to take it out of service: requests are answered, with less behind them than there should be.
-///
-/// `store_answers` is for who has asked the store: this does not wait for it.
-pub(crate) async fn health(cache: &Cache, store_answers: Option<bool>) -> (bool, Map<String, Value>) {
-    let report = cache.stats().await;
-    let mut told = Map::from_iter([("engine".to_owned(), cache.engine().into())]);
-    let Ok(report) = report else { return (false, told) };
-    let closed = [report.store_breaker, report.load_breaker].iter().all(|breaker| breaker.state == State::Closed);
-    let whole = closed && store_answers != Some(false) && report.count("owed") == 0 && !report.owes_clear;
-    let parts = [
-        ("store", store(cache, &report, store_answers)),
-        ("circuits", json!({ "store": circuit(&report.store_breaker), "loader": circuit(&report.load_breaker) })),
-        ("memory", json!({ "entries": report.count("entries"), "capacity": report.count("capacity") })),
-        ("flights", report.count("flights").into()),
-    ];
-    told.extend(parts.map(|(name, part)| (name.to_owned(), part)));
-    (whole, told)
-}
-
-fn store(cache: &Cache, report: &Report, answers: Option<bool>) -> Value {
-    json!({
-        "kind": cache.store().unwrap_or("none"),
-        "answers": answers,
-        "owed": report.count("owed"),
-        "owes_clear": report.owes_clear,
-        "guarantees": cache.guarantees().map(|holds| json!({
-            "late_writes_lose": holds.late_writes_lose,
-            "invalidations_are_shared": holds.invalidations_are_shared,
-            "loads_are_leased": holds.loads_are_leased && cache.policy().lease,
-            "changed_keys": holds.changed_keys.name(),
-            "invalidations": holds.invalidations.name(),
-        })),
-    })
-}
-
-fn circuit(breaker: &BreakerReport) -> Value {
-    let stats = breaker.stats;
-    json!({
-        "state": match breaker.state {
-            State::Closed => "closed",
-            State::Open { .. } => "open",
-            State::HalfOpen => "half-open",
-        },
-        "mode": breaker.mode.name(),
-        "trips": stats.trips,
-        "recoveries": stats.recoveries,
-        "refused": stats.refused,
-        "would_refuse": stats.would_refuse,
-        "successes": stats.successes,
-        "failures": stats.failures,
-        "slow": stats.slow,
-    })
+/// What there is to tell of a cache's health.
+pub(crate) fn told(health: Health) -> Map<String, Value> {
+    match serde_json::to_value(health) {
+        Ok(Value::Object(told)) => told,
+        // A report is an object without odd parts.
+        _ => Map::new(),
+    }
 }
 
 /// The content type of [`metrics`].

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// Under which condition a write takes place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum When {
@@ -109,7 +111,7 @@ impl Abilities {
 }
 
 /// What a cache promises across the processes that share its store: the plan that it has made by what the store can do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Guarantees {
     /// What one process has put or removed is not undone by a load of another that began before it, nor by what another
     /// owes from an outage and changed earlier. Otherwise the store keeps whatever was written last.
@@ -126,7 +128,8 @@ pub struct Guarantees {
 }
 
 /// When a change by one process reaches the memory of another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Reach {
     /// As soon as it is told, which is at once while the connection holds.
     AtOnce,

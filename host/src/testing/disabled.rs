@@ -10,7 +10,6 @@ use tideover_core::{Absence, Served, Source};
 use tokio::task_local;
 
 use crate::cache::{Cache, CallOptions, Fetched};
-use crate::clock::HostClock;
 use crate::engine::{Key, Payload};
 use crate::error::Error;
 use crate::loader::{LoadContext, LoadError, Loader};
@@ -159,7 +158,7 @@ pub(crate) async fn load(
     let patience = options.timeout.unwrap_or(policy.call_deadline).min(policy.call_deadline);
     let until = tideover_core::Clock::now(cache.clock()) + patience.min(policy.load_deadline);
     let inside = scope.and(Entry::Loading(Identity(policy), Arc::clone(&key)));
-    let loaded = SCOPE.scope(inside, straight(cache.clock(), until, key, loader)).await.map_err(Error::Load)?;
+    let loaded = SCOPE.scope(inside, straight(cache, until, key, loader)).await.map_err(Error::Load)?;
     use tideover_core::Loaded;
     match loaded {
         Loaded::Value { value, age, windows, .. } => {
@@ -173,13 +172,14 @@ pub(crate) async fn load(
 }
 
 async fn straight(
-    clock: &HostClock,
+    cache: &Cache,
     until: tideover_core::Instant,
     key: Key,
     loader: Loader,
 ) -> Result<tideover_core::Loaded<Payload>, Arc<LoadError>> {
-    let deadline = clock.deadline(until);
+    let deadline = cache.clock().deadline(until);
     let context = LoadContext::new(key, 1, deadline.at(), None);
-    let loaded = Origin::new(loader, Chain::here()).load(CacheId::new(), 0, context, &deadline).await?;
+    let loaded =
+        Origin::new(loader, Chain::here()).load(CacheId::new(), 0, context, &deadline, cache.observed()).await?;
     Ok(loaded.into_core())
 }

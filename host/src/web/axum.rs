@@ -136,14 +136,14 @@ impl Lifecycle {
     }
 
     async fn health(&self) -> http::Response<crate::responses::body::Body> {
-        let (whole, mut told) = report::health(&self.cache, None).await;
-        let (status, word) = match (self.stopping.is_cancelled(), whole) {
-            (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
-            (false, true) => (StatusCode::OK, "ok"),
-            (false, false) if self.strict => (StatusCode::SERVICE_UNAVAILABLE, "degraded"),
-            (false, false) => (StatusCode::OK, "degraded"),
-        };
-        told.insert("status".to_owned(), word.into());
+        let health = self.cache.health_at_hand().await;
+        let is_stopping = self.stopping.is_cancelled();
+        let is_well = !is_stopping && if self.strict { health.is_ok() } else { health.is_serving() };
+        let status = if is_well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        let mut told = report::told(health);
+        if is_stopping {
+            told.insert("status".to_owned(), "stopping".into());
+        }
         let mut response = own("application/json", format!("{:#}\n", Value::Object(told)));
         *response.status_mut() = status;
         response

@@ -50,7 +50,7 @@ fn invalidating_a_tag_costs_the_same_however_many_bear_it() {
     memory.invalidate(A, Invalidation::Remove, 1, at(1));
     assert_eq!((asked.get(), memory.len()), (0, 1_000), "no row was touched");
     assert!(memory.fresh(&7, at(1)).is_none() && memory.find(&8, at(1)).is_none());
-    assert_eq!((memory.len(), memory.stats().invalidations), (998, 2), "those that were met are gone");
+    assert_eq!((memory.len(), memory.stats().invalidated), (998, 2), "those that were met are gone");
     asked.set(0);
     memory.sweep(500, at(1));
     assert_eq!((memory.len(), asked.get()), (500, 498), "a sweep asks each row once; two of 500 were gone");
@@ -151,7 +151,7 @@ fn a_logical_clear_is_in_effect_at_once_and_its_rows_leave_by_themselves() {
     for key in 0..50_u32 {
         memory.insert(format!("new {key}"), entry(key, 10), 1, at(0));
     }
-    assert_eq!((memory.len(), memory.stats().invalidations), (50, 100));
+    assert_eq!((memory.len(), memory.stats().invalidated), (50, 100));
     assert_eq!(memory.stats().evictions, 0);
 }
 

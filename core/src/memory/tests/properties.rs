@@ -183,7 +183,7 @@ impl<P: Profile> World<P> {
         let stats = self.memory.stats();
         assert!(stats.entries <= u64::from(ENTRIES), "never more entries than fit");
         assert!(stats.weight_max == 0 || stats.weight <= WEIGHT, "never heavier than allowed");
-        let left = stats.evictions + stats.expirations + stats.replacements + stats.removals + stats.invalidations;
+        let left = stats.evictions + stats.expirations + stats.replacements + stats.removals + stats.invalidated;
         assert_eq!(stats.insertions, stats.entries + left, "who came is there or has left for a reason");
         let rows = self.memory.rows.iter();
         let weight: u64 = rows.map(|(_, row)| u64::from(row.value.weight)).sum();
@@ -198,7 +198,7 @@ impl<P: Profile> World<P> {
             *self.reported.entry(reason).or_default() += 1;
         }
         let (stats, of) = (self.memory.stats(), |reason| self.reported.get(&reason).copied().unwrap_or(0));
-        let counted = [stats.evictions, stats.expirations, stats.replacements, stats.removals, stats.invalidations];
+        let counted = [stats.evictions, stats.expirations, stats.replacements, stats.removals, stats.invalidated];
         let reasons = [Reason::Evicted, Reason::Expired, Reason::Replaced, Reason::Removed, Reason::Invalidated];
         assert_eq!(reasons.map(of), counted);
         assert_eq!(stats.removals_lost, 0);
