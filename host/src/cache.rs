@@ -23,7 +23,7 @@ use crate::component::Embedding;
 use crate::driver::{Driver, Reply};
 use crate::engine::{Key, Payload, Report};
 use crate::error::Error;
-use crate::loader::{LoadContext, LoadError, Loaded, Loader, Tags, boxed};
+use crate::loader::{LoadContext, LoadError, Loaded, Loader, Tags, boxed, lasting};
 use crate::outside::Ask;
 use crate::store::{Guarantees, Store};
 #[cfg(feature = "testing")]
@@ -147,7 +147,8 @@ impl Cache {
         F: Fn(LoadContext) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Loaded, LoadError>> + Send + 'static,
     {
-        let (answer, story) = self.load(key, boxed(load, Arc::clone(&self.policy)), options).await;
+        let (answer, story) =
+            self.load(key, lasting(boxed(load, Arc::clone(&self.policy)), options.windows), options).await;
         (answer.map(|fetched| fetched.map(|value| value.bytes)), story)
     }
 
@@ -282,14 +283,19 @@ impl Cache {
         windows: Option<Windows>,
         tags: Tags,
     ) -> Result<Settled, Error> {
-        self.policy.check_value(value.bytes.len()).map_err(Error::Refused)?;
-        self.policy.check_key(key).map_err(Error::Refused)?;
-        tags.check(&self.policy).map_err(Error::Refused)?;
+        self.check_put(key, &value, &tags)?;
         #[cfg(feature = "testing")]
         if disabled::is_disabled(self) {
             return self.remove(key).await;
         }
         self.change(Command::Put { key: key.into(), value: tags.on(value), windows }).await
+    }
+
+    /// Refuses what is past the limits.
+    pub(crate) fn check_put(&self, key: &str, value: &Payload, tags: &Tags) -> Result<(), Error> {
+        self.policy.check_value(value.bytes.len()).map_err(Error::Refused)?;
+        self.policy.check_key(key).map_err(Error::Refused)?;
+        tags.check(&self.policy).map_err(Error::Refused)
     }
 
     /// Removes `key`. What a load that is under way brings is not kept.
@@ -321,7 +327,7 @@ impl Cache {
     ///
     /// As [`Cache::put`].
     pub async fn invalidate_tag(&self, name: &str) -> Result<Settled, Error> {
-        self.invalidate(name, Invalidation::Remove).await
+        self.invalidate_named(name, Invalidation::Remove).await
     }
 
     /// As [`Cache::invalidate_tag`], but what bears the tag is stale from now on, inside its windows, instead of gone.
@@ -330,10 +336,10 @@ impl Cache {
     ///
     /// As [`Cache::put`].
     pub async fn expire_tag(&self, name: &str) -> Result<Settled, Error> {
-        self.invalidate(name, Invalidation::Expire).await
+        self.invalidate_named(name, Invalidation::Expire).await
     }
 
-    async fn invalidate(&self, name: &str, how: Invalidation) -> Result<Settled, Error> {
+    async fn invalidate_named(&self, name: &str, how: Invalidation) -> Result<Settled, Error> {
         self.policy.check_tag(name.len()).map_err(Error::Refused)?;
         self.change(Command::Invalidate { tag: Tag::named(name), how }).await
     }
@@ -464,6 +470,17 @@ impl Cache {
             Backend::Driver(driver) => driver.clock(),
             #[cfg(feature = "component")]
             Backend::Component(embedding) => embedding.clock(),
+        }
+    }
+
+    /// Whether both are handles of one cache.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        match (&self.backend, &other.backend) {
+            (Backend::Driver(one), Backend::Driver(other)) => Arc::ptr_eq(one, other),
+            #[cfg(feature = "component")]
+            (Backend::Component(one), Backend::Component(other)) => Arc::ptr_eq(one, other),
+            #[cfg(feature = "component")]
+            (Backend::Driver(_), Backend::Component(_)) | (Backend::Component(_), Backend::Driver(_)) => false,
         }
     }
 

@@ -56,7 +56,7 @@ mod typed;
 mod watch;
 #[cfg(feature = "tower")]
 pub mod web;
-mod writes;
+pub mod writes;
 
 pub use bytes::Bytes;
 pub use tideover_core as core;
@@ -72,3 +72,4 @@ pub use crate::engine::EngineError;
 pub use crate::error::Error;
 pub use crate::loader::{LoadContext, LoadError, Loaded};
 pub use crate::typed::{Cacheable, CallError, Typed};
+pub use crate::writes::{Invalidate, Recache, transaction};

@@ -44,6 +44,14 @@ where
     })
 }
 
+/// The loader, whose values are for these windows unless it says for which.
+pub(crate) fn lasting(loader: Loader, windows: Option<Windows>) -> Loader {
+    if windows.is_none() {
+        return loader;
+    }
+    Arc::new(move |context| loader(context).map(move |loaded| loaded.map(|loaded| loaded.or_windows(windows))).boxed())
+}
+
 /// The tags of a value on their way into the cache.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tags {
@@ -68,6 +76,11 @@ impl Tags {
                 self.tags.push(tag);
             }
         }
+    }
+
+    /// Whether the tag of that name is among them.
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.tags.contains(&Tag::named(name))
     }
 
     /// Refuses what is past the limits.

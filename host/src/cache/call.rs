@@ -65,6 +65,11 @@ impl CallOptions {
         Self { windows: Some(windows), ..self }
     }
 
+    /// For these windows, unless it has been said for which.
+    pub(crate) fn or_windows(self, windows: Option<Windows>) -> Self {
+        Self { windows: self.windows.or(windows), ..self }
+    }
+
     /// As [`windows`](Self::windows): fresh for `ttl`, with no stale windows; zero never expires.
     #[must_use]
     pub const fn ttl(self, ttl: Duration) -> Self {
