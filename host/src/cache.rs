@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tideover_core::cache::explain::Story;
 use tideover_core::{
-    Absence, Clock, Command, Failure, Instant, Invalidation, Outcome, Policy, Served, Settled, Tag, Windows,
+    Absence, Clock, Command, Failure, Instant, Invalidation, Outcome, Policy, Served, Settled, StoreUse, Tag, Windows,
 };
 
 use crate::clock::HostClock;
@@ -219,10 +219,15 @@ impl Cache {
             Ok(reply) => reply,
             Err(error) => return (Err(error), None),
         };
-        let (story, collapsed) = (reply.story, reply.waited && !reply.led);
+        let (story, collapsed, store) = (reply.story, reply.waited && !reply.led, reply.store);
+        let without_store = !matches!(store, Some(StoreUse::Unasked | StoreUse::Answered));
+        if options.require_store && without_store {
+            return (Err(Error::Store { store }), story);
+        }
+        let fetched = |served| Fetched { store, ..Fetched::new(served, story.clone()) };
         let found = match reply.outcome {
-            Outcome::Served(served) => Ok(Ok(Fetched { collapsed, ..Fetched::new(served, story.clone()) })),
-            Outcome::Private(served) => Ok(Ok(Fetched { private: true, ..Fetched::new(served, story.clone()) })),
+            Outcome::Served(served) => Ok(Ok(Fetched { collapsed, ..fetched(served) })),
+            Outcome::Private(served) => Ok(Ok(Fetched { private: true, ..fetched(served) })),
             Outcome::Absent(absence) => Ok(Err(absence)),
             Outcome::Settled(_) | Outcome::Again => Err(Error::Abandoned),
             Outcome::Failed(failure) => Err(self.error(failure, reply.error)),

@@ -65,7 +65,9 @@ pub use tideover_core::cache::Dependency;
 pub use tideover_core::cache::explain::Story;
 pub use tideover_core::cache::snapshot::{Restored, SnapshotError, Taken};
 pub use tideover_core::memory::Reason as RemovalReason;
-pub use tideover_core::{Class, Invalidation, LoaderId, Policy, PolicyError, Refusal, Settled, Source, Stale, Windows};
+pub use tideover_core::{
+    Class, Invalidation, LoaderId, Policy, PolicyError, Refusal, Settled, Source, Stale, StoreUse, Windows,
+};
 
 pub use crate::cache::{Builder, Cache, CallOptions, EngineKind, Fetched, Ttl, TtlBuckets};
 pub use crate::engine::EngineError;

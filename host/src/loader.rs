@@ -78,9 +78,8 @@ impl Tags {
         }
     }
 
-    /// Whether the tag of that name is among them.
-    pub(crate) fn contains(&self, name: &str) -> bool {
-        self.tags.contains(&Tag::named(name))
+    pub(crate) fn contains(&self, tag: Tag) -> bool {
+        self.tags.contains(&tag)
     }
 
     /// Refuses what is past the limits.

@@ -41,6 +41,7 @@ mod invalidate;
 mod many;
 mod recache;
 mod resource;
+mod stages;
 mod transaction;
 mod warm;
 
@@ -48,5 +49,6 @@ pub use self::apply::Applied;
 pub use self::invalidate::Invalidate;
 pub use self::recache::{Recache, RecacheError, RecacheReason, Recached};
 pub use self::resource::{Resource, TemplateError, View};
+pub use self::stages::{MemoryStage, Stages, StoreStage, Write};
 pub use self::transaction::{Committed, Transaction, Uncommitted, collect, invalidate, transaction};
 pub use self::warm::{Progress, WarmEnd, Warmed, Warming};

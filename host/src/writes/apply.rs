@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
-use tideover_core::{Invalidation, Refusal, Settled, Windows};
+use tideover_core::{Invalidation, Refusal, Settled, Tag, Windows};
 use tokio::runtime::Handle;
 use tracing::{Instrument, warn};
 
@@ -37,8 +37,8 @@ pub struct Applied {
     pub failed: usize,
     /// Why, of the first that failed.
     pub error: Option<Error>,
-    /// Where all of them have taken effect besides memory: in the store only if the store has got every one. `None` if
-    /// nothing was changed.
+    /// What holds of all of them besides memory: [`Settled::Store`] only if the store has got every one,
+    /// [`Settled::Overtaken`] if it has, and had something newer for some. `None` if nothing was changed.
     pub settled: Option<Settled>,
     /// They are left to the [`transaction`](super::transaction) around: nothing has happened yet.
     pub deferred: bool,
@@ -55,12 +55,24 @@ impl Applied {
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] at a limit, [`Error::DeadlinePassed`], [`Error::Closed`], [`Error::Abandoned`] when the
-    /// runtime went away, [`Error::Engine`].
+    /// [`Error::Refused`] at a limit, [`Error::DeadlinePassed`], [`Error::Closed`], [`Error::NoRuntime`] outside of a
+    /// runtime and [`Error::Abandoned`] when that went away, [`Error::Engine`].
     pub fn into_result(self) -> Result<Self, Error> {
         match &self.error {
             Some(error) => Err(error.clone()),
             None => Ok(self),
+        }
+    }
+
+    /// This, if the shared store has got every change, or there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] if some are owed to it, and as [`into_result`](Self::into_result).
+    pub fn require_store(self) -> Result<Self, Error> {
+        match self.settled {
+            Some(Settled::Journaled) if self.error.is_none() => Err(Error::Store { store: None }),
+            _ => self.into_result(),
         }
     }
 
@@ -89,6 +101,7 @@ impl Applied {
 fn weaker(one: Option<Settled>, other: Option<Settled>) -> Option<Settled> {
     match (one, other) {
         (Some(Settled::Journaled), _) | (_, Some(Settled::Journaled)) => Some(Settled::Journaled),
+        (Some(Settled::Overtaken), _) | (_, Some(Settled::Overtaken)) => Some(Settled::Overtaken),
         (Some(Settled::Memory), _) | (_, Some(Settled::Memory)) => Some(Settled::Memory),
         (one, other) => one.or(other),
     }
@@ -122,7 +135,8 @@ impl Changes {
             match target {
                 Target::Key(key) => drop(self.puts.remove(key)),
                 Target::Tag(name) => {
-                    let reached = self.puts.extract_if(.., |_, put| put.tags.contains(name));
+                    let tag = Tag::named(name);
+                    let reached = self.puts.extract_if(.., |_, put| put.tags.contains(tag));
                     self.invalidate.merge(Invalidate::new().keys(reached.map(|(key, _)| key)));
                 }
             }
@@ -223,13 +237,11 @@ pub(super) async fn apply(changes: Vec<(Cache, Changes)>, recache: Vec<Recache>)
         applied
     };
     let applied = to_the_end(work).await;
-    applied.unwrap_or_else(|| Applied { failed: asked_for, error: Some(Error::Abandoned), ..Applied::default() })
+    applied.unwrap_or_else(|error| Applied { failed: asked_for, error: Some(error), ..Applied::default() })
 }
 
-/// Does the work in a task of its own, so that it ends although nobody waits any more. `None` if its runtime went away.
-async fn to_the_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Option<T> {
-    match Handle::try_current() {
-        Ok(runtime) => runtime.spawn(work.in_current_span()).await.ok(),
-        Err(_no_runtime) => Some(work.await),
-    }
+/// Does the work in a task of its own, so that it ends although nobody waits any more.
+async fn to_the_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T, Error> {
+    let runtime = Handle::try_current().map_err(|_outside| Error::NoRuntime)?;
+    runtime.spawn(work.in_current_span()).await.map_err(|_runtime_went_away| Error::Abandoned)
 }

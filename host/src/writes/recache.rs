@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
-use tokio::runtime::Handle;
 use tracing::{Instrument, warn};
 
 /// So many are under way at once, unless something else is said.
@@ -104,16 +103,15 @@ impl Recache {
         self.warmers.is_empty()
     }
 
-    /// Recaches: what is waited for, and behind that the rest.
+    /// Recaches; what nobody waits for in tasks of its own. To be called inside a runtime.
     pub(super) async fn run(all: Vec<Self>) -> Option<Recached> {
         let mut waited_for = None;
         for recache in all {
-            match Handle::try_current() {
-                Ok(runtime) if !recache.waits => {
-                    // Nobody waits for it; what fails is logged.
-                    runtime.spawn(recache.all().map(drop).in_current_span());
-                }
-                _ => waited_for.get_or_insert_with(Recached::default).add(recache.all().await),
+            if recache.waits {
+                waited_for.get_or_insert_with(Recached::default).add(recache.all().await);
+            } else {
+                // Nobody waits for it; what fails is logged.
+                tokio::spawn(recache.all().map(drop).in_current_span());
             }
         }
         waited_for

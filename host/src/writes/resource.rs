@@ -101,13 +101,11 @@ impl Resource {
 
     fn declare<V: Cacheable>(&self, key: Template) -> View<V> {
         let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = match views.iter().find(|known| ***known == key) {
-            Some(known) => Arc::clone(known),
-            None => {
-                views.push(Arc::new(key));
-                Arc::clone(&views[views.len() - 1])
-            }
-        };
+        let key = views.iter().find(|known| ***known == key).cloned().unwrap_or_else(|| {
+            let key = Arc::new(key);
+            views.push(Arc::clone(&key));
+            key
+        });
         drop(views);
         View { typed: self.cache.typed(), resource: self.clone(), key, tags: Arc::default(), windows: None }
     }
@@ -224,7 +222,7 @@ impl<V: Cacheable> View<V> {
     /// [`TemplateError`] if one names something else.
     pub fn tags(self, templates: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Self, TemplateError> {
         let parsed = templates.into_iter().map(|template| Template::parse(template.as_ref(), &self.resource.id));
-        let tags = parsed.collect::<Result<_, _>>()?;
+        let tags = self.tags.iter().cloned().map(Ok).chain(parsed).collect::<Result<_, _>>()?;
         Ok(Self { tags, ..self })
     }
 

@@ -78,7 +78,8 @@ impl Collected {
 /// [`Transaction::commit`] or `#[invalidates]`, for whichever cache. When it returns `Ok`, all of that takes effect, each
 /// key and tag once; then what was to be recached is. When it returns `Err`, panics or is dropped, nothing of it happens.
 ///
-/// So `body` should end with the commit of the database's transaction. A transaction inside another one is a part of it:
+/// So `body` should end with the commit of the database's transaction, and await nothing after it: a caller that goes away
+/// in between leaves what is cached as it was. A transaction inside another one is a part of it:
 /// what it collected is handed to the outer one when it succeeds, and forgotten when it fails.
 ///
 /// From then on it no longer matters whether the caller still waits. That a change cannot be made does not fail the
