@@ -118,7 +118,7 @@ pub use crate::failure::{Class, Failure, LoadFailure, Refusal, StoreFailure};
 pub use crate::policy::{Policy, PolicyError};
 pub use crate::step::{
     Absence, Answer, Call, Command, Event, FlightId, Found, Launch, Leased, Left, Loaded, LoaderId, Lookup, News, Note,
-    Outcome, Served, Settled, Sharing, Source, Stale, Step, Tidings, Tier,
+    Outcome, Served, Settled, Sharing, Source, Stale, Step, StoreUse, Tidings, Tier,
 };
 pub use crate::storage::{Fixed, Profile};
 pub use crate::time::{Clock, Instant, WallTime};

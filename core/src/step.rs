@@ -59,7 +59,8 @@ pub enum Step<K, V> {
     /// As many loads as are allowed are under way: put the flight aside.
     Wait,
     /// Hand `outcome` to everybody who waits for this flight. Each flight lands exactly once.
-    Land { outcome: Outcome<V>, next: Option<FlightId> },
+    /// `store` is what the shared store had to do with it, for callers that want to know.
+    Land { outcome: Outcome<V>, store: StoreUse, next: Option<FlightId> },
     /// Write `entry` under `key`, to expire with [`Entry::remaining`], if the `intent` may replace what is there.
     WriteStore { tier: Tier, key: K, entry: Entry<V>, intent: Intent, deadline: Instant },
     /// Remove `key`, if the `intent` may replace what is there, and leave a tombstone for `fence_for` in its place.
@@ -288,6 +289,20 @@ pub enum Source {
     Load,
 }
 
+/// What the shared store had to do with the answer to a lookup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum StoreUse {
+    /// Nothing: memory answered, there is no store, or a change of the key that is on its way there has the last word.
+    #[default]
+    Unasked,
+    /// It was asked, and it answered, whatever that was.
+    Answered,
+    /// It would have been asked, but its circuit is open, or a change of the key is owed to it from an outage.
+    Skipped,
+    /// It was asked, and failed or did not answer in time.
+    Failed,
+}
+
 /// Where a write, removal or clear has taken effect, besides memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Settled {
@@ -297,6 +312,9 @@ pub enum Settled {
     Store,
     /// The shared store is away: in the fallback, and in the journal of what is owed to the store.
     Journaled,
+    /// Nowhere any more: it had to wait, and another process has written something newer to the shared store meanwhile.
+    /// Memory has let go of it.
+    Overtaken,
 }
 
 /// A flight that the driver is to fly, and its first step.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tideover_core::cache::explain::Story;
 use tideover_core::{
-    Absence, Clock, Command, Failure, Instant, Invalidation, Outcome, Policy, Served, Settled, Tag, Windows,
+    Absence, Clock, Command, Failure, Instant, Invalidation, Outcome, Policy, Served, Settled, StoreUse, Tag, Windows,
 };
 
 use crate::clock::HostClock;
@@ -23,7 +23,7 @@ use crate::component::Embedding;
 use crate::driver::{Driver, Reply};
 use crate::engine::{Key, Payload, Report};
 use crate::error::Error;
-use crate::loader::{LoadContext, LoadError, Loaded, Loader, Tags, boxed};
+use crate::loader::{LoadContext, LoadError, Loaded, Loader, Tags, boxed, lasting};
 use crate::observe::Observed;
 use crate::outside::Ask;
 use crate::store::{Guarantees, Store};
@@ -149,7 +149,8 @@ impl Cache {
         F: Fn(LoadContext) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Loaded, LoadError>> + Send + 'static,
     {
-        let (answer, story) = self.load(key, boxed(load, Arc::clone(&self.policy)), options).await;
+        let (answer, story) =
+            self.load(key, lasting(boxed(load, Arc::clone(&self.policy)), options.windows), options).await;
         (answer.map(|fetched| fetched.map(|value| value.bytes)), story)
     }
 
@@ -220,14 +221,19 @@ impl Cache {
             Ok(reply) => reply,
             Err(error) => return (Err(error), None),
         };
-        let (story, collapsed) = (reply.story, reply.waited && !reply.led);
+        let (story, collapsed, store) = (reply.story, reply.waited && !reply.led, reply.store);
+        let without_store = !matches!(store, Some(StoreUse::Unasked | StoreUse::Answered));
+        if options.require_store && without_store {
+            return (Err(Error::Store { store }), story);
+        }
+        let fetched = |served| Fetched { store, ..Fetched::new(served, story.clone()) };
         let found = match reply.outcome {
             Outcome::Served(served) => {
-                let fetched = Fetched { collapsed, ..Fetched::new(served, story.clone()) };
+                let fetched = Fetched { collapsed, ..fetched(served) };
                 self.observed.served(key, &fetched);
                 Ok(Ok(fetched))
             }
-            Outcome::Private(served) => Ok(Ok(Fetched { private: true, ..Fetched::new(served, story.clone()) })),
+            Outcome::Private(served) => Ok(Ok(Fetched { private: true, ..fetched(served) })),
             Outcome::Absent(absence) => Ok(Err(absence)),
             Outcome::Settled(_) | Outcome::Again => Err(Error::Abandoned),
             Outcome::Failed(failure) => Err(self.error(failure, reply.error)),
@@ -288,14 +294,19 @@ impl Cache {
         windows: Option<Windows>,
         tags: Tags,
     ) -> Result<Settled, Error> {
-        self.policy.check_value(value.bytes.len()).map_err(Error::Refused)?;
-        self.policy.check_key(key).map_err(Error::Refused)?;
-        tags.check(&self.policy).map_err(Error::Refused)?;
+        self.check_put(key, &value, &tags)?;
         #[cfg(feature = "testing")]
         if disabled::is_disabled(self) {
             return self.remove(key).await;
         }
         self.change(Command::Put { key: key.into(), value: tags.on(value), windows }).await
+    }
+
+    /// Refuses what is past the limits.
+    pub(crate) fn check_put(&self, key: &str, value: &Payload, tags: &Tags) -> Result<(), Error> {
+        self.policy.check_value(value.bytes.len()).map_err(Error::Refused)?;
+        self.policy.check_key(key).map_err(Error::Refused)?;
+        tags.check(&self.policy).map_err(Error::Refused)
     }
 
     /// Removes `key`. What a load that is under way brings is not kept.
@@ -327,7 +338,7 @@ impl Cache {
     ///
     /// As [`Cache::put`].
     pub async fn invalidate_tag(&self, name: &str) -> Result<Settled, Error> {
-        self.invalidate(name, Invalidation::Remove).await
+        self.invalidate_named(name, Invalidation::Remove).await
     }
 
     /// As [`Cache::invalidate_tag`], but what bears the tag is stale from now on, inside its windows, instead of gone.
@@ -336,10 +347,10 @@ impl Cache {
     ///
     /// As [`Cache::put`].
     pub async fn expire_tag(&self, name: &str) -> Result<Settled, Error> {
-        self.invalidate(name, Invalidation::Expire).await
+        self.invalidate_named(name, Invalidation::Expire).await
     }
 
-    async fn invalidate(&self, name: &str, how: Invalidation) -> Result<Settled, Error> {
+    async fn invalidate_named(&self, name: &str, how: Invalidation) -> Result<Settled, Error> {
         self.policy.check_tag(name.len()).map_err(Error::Refused)?;
         self.change(Command::Invalidate { tag: Tag::named(name), how }).await
     }
@@ -498,6 +509,17 @@ impl Cache {
             Backend::Driver(driver) => driver.clock(),
             #[cfg(feature = "component")]
             Backend::Component(embedding) => embedding.clock(),
+        }
+    }
+
+    /// Whether both are handles of one cache.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        match (&self.backend, &other.backend) {
+            (Backend::Driver(one), Backend::Driver(other)) => Arc::ptr_eq(one, other),
+            #[cfg(feature = "component")]
+            (Backend::Component(one), Backend::Component(other)) => Arc::ptr_eq(one, other),
+            #[cfg(feature = "component")]
+            (Backend::Driver(_), Backend::Component(_)) | (Backend::Component(_), Backend::Driver(_)) => false,
         }
     }
 

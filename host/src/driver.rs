@@ -18,7 +18,7 @@ use tideover_core::cache::explain::Story;
 use tideover_core::cache::snapshot::{Restored, Taken};
 use tideover_core::{
     Answer, Call, Class, Clock, Command, Event, Failure, FlightId, Instant, Launch, Left, LoadFailure, Lookup, Note,
-    Outcome, Served, Step,
+    Outcome, Served, Step, StoreUse,
 };
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -103,6 +103,8 @@ struct GivenUp {
 #[derive(Clone)]
 struct Landed {
     outcome: Outcome<Payload>,
+    /// `None` before the flight has landed.
+    store: Option<StoreUse>,
     error: Option<Arc<LoadError>>,
     story: Option<Arc<Story>>,
 }
@@ -110,6 +112,8 @@ struct Landed {
 /// The answer to a call.
 pub(crate) struct Reply {
     pub(crate) outcome: Outcome<Payload>,
+    /// What the shared store had to do with it; `None` for an answer before the flight has landed.
+    pub(crate) store: Option<StoreUse>,
     pub(crate) error: Option<Arc<LoadError>>,
     pub(crate) led: bool,
     pub(crate) waited: bool,
@@ -119,7 +123,8 @@ pub(crate) struct Reply {
 
 impl Reply {
     fn at_once(outcome: Outcome<Payload>, story: Option<Story>) -> Self {
-        Self { outcome, error: None, led: false, waited: false, story: story.map(Arc::new) }
+        let (store, story) = (Some(StoreUse::Unasked), story.map(Arc::new));
+        Self { outcome, store, error: None, led: false, waited: false, story }
     }
 }
 
@@ -258,8 +263,8 @@ impl Driver {
             Ok(mut waiter) => {
                 let led = led == Some(waiter.flight);
                 waiter.explain = explain;
-                let Landed { outcome, error, story } = waiter.landed().await?;
-                Ok(Reply { outcome, error, led, waited: true, story: story.filter(|_| explain) })
+                let Landed { outcome, store, error, story } = waiter.landed().await?;
+                Ok(Reply { outcome, store, error, led, waited: true, story: story.filter(|_| explain) })
             }
             Err(Answer::Refused(refusal)) => Err(Error::Refused(refusal)),
             Err(Answer::Now(outcome)) => Ok(Reply::at_once(outcome, story)),
@@ -383,9 +388,9 @@ impl Driver {
         let now = self.clock.now();
         let mut step = self.hearing(self.engine.resume(flight, Event::Abandoned, now));
         let mut beside = None;
-        if let Ok(Step::Land { outcome, next }) = step {
+        if let Ok(Step::Land { outcome, store, next }) = step {
             beside = next;
-            self.publish(flight, Landed { outcome, error: None, story: None });
+            self.publish(flight, Landed { outcome, store: Some(store), error: None, story: None });
             step = self.hearing(self.engine.resume(flight, Event::Landed, now));
         }
         // Dropped outside of the table: a loader may hold anything.
@@ -518,10 +523,11 @@ impl Flying {
                     luggage = back;
                     Event::Launched
                 }
-                Step::Land { outcome, next } => {
+                Step::Land { outcome, store, next } => {
                     observe::landed(span, &outcome);
                     let story = luggage.explain.then(|| driver.story(Some(flight))).flatten().map(Arc::new);
-                    driver.publish(flight, Landed { outcome, error: luggage.error.take(), story });
+                    let (store, error) = (Some(store), luggage.error.take());
+                    driver.publish(flight, Landed { outcome, store, error, story });
                     if let Some(next) = next {
                         driver.launch_next(next);
                     }
@@ -655,7 +661,7 @@ impl Waiter {
     /// An answer before the flight has landed, with the story up to here.
     fn gave_up(&self, outcome: Outcome<Payload>) -> Landed {
         let story = self.explain.then(|| self.driver.story(Some(self.flight))).flatten();
-        Landed { outcome, error: None, story: story.map(Arc::new) }
+        Landed { outcome, store: None, error: None, story: story.map(Arc::new) }
     }
 }
 

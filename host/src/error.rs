@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tideover_core::cache::snapshot::SnapshotError;
-use tideover_core::{Class, PolicyError, Refusal};
+use tideover_core::{Class, PolicyError, Refusal, StoreUse};
 
 use crate::codec::CodecError;
 use crate::engine::EngineError;
@@ -50,6 +50,13 @@ pub enum Error {
     /// A limit of the cache; nothing was changed.
     #[error("{}", refusal_text(.0))]
     Refused(Refusal),
+    /// The shared store was required ([`CallOptions::require_store`](crate::CallOptions::require_store),
+    /// [`Stages::require_store`](crate::writes::Stages::require_store)), and did not take part.
+    #[error("the shared store is required, and {}", store_text(*.store))]
+    Store {
+        /// Why; `None` if that is not known.
+        store: Option<StoreUse>,
+    },
     /// The cache was shut down.
     #[error("the cache is shut down")]
     Closed,
@@ -59,8 +66,8 @@ pub enum Error {
     /// The bytes are no snapshot that can be restored here; nothing was changed.
     #[error("the snapshot cannot be restored: {0}")]
     Snapshot(#[source] SnapshotError),
-    /// A cache is to be built inside a tokio runtime, whose tasks fly its flights.
-    #[error("a cache can only be built inside a tokio runtime")]
+    /// A cache is to be built, and what writes invalidate to be applied, inside a tokio runtime, whose tasks fly the flights.
+    #[error("a cache can only be built and written to inside a tokio runtime")]
     NoRuntime,
     /// The system gave no threads to a blocking cache.
     #[error("the threads of a blocking cache could not be started: {0}")]
@@ -80,7 +87,12 @@ impl Error {
         match self {
             Self::Load(error) => error.is_unavailable(),
             Self::Remembered { class, .. } => class.is_unavailable(),
-            Self::Open { .. } | Self::Overloaded | Self::DeadlinePassed | Self::Abandoned | Self::Engine(_) => true,
+            Self::Open { .. }
+            | Self::Overloaded
+            | Self::DeadlinePassed
+            | Self::Abandoned
+            | Self::Store { .. }
+            | Self::Engine(_) => true,
             Self::Absent { .. }
             | Self::Refused(_)
             | Self::Closed
@@ -96,6 +108,12 @@ impl Error {
     #[must_use]
     pub const fn is_absent(&self) -> bool {
         matches!(self, Self::Absent { .. })
+    }
+
+    /// Whether the shared store was required and is away, whatever of it: hung, refusing, unreachable, its circuit open.
+    #[must_use]
+    pub const fn is_store(&self) -> bool {
+        matches!(self, Self::Store { .. })
     }
 
     /// How long until another call makes sense, where that is known. A load that failed just now says what its origin
@@ -117,6 +135,14 @@ impl Error {
             Self::Load(error) => Some(error),
             _ => None,
         }
+    }
+}
+
+const fn store_text(store: Option<StoreUse>) -> &'static str {
+    match store {
+        Some(StoreUse::Skipped) => "its circuit is open, or it is owed changes",
+        Some(StoreUse::Failed) => "it failed or did not answer in time",
+        Some(StoreUse::Unasked | StoreUse::Answered) | None => "it did not take part",
     }
 }
 

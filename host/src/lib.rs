@@ -56,7 +56,7 @@ mod typed;
 mod watch;
 #[cfg(feature = "tower")]
 pub mod web;
-mod writes;
+pub mod writes;
 
 pub use bytes::Bytes;
 pub use tideover_core as core;
@@ -65,7 +65,9 @@ pub use tideover_core::cache::Dependency;
 pub use tideover_core::cache::explain::Story;
 pub use tideover_core::cache::snapshot::{Restored, SnapshotError, Taken};
 pub use tideover_core::memory::Reason as RemovalReason;
-pub use tideover_core::{Class, Invalidation, LoaderId, Policy, PolicyError, Refusal, Settled, Source, Stale, Windows};
+pub use tideover_core::{
+    Class, Invalidation, LoaderId, Policy, PolicyError, Refusal, Settled, Source, Stale, StoreUse, Windows,
+};
 
 pub use crate::cache::{Builder, Cache, CallOptions, EngineKind, Fetched, Ttl, TtlBuckets};
 pub use crate::engine::EngineError;
@@ -73,3 +75,4 @@ pub use crate::error::Error;
 pub use crate::loader::{LoadContext, LoadError, Loaded};
 pub use crate::observe::{Event, Events, Health};
 pub use crate::typed::{Cacheable, CallError, Typed};
+pub use crate::writes::{Invalidate, Recache, transaction};

@@ -44,6 +44,14 @@ where
     })
 }
 
+/// The loader, whose values are for these windows unless it says for which.
+pub(crate) fn lasting(loader: Loader, windows: Option<Windows>) -> Loader {
+    if windows.is_none() {
+        return loader;
+    }
+    Arc::new(move |context| loader(context).map(move |loaded| loaded.map(|loaded| loaded.or_windows(windows))).boxed())
+}
+
 /// The tags of a value on their way into the cache.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tags {
@@ -68,6 +76,10 @@ impl Tags {
                 self.tags.push(tag);
             }
         }
+    }
+
+    pub(crate) fn contains(&self, tag: Tag) -> bool {
+        self.tags.contains(&tag)
     }
 
     /// Refuses what is past the limits.

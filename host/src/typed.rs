@@ -270,8 +270,12 @@ impl<V: Cacheable> Typed<V> {
         windows: Option<Windows>,
         tags: impl IntoIterator<Item = impl AsRef<str>>,
     ) -> Result<Settled, Error> {
-        let payload = encoded(&self.codec, key, value)?;
-        self.cache.keep(key, payload, windows, Tags::named(tags)).await
+        self.cache.keep(key, self.payload(key, value)?, windows, Tags::named(tags)).await
+    }
+
+    /// `value` as it is kept under `key`.
+    pub(crate) fn payload(&self, key: &str, value: &V) -> Result<Payload, Error> {
+        Ok(encoded(&self.codec, key, value)?)
     }
 
     /// Removes `key`; see [`Cache::remove`].
@@ -284,7 +288,7 @@ impl<V: Cacheable> Typed<V> {
     }
 
     /// The loader as the cache takes it.
-    fn boxed<L, E, F, Fut>(&self, load: F, windows: Option<Windows>) -> Loader
+    pub(crate) fn boxed<L, E, F, Fut>(&self, load: F, windows: Option<Windows>) -> Loader
     where
         L: Into<Loaded<V>>,
         E: Send + Sync + 'static,

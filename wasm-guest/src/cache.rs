@@ -243,18 +243,19 @@ async fn ask(
         Err(refusal) => (false, Begun::Answered(Err(refusal)), None),
     });
     match begun {
-        Begun::Answered(answer) => reply(answer, None, led, story.as_ref()),
+        Begun::Answered(answer) => wit::Reply {
+            answer: answer.map(Into::into).map_err(Into::into),
+            leader: None,
+            led,
+            store: Some(wit::StoreUse::Unasked),
+            story: story.as_ref().map(Into::into),
+        },
         Begun::Waits(waiter) => {
-            let landed = waiter.receive().await;
-            let story = landed.story.filter(|_| explain);
-            reply(Ok(landed.outcome), landed.leader, led, story.as_deref())
+            let Landed { outcome, store, leader, story } = waiter.receive().await;
+            let (answer, store) = (Ok(outcome.into()), store.map(Into::into));
+            wit::Reply { answer, leader, led, store, story: story.filter(|_| explain).as_deref().map(Into::into) }
         }
     }
-}
-
-fn reply(answer: Result<Outcome<Value>, Refusal>, leader: Option<u64>, led: bool, story: Option<&Story>) -> wit::Reply {
-    let answer = answer.map(Into::into).map_err(Into::into);
-    wit::Reply { answer, leader, led, story: story.map(Into::into) }
 }
 
 /// The task of a flight, which ends with the flight, or when it is to wait: then the table keeps it until it is named.
@@ -272,10 +273,10 @@ async fn fly(mut flight: FlightId, mut step: Step<Key, Value>) {
                 Event::Slept
             }
             Step::Wait => return,
-            Step::Land { outcome, next } => {
+            Step::Land { outcome, store, next } => {
                 let now = now();
                 with(|table| {
-                    table.land(flight, &outcome);
+                    table.land(flight, &outcome, Some(store));
                     table.launch_next(next, now);
                 });
                 Event::Landed

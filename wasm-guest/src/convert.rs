@@ -261,6 +261,17 @@ impl From<core_::Tier> for wit::Tier {
     }
 }
 
+impl From<core_::StoreUse> for wit::StoreUse {
+    fn from(store: core_::StoreUse) -> Self {
+        match store {
+            core_::StoreUse::Unasked => Self::Unasked,
+            core_::StoreUse::Answered => Self::Answered,
+            core_::StoreUse::Skipped => Self::Skipped,
+            core_::StoreUse::Failed => Self::Failed,
+        }
+    }
+}
+
 impl From<core_::Served<Value>> for wit::Served {
     fn from(served: core_::Served<Value>) -> Self {
         Self {
@@ -337,6 +348,7 @@ impl From<core_::Outcome<Value>> for wit::Outcome {
                 core_::Settled::Memory => wit::Settled::Memory,
                 core_::Settled::Store => wit::Settled::Store,
                 core_::Settled::Journaled => wit::Settled::Journaled,
+                core_::Settled::Overtaken => wit::Settled::Overtaken,
             }),
             core_::Outcome::Failed(failure) => Self::Failed(failure.into()),
             core_::Outcome::Again => Self::Again,

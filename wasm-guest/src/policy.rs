@@ -244,8 +244,8 @@ impl From<core_::Step<Key, Value>> for wit::Step {
             }),
             Step::Sleep { until } => Self::Sleep(until.as_nanos()),
             Step::Wait => Self::Wait,
-            Step::Land { outcome, next } => {
-                Self::Land(wit::Landing { outcome: outcome.into(), next: next.map(|next| next.0) })
+            Step::Land { outcome, store, next } => {
+                Self::Land(wit::Landing { outcome: outcome.into(), store: store.into(), next: next.map(|next| next.0) })
             }
             Step::WriteStore { tier, key, entry, intent, deadline } => Self::WriteStore(wit::Write {
                 tier: tier.into(),

@@ -290,7 +290,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             return self.in_primary(id, now);
         }
         work.change = Some(Change::remove(now));
-        work.settled = Settled::Store;
+        work.settled = Settled::Overtaken;
         shards.with(key, |memory| memory.remove(key));
         self.journal.settle(key);
         self.change_fallback(id, now)
@@ -364,7 +364,8 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         }
         let admitted = self.release_slot(id, now);
         let Some(flight) = self.flights.close(id) else { return Step::Done { next: None } };
-        let failed_replay = self.replay == Some(id) && flight.work.settled != Settled::Store;
+        let failed_replay =
+            self.replay == Some(id) && !matches!(flight.work.settled, Settled::Store | Settled::Overtaken);
         if self.replay == Some(id) {
             self.replay = None;
         }

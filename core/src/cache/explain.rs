@@ -597,7 +597,7 @@ impl Then {
             }
             &Step::Sleep { until } => Step::Sleep { until },
             Step::Wait => Step::Wait,
-            Step::Land { outcome, .. } => Step::Land { outcome: outcome.erased(), next: None },
+            &Step::Land { ref outcome, store, .. } => Step::Land { outcome: outcome.erased(), store, next: None },
             &Step::WriteStore { tier, ref entry, intent, deadline, .. } => {
                 Step::WriteStore { tier, key: (), entry: erased(entry), intent, deadline }
             }

@@ -9,11 +9,11 @@ use crate::breaker::{NotUntil, Verdict};
 use crate::entropy::{Entropy, scale};
 use crate::entry::{Entry, Windows, Zone};
 use crate::failure::{Class, Failure, LoadFailure, StoreFailure};
-use crate::flight::Purpose;
+use crate::flight::{Flight, Purpose};
 use crate::journal::Change;
 use crate::limit::Slot;
 use crate::stamp::Version;
-use crate::step::{Absence, FlightId, Found, Loaded, Outcome, Sharing, Source, Stale, Step, Tier};
+use crate::step::{Absence, FlightId, Found, Loaded, Outcome, Sharing, Source, Stale, Step, StoreUse, Tier};
 use crate::storage::{Map, Profile};
 use crate::tags;
 use crate::time::{Instant, nanos};
@@ -56,6 +56,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             self.stage(id, Stage::Reading(Tier::Primary));
             return Step::ReadStore { tier: Tier::Primary, key, deadline };
         }
+        self.note_store(id, StoreUse::Skipped);
         self.read_fallback(shards, id, key, now)
     }
 
@@ -93,6 +94,8 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             self.give_back(id, Verdict::Success, now);
             return self.attempt_read(shards, id, now);
         }
+        let answered = matches!(result, Ok(_) | Err(StoreFailure::Corrupt { .. }));
+        self.note_store(id, if answered { StoreUse::Answered } else { StoreUse::Failed });
         match result {
             Ok(_) | Err(StoreFailure::Corrupt { .. }) => {
                 self.give_back(id, Verdict::Success, now);
@@ -111,6 +114,15 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
                 let Some(key) = self.key(id) else { return Step::Done { next: None } };
                 self.read_fallback(shards, id, key, now)
             }
+        }
+    }
+
+    /// Notes what the shared store has to do with what the flight will land with. That it failed is the reason why it is
+    /// skipped afterwards.
+    fn note_store(&mut self, id: FlightId, store: StoreUse) {
+        let Some(Flight { work, .. }) = self.flights.get_mut(id) else { return };
+        if (work.store, store) != (StoreUse::Failed, StoreUse::Skipped) {
+            work.store = store;
         }
     }
 
@@ -510,7 +522,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         self.flights.keep(refresh);
         if let Some(refresh) = self.flights.get_mut(refresh) {
             refresh.work.begin(now + self.policy.leader_age_max);
-            refresh.work.seen = flight.work.seen;
+            (refresh.work.seen, refresh.work.store) = (flight.work.seen, flight.work.store);
             refresh.work.loader = flight.work.loader;
         }
         self.stage(refresh, Stage::Ready(First::Load));

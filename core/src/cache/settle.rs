@@ -83,7 +83,8 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         self.note_end(id, End::Done);
         self.flights.land(id);
         self.stage(id, Stage::Landing(after));
-        Step::Land { outcome, next: self.release_slot(id, now) }
+        let store = self.flights.get(id).map(|flight| flight.work.store).unwrap_or_default();
+        Step::Land { outcome, store, next: self.release_slot(id, now) }
     }
 
     /// The flight's load is over: whoever waits for its slot is next.
@@ -188,7 +189,10 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             return self.finish(id, now);
         }
         let Some(flight) = self.flights.get(id) else { return Step::Done { next: None } };
-        let settled = if flight.work.settled == Settled::Store { Settled::Store } else { Settled::Journaled };
+        let settled = match flight.work.settled {
+            Settled::Memory => Settled::Journaled,
+            settled => settled,
+        };
         self.land(id, Outcome::Settled(settled), After::Finish, now)
     }
 

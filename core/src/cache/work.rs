@@ -13,7 +13,7 @@ use crate::failure::{Class, Failure};
 use crate::journal::Change;
 use crate::limit;
 use crate::stamp::Version;
-use crate::step::{LoaderId, Settled, Tier};
+use crate::step::{LoaderId, Settled, StoreUse, Tier};
 use crate::time::Instant;
 use crate::value::{Invalidation, Tag, Value};
 
@@ -166,6 +166,8 @@ pub(super) struct Work<V> {
     pub(super) number: u64,
     pub(super) stamped: u64,
     pub(super) settled: Settled,
+    /// What the shared store had to do with what it lands with.
+    pub(super) store: StoreUse,
     /// Whether its end has been counted.
     pub(super) ended: bool,
     #[cfg(feature = "alloc")]
@@ -198,6 +200,7 @@ impl<V> Work<V> {
             number: 0,
             stamped: 0,
             settled: Settled::Memory,
+            store: StoreUse::Unasked,
             ended: false,
             #[cfg(feature = "alloc")]
             story: None,

@@ -95,7 +95,7 @@ impl<S: Subject> Walk<S> {
         match step {
             Step::Done { next } => self.follow(next),
             Step::Wait => self.waited += 1,
-            Step::Land { ref outcome, next } => {
+            Step::Land { ref outcome, next, .. } => {
                 self.subject.landed(flight, outcome);
                 self.callers.retain(|(waits_for, ..)| *waits_for != flight);
                 self.flying.push((flight, step));

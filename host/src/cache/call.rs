@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tideover_core::cache::explain::Story;
-use tideover_core::{LoaderId, Served, Source, Stale, Windows};
+use tideover_core::{LoaderId, Served, Source, Stale, StoreUse, Windows};
 
 /// What one call asks for beside its key.
 ///
@@ -30,13 +30,15 @@ pub struct CallOptions {
     pub(crate) explain: bool,
     pub(crate) windows: Option<Windows>,
     pub(crate) loader: LoaderId,
+    pub(crate) require_store: bool,
 }
 
 impl CallOptions {
     /// Nothing beside the key.
     #[must_use]
     pub const fn new() -> Self {
-        Self { max_age: None, timeout: None, explain: false, windows: None, loader: LoaderId::UNNAMED }
+        let loader = LoaderId::UNNAMED;
+        Self { max_age: None, timeout: None, explain: false, windows: None, loader, require_store: false }
     }
 
     /// What is older does not do, fresh or not: the call waits for a refresh (RFC 9111 section 5.2.1.1). Zero always
@@ -65,11 +67,45 @@ impl CallOptions {
         Self { windows: Some(windows), ..self }
     }
 
+    /// For these windows, unless it has been said for which.
+    pub(crate) fn or_windows(self, windows: Option<Windows>) -> Self {
+        Self { windows: self.windows.or(windows), ..self }
+    }
+
     /// As [`windows`](Self::windows): fresh for `ttl`, with no stale windows; zero never expires.
     #[must_use]
     pub const fn ttl(self, ttl: Duration) -> Self {
         let ttl = if ttl.is_zero() { None } else { Some(ttl) };
         self.windows(Windows { ttl, ..Windows::FOREVER })
+    }
+
+    /// The call fails with [`Error::Store`](crate::Error::Store) if its answer was made without the shared store although
+    /// that would have been asked: its circuit was open, it failed, or it did not answer in time. This holds also if the
+    /// load has succeeded, or nothing stands in for what the store may have.
+    ///
+    /// What memory has fresh is served: the store is not needed for it. A call that is answered before its flight is over,
+    /// with something stale at the soft limit or because its patience ends, cannot know, and fails. By default a store
+    /// that is away fails nobody, and [`Fetched::store`] reports it.
+    ///
+    /// ```
+    /// use tideover::store::MemoryStore;
+    /// use tideover::{BreakerMode, Cache, CallOptions, Dependency, Loaded, StoreUse};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tideover::Error> {
+    /// let cache = Cache::builder().store(MemoryStore::new(1_000)).build()?;
+    /// cache.set_breaker_mode(Dependency::Store, BreakerMode::ForcedOpen).await?;
+    /// let load = |_| async { Ok(Loaded::new("9.99")) };
+    /// let tolerant = cache.get_or_load("price:7", load).await?;
+    /// assert_eq!(tolerant.store, Some(StoreUse::Skipped));
+    /// let strict = CallOptions::new().require_store();
+    /// assert!(cache.get_or_load_with("price:8", strict, load).await.is_err_and(|error| error.is_store()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub const fn require_store(self) -> Self {
+        Self { require_store: true, ..self }
     }
 
     /// The answer comes with its story ([`Fetched::story`]): what it was decided under, step by step. It costs a few
@@ -118,6 +154,9 @@ pub struct Fetched<V = Bytes> {
     pub collapsed: bool,
     /// Whether nobody else has got it: its loader said so.
     pub private: bool,
+    /// What the shared store had to do with it; `None` if the call was answered before its flight was over, with something
+    /// stale, so that nobody knows yet.
+    pub store: Option<StoreUse>,
     /// Why it was answered so, if that was asked for; see [`CallOptions::explain`].
     pub story: Option<Arc<Story>>,
 }
@@ -125,13 +164,14 @@ pub struct Fetched<V = Bytes> {
 impl<V> Fetched<V> {
     pub(crate) fn new(served: Served<V>, story: Option<Arc<Story>>) -> Self {
         let Served { value, age, ttl, stale, source } = served;
-        Self { value, age, ttl, stale, source, collapsed: false, private: false, story }
+        let (collapsed, private, store) = (false, false, Some(StoreUse::Unasked));
+        Self { value, age, ttl, stale, source, collapsed, private, store, story }
     }
 
     /// The same with another value.
     pub fn map<W>(self, value: impl FnOnce(V) -> W) -> Fetched<W> {
-        let Self { value: inner, age, ttl, stale, source, collapsed, private, story } = self;
-        Fetched { value: value(inner), age, ttl, stale, source, collapsed, private, story }
+        let Self { value: inner, age, ttl, stale, source, collapsed, private, store, story } = self;
+        Fetched { value: value(inner), age, ttl, stale, source, collapsed, private, store, story }
     }
 
     /// Whether the value is past its freshness lifetime.
@@ -144,9 +184,9 @@ impl<V> Fetched<V> {
 /// The value itself is never shown.
 impl<V> fmt::Debug for Fetched<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { value: _, age, ttl, stale, source, collapsed, private, story: _ } = self;
+        let Self { value: _, age, ttl, stale, source, collapsed, private, store, story: _ } = self;
         let mut shown = f.debug_struct("Fetched");
         shown.field("age", age).field("ttl", ttl).field("stale", stale).field("source", source);
-        shown.field("collapsed", collapsed).field("private", private).finish_non_exhaustive()
+        shown.field("collapsed", collapsed).field("private", private).field("store", store).finish_non_exhaustive()
     }
 }

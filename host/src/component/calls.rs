@@ -107,6 +107,7 @@ impl Calls {
             Ok(outcome) => Ok(Reply {
                 outcome: Outcome::<Payload>::from(outcome),
                 error,
+                store: reply.store.map(Into::into),
                 led: reply.leader == Some(context),
                 waited: reply.leader.is_some(),
                 story: reply.story.and_then(story).map(Arc::new),
@@ -148,7 +149,7 @@ mod tests {
         let class = super::super::bindings::types::FailureClass::Answer;
         let failure = super::super::bindings::types::Failure::Load(class);
         let answer = Ok(super::super::bindings::types::Outcome::Failed(failure));
-        wit::Reply { answer, leader: Some(leader), led, story: None }
+        wit::Reply { answer, leader: Some(leader), led, store: None, story: None }
     }
 
     fn is_empty(calls: &Calls) -> bool {

@@ -223,6 +223,17 @@ impl From<wit::Tier> for core_::Tier {
     }
 }
 
+impl From<wit::StoreUse> for core_::StoreUse {
+    fn from(store: wit::StoreUse) -> Self {
+        match store {
+            wit::StoreUse::Unasked => Self::Unasked,
+            wit::StoreUse::Answered => Self::Answered,
+            wit::StoreUse::Skipped => Self::Skipped,
+            wit::StoreUse::Failed => Self::Failed,
+        }
+    }
+}
+
 impl From<wit::Served> for core_::Served<Payload> {
     fn from(served: wit::Served) -> Self {
         Self {
@@ -272,6 +283,7 @@ impl From<wit::Outcome> for core_::Outcome<Payload> {
                 wit::Settled::Memory => core_::Settled::Memory,
                 wit::Settled::Store => core_::Settled::Store,
                 wit::Settled::Journaled => core_::Settled::Journaled,
+                wit::Settled::Overtaken => core_::Settled::Overtaken,
             }),
             wit::Outcome::Failed(failure) => Self::Failed(failure.into()),
             wit::Outcome::Again => Self::Again,

@@ -230,8 +230,8 @@ impl From<wit::Step> for Step<Key, Payload> {
             }
             wit::Step::Sleep(until) => Self::Sleep { until: instant(until) },
             wit::Step::Wait => Self::Wait,
-            wit::Step::Land(wit::Landing { outcome, next }) => {
-                Self::Land { outcome: outcome.into(), next: next.map(FlightId) }
+            wit::Step::Land(wit::Landing { outcome, store, next }) => {
+                Self::Land { outcome: outcome.into(), store: store.into(), next: next.map(FlightId) }
             }
             wit::Step::WriteStore(wit::Write { tier, key, entry, intent, deadline }) => Self::WriteStore {
                 tier: tier.into(),

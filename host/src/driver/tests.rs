@@ -11,7 +11,7 @@ use tideover_core::cache::snapshot::{Restored, SnapshotError, Taken};
 use tideover_core::memory::Reason;
 use tideover_core::{
     Answer, Call, Command, Event, Failure, FlightId, Instant, Launch, Left, Lookup, Outcome, Served, Source, Step,
-    Tidings, WallTime,
+    StoreUse, Tidings, WallTime,
 };
 
 use super::Driver;
@@ -64,7 +64,7 @@ impl Scripted {
                 let key = if flight == A { "a" } else { "b" };
                 Step::Load { key: key.into(), attempt: 1, deadline: Instant::NEVER, previous: None }
             }
-            Say::Land(next) => Step::Land { outcome, next },
+            Say::Land(next) => Step::Land { outcome, store: StoreUse::Unasked, next },
             Say::Done(next) => Step::Done { next },
         }
     }

@@ -6,7 +6,8 @@ use tideover::core::breaker::{BreakerReport, State};
 use tideover::core::stamp::{Condition, Intent, Version};
 use tideover::core::time::Text;
 use tideover::core::{
-    Absence, Answer, Class, Entry, Failure, Invalidation, Outcome, Refusal, Served, Settled, Source, Stale, Step, Tier,
+    Absence, Answer, Class, Entry, Failure, Invalidation, Outcome, Refusal, Served, Settled, Source, Stale, Step,
+    StoreUse, Tier,
 };
 use tideover::engine::{Key, Payload, Report};
 
@@ -33,6 +34,7 @@ pub(super) fn outcome(outcome: &Outcome<Payload>) -> String {
         Outcome::Settled(Settled::Memory) => "settled in memory".to_owned(),
         Outcome::Settled(Settled::Store) => "settled in store".to_owned(),
         Outcome::Settled(Settled::Journaled) => "settled in journal".to_owned(),
+        Outcome::Settled(Settled::Overtaken) => "settled: overtaken".to_owned(),
         Outcome::Failed(reason) => format!("failed: {}", failure(*reason)),
         Outcome::Again => "look up again".to_owned(),
     }
@@ -48,7 +50,14 @@ pub(super) fn step(step: &Step<Key, Payload>) -> String {
         }
         Step::Sleep { until } => format!("sleep until {until:?}"),
         Step::Wait => "wait".to_owned(),
-        Step::Land { outcome: landed, .. } => format!("land {}", outcome(landed)),
+        Step::Land { outcome: landed, store, .. } => {
+            let without = match store {
+                StoreUse::Unasked | StoreUse::Answered => "",
+                StoreUse::Skipped => ", the store skipped",
+                StoreUse::Failed => ", the store failed",
+            };
+            format!("land {}{without}", outcome(landed))
+        }
         Step::WriteStore { tier: place, key, entry: written, intent, deadline } => {
             let kept = written.remaining().map_or_else(|| "for ever".to_owned(), |left| format!("for {}", Text(left)));
             format!("write {} {key} {} {kept}{} by {deadline:?}", tier(*place), entry(written), condition(intent))

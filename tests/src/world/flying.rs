@@ -388,7 +388,7 @@ impl World {
             _ => None,
         };
         let version = key.and_then(|key| self.truth.get(&key).copied()).unwrap_or(0);
-        let landing = if let Step::Land { outcome, next } = &step { Some((outcome.clone(), *next)) } else { None };
+        let landing = if let Step::Land { outcome, next, .. } = &step { Some((outcome.clone(), *next)) } else { None };
         if let Some(flying) = self.flying.get_mut(&flight) {
             flying.key = flying.key.or(key);
             (flying.step, flying.seen, flying.version) = (step, seen, version);

@@ -9,7 +9,9 @@ use alloc::vec::Vec;
 use core::mem;
 
 use tideover_core::cache::explain::Story;
-use tideover_core::{Answer, Cache, Event, Failure, FlightId, Instant, Launch, Left, Lookup, Outcome, Refusal, Step};
+use tideover_core::{
+    Answer, Cache, Event, Failure, FlightId, Instant, Launch, Left, Lookup, Outcome, Refusal, Step, StoreUse,
+};
 
 use super::one_shot::OneShot;
 use super::{alarm, fly};
@@ -68,6 +70,8 @@ const PORTION: usize = 4_096;
 #[derive(Clone)]
 pub(super) struct Landed {
     pub(super) outcome: Outcome<Value>,
+    /// What the shared store had to do with it; none before the flight has landed.
+    pub(super) store: Option<StoreUse>,
     /// The context of the call that led the flight.
     pub(super) leader: Option<u64>,
     /// Of the flight up to here, if it is being told.
@@ -177,14 +181,14 @@ impl Table {
     }
 
     /// Hands the outcome to everybody who waits for the flight.
-    pub(super) fn land(&mut self, flight: FlightId, outcome: &Outcome<Value>) {
+    pub(super) fn land(&mut self, flight: FlightId, outcome: &Outcome<Value>, store: Option<StoreUse>) {
         let Some(row) = self.flights.get_mut(&flight) else { return };
         let (leader, waiters) = (row.leader, mem::take(&mut row.waiters));
         let story = self.cache.story(Some(flight)).map(Arc::new);
         for context in waiters {
             if let Some(waiting) = self.waiting.remove(&context) {
                 self.due.remove(&(waiting.until, Due::Waiter(context)));
-                let landed = Landed { outcome: outcome.clone(), leader, story: story.clone() };
+                let landed = Landed { outcome: outcome.clone(), store, leader, story: story.clone() };
                 self.outbox.answers.push((waiting.answer, landed));
             }
         }
@@ -198,7 +202,7 @@ impl Table {
         next: Option<FlightId>,
         now: Instant,
     ) -> Option<(FlightId, Step<Key, Value>)> {
-        self.land(flight, &Outcome::Failed(Failure::Abandoned));
+        self.land(flight, &Outcome::Failed(Failure::Abandoned), None);
         let over = self.flights.remove(&flight);
         if let Some((until, sleeper)) = over.as_ref().and_then(|row| row.asleep.clone()) {
             self.due.remove(&(until, Due::Sleeper(flight)));
@@ -256,7 +260,7 @@ impl Table {
             row.waiters.remove(&context);
         }
         let outcome = Outcome::Failed(failure);
-        self.outbox.answers.push((answer, Landed { outcome, leader: None, story: None }));
+        self.outbox.answers.push((answer, Landed { outcome, store: None, leader: None, story: None }));
         Some(flight)
     }
 
@@ -350,7 +354,7 @@ impl Table {
         });
         if let Some(waiting) = self.waiting.remove(&context) {
             let story = self.cache.story(Some(flight)).map(Arc::new);
-            self.outbox.answers.push((waiting.answer, Landed { outcome, leader, story }));
+            self.outbox.answers.push((waiting.answer, Landed { outcome, store: None, leader, story }));
         }
     }
 }
