@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream;
 use http_body_util::{BodyExt as _, Full, StreamBody};
-use hyper::body::Frame;
+use hyper::body::{Body as _, Frame};
 use hyper::header::{self, HeaderName};
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
@@ -467,6 +467,58 @@ async fn large_and_endless_bodies_pass_through_as_they_come() {
         }
         assert_eq!(read, "tick tick tick ");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn trailers_and_lengths_are_not_lost() {
+    let shop = Shop::that(|request, _| {
+        if request.uri.path() == "/plain" {
+            return (Duration::ZERO, Ok(response(200, &[], "12345")));
+        }
+        let trailers = Frame::trailers(
+            [(HeaderName::from_static("grpc-status"), "0".parse().expect("a value"))].into_iter().collect(),
+        );
+        let frames = [Ok(Frame::data(Bytes::from("data"))), Ok(trailers)];
+        (Duration::ZERO, Ok(Response::new(StreamBody::new(stream::iter(frames)).boxed_unsync())))
+    });
+    let front = Front::of(&shop, &cache(), a_minute);
+    for _ in 0..2 {
+        let response = front.ask(request("GET", "/trailers", &[])).await.expect("a response");
+        assert_eq!(response.headers()["cache-status"], "tideover; fwd=miss; detail=trailers");
+        let body = response.into_body().collect().await.expect("a body");
+        assert_eq!(body.trailers().expect("trailers")["grpc-status"], "0");
+        assert_eq!(body.to_bytes(), "data");
+    }
+    for method in ["POST", "GET", "GET"] {
+        let response = front.ask(request(method, "/plain", &[])).await.expect("a response");
+        assert_eq!(response.body().size_hint().exact(), Some(5), "a server needs it for Content-Length");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_service_is_given_up_and_stale_stands_in() {
+    let headers = &[("cache-control", "max-age=1, stale-if-error=600")];
+    let shop = Shop::counting(headers);
+    let front = Front::of(&shop, &cache(), |layer| {
+        layer.rule(|request| match request.uri.path() {
+            "/impatient" => Rule::new().timeout(seconds(2)),
+            _ => Rule::new(),
+        })
+    });
+    front.get("/").await;
+    front.get("/impatient").await;
+    tokio::time::sleep(seconds(2)).await;
+    shop.does(|_, _| (seconds(60), Ok(response(200, headers, "too late"))));
+    for (target, patience) in [("/impatient", 2), ("/", 10)] {
+        let began = tokio::time::Instant::now();
+        let stale = front.get(target).await;
+        assert_eq!((stale.status, began.elapsed().as_secs()), (200, patience), "{target}");
+        assert!(stale.cache_status().ends_with("; detail=stale-if-error"), "{}", stale.cache_status());
+    }
+    let began = tokio::time::Instant::now();
+    let cold = front.get("/cold").await;
+    assert_eq!((cold.status, cold.cache_status()), (504, "tideover; fwd=miss; detail=load-failed"));
+    assert_eq!(began.elapsed().as_secs(), 10, "load_deadline");
 }
 
 #[tokio::test(start_paused = true)]

@@ -94,6 +94,10 @@ pub(crate) fn failed(error: &Error, hand: Hand, unreachable: StatusCode) -> Resp
     let status = CacheStatus::fwd(if hand.was_stale { Fwd::Stale } else { Fwd::Miss });
     let mut response = match (error, hand.response) {
         (Error::Load(_), Some(page)) => page,
+        (Error::Load(load), None) => match Record::decode(load.detail().clone()) {
+            Ok(Record::Response(page)) => page.into_http(),
+            _ => refusal(error, unreachable),
+        },
         _ => refusal(error, unreachable),
     };
     let detail = match error {
@@ -107,13 +111,13 @@ pub(crate) fn failed(error: &Error, hand: Hand, unreachable: StatusCode) -> Resp
     response
 }
 
-/// An error of the cache as HTTP says it: an answer that was not had is `unreachable`, as is fit for who asks.
+/// An error of the cache as HTTP says it: an answer that was not had is `unreachable`, as is fit for who asks. Nothing
+/// that a loader said goes out: it may be of anybody's data.
 pub(crate) fn refusal(error: &Error, unreachable: StatusCode) -> Response<Body> {
     match error {
-        Error::Load(load) => match (Record::decode(load.detail().clone()), load.class()) {
-            (Ok(Record::Response(page)), _) => page.into_http(),
-            (_, Class::TimedOut) => plain(StatusCode::GATEWAY_TIMEOUT, "no answer came in time\n"),
-            (_, Class::Unavailable) => asking_again(unreachable, "no answer can be had\n", error.retry_after()),
+        Error::Load(load) => match load.class() {
+            Class::TimedOut => plain(StatusCode::GATEWAY_TIMEOUT, "no answer came in time\n"),
+            Class::Unavailable => asking_again(unreachable, "no answer can be had\n", error.retry_after()),
             _ => plain(StatusCode::INTERNAL_SERVER_ERROR, "the answer was an error\n"),
         },
         Error::Absent { .. } => plain(StatusCode::NOT_FOUND, "there is no such thing\n"),

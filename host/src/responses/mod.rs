@@ -13,6 +13,7 @@ mod find;
 pub(crate) mod freshness;
 pub(crate) mod headers;
 mod load;
+#[cfg(any(feature = "gateway", feature = "axum"))]
 pub(crate) mod report;
 mod stored;
 pub(crate) mod vary;

@@ -201,8 +201,8 @@ impl Lifecycle {
     }
 }
 
-/// 404 for what is absent, 503 with `Retry-After` where asking again may help, 504 for deadlines, 500 for the rest. Of the
-/// loader's own error nothing is told, but for the detail that it came with if that is a response of the layer's.
+/// 404 for what is absent, 503 with `Retry-After` where asking again may help, 504 for deadlines, 500 for the rest. Nothing
+/// of what a loader said is told.
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         refusal(&self, StatusCode::SERVICE_UNAVAILABLE).map(Body::from).into_response()

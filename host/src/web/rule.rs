@@ -14,12 +14,17 @@ use crate::cache::CallOptions;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), tideover::Error> {
+/// fn rule(path: &str) -> Rule {
+///     match path {
+///         "/me" => Rule::bypass(),
+///         _ if path.starts_with("/prices") => Rule::new().ttl(Duration::from_secs(5)).tags(["prices"]),
+///         _ => Rule::new(),
+///     }
+/// }
+/// assert_eq!(rule("/"), Rule::default());
+///
 /// let cache = tideover::Cache::builder().build()?;
-/// let layer = CacheLayer::new(cache).rule(|request| match request.uri.path() {
-///     "/me" => Rule::bypass(),
-///     path if path.starts_with("/prices") => Rule::new().ttl(Duration::from_secs(5)).tags(["prices"]),
-///     _ => Rule::new(),
-/// });
+/// let layer = CacheLayer::new(cache).rule(|request| rule(request.uri.path()));
 /// # let _ = layer;
 /// # Ok(())
 /// # }
@@ -95,6 +100,7 @@ pub(super) fn fresh_for(ttl: Duration) -> Windows {
 ///
 /// let mut response = http::Response::new("Ada");
 /// response.extensions_mut().insert(Tags::new(["user:7"]));
+/// assert_eq!(response.extensions().get(), Some(&Tags::new(["user:7"])));
 /// ```
 ///
 /// In axum, `Extension(Tags::new(…))` beside the content does the same.

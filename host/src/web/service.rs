@@ -162,7 +162,7 @@ where
         options,
     };
     let upstream = Inner {
-        service: Mutex::new(service.clone()),
+        service: Mutex::new(service),
         parts,
         tags,
         span: Span::current(),
@@ -188,8 +188,8 @@ where
             }
         },
         Found::Failed(..) | Found::Unsettled => {
-            let request = asked.upstream.request(headers.clone());
-            ask(service, request).await?
+            let service = lock(&asked.upstream.service).clone();
+            ask(service, asked.upstream.request(headers.clone())).await?
         }
     };
     CacheStatus::fwd(Fwd::Bypass).detail("no-cache-at-hand").append_to(response.headers_mut());
