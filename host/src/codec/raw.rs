@@ -78,7 +78,7 @@ macro_rules! refused {
     )*};
 }
 
-impl<'w> Serializer for &'w mut RawWriter<'_> {
+impl Serializer for &mut RawWriter<'_> {
     type Ok = ();
     type Error = NotRaw;
     type SerializeSeq = Self;

@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use tideover_core::entropy::Entropy;
 
 /// One variant for each way in which serde writes something.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) enum Rich {
+    #[default]
     Unit,
     Bool(bool),
     Signed(i8, i16, i32, i64),
@@ -69,12 +70,6 @@ pub(super) struct Record {
 enum Level {
     VeryLow,
     High,
-}
-
-impl Default for Rich {
-    fn default() -> Self {
-        Self::Unit
-    }
 }
 
 /// Dice for values.
