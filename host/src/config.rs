@@ -403,6 +403,6 @@ impl FileSource {
                 }
             }
         };
-        file::Source { path, text: &text, number, others: other_keys }.read(said);
+        file::Source::new(path, &text, number, other_keys).read(said);
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tideover::config::{Preset, options};
+use tideover::config::{Config, Preset, options};
 use tideover::observe::{METRICS, SPANS, SpanDoc, troubles};
 use tideover_core::policy::OptionDoc;
 use tideover_core::{Policy, cache, memory};
@@ -65,44 +65,80 @@ fn the_table_of_options_is_the_codes() {
     generated("docs/options.md", &text);
 }
 
+/// What `docs/configuration.md` says before its tables.
+const CONFIGURATION: &str = "\
+# Configuration
+
+Made from the code by `UPDATE_DOCS=1 cargo test -p tideover-tests --test tidy`. What is said in code overrules the
+environment, that overrules files, those overrule the preset, and that the defaults.
+
+```toml
+preset = \"production\"
+url = \"redis://cache.internal:6379/0\"
+prefix = \"shop\"
+
+[ttl]
+short = \"10s\"
+
+[redis]
+backplane = \"tracking\"
+
+[policy]
+stale_if_error = \"6h\"
+```
+
+- `tideover config check FILE` says what is wrong with a file, `tideover config show FILE` what comes of it and from where.
+- The keys of the top level may lie in a table `[cache]` instead, and the tables in `[cache.ttl]` and so on. Keys and tables
+  of others are refused unless `ConfigBuilder::other_keys` names them; the program knows `[serve]`, the gateway's.
+- Unknown names are refused. Variables that begin with `CACHE_` may be somebody else's: only one that looks like a slip of
+  the pen is a warning. `REDIS_URL` counts where `CACHE_URL` is not set. A variable that is set and empty is refused.
+- Durations are written as `250ms`, `60s` or `1h30m`. Lifetimes may be bare numbers of seconds; 0 never expires.
+- Keys in a store begin with `PREFIX:`, or with `PREFIX@VERSION:` where a version is set. No such namespace is the beginning
+  of another, so versions do not see each other, and clearing one leaves the others alone.
+
+";
+
 #[test]
 fn the_names_of_configurations_are_the_codes() {
-    let mut text = String::from(
-        "# Configuration\n\nMade from the code by `UPDATE_DOCS=1 cargo test -p tideover-tests --test tidy`. What is said in \
-         code overrules the environment, that\noverrules files, those overrule the preset, and that the defaults. `tideover \
-         config check FILE` says what is wrong with a file, `tideover\nconfig show FILE` what comes of it, and from \
-         where.\n\nIn a file the keys of the top level may lie in a table `[cache]` instead, and the tables in \
-         `[cache.policy]` and so on. A table `[serve]` is the\ngateway's. Unknown names are refused, but for variables \
-         that begin with `CACHE_`, which may be somebody else's. `REDIS_URL` counts\nwhere `CACHE_URL` is not set. Durations \
-         are written as `250ms`, `60s` or `1h30m`; lifetimes may be bare numbers of seconds, and 0 never\nexpires.\n\nKeys \
-         in a store begin with `PREFIX:`, or `PREFIX@VERSION:` where a version is set: no such namespace is the beginning \
-         of another.\n\n",
-    );
-    let code = |names: &[String]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-    let of_cache = |name: &str| !name.starts_with("redis.") && Policy::OPTIONS.iter().all(|option| option.name != name);
+    let of_policy = |name: &str| Policy::OPTIONS.iter().any(|option| option.name == name);
     let of_redis = |name: &str| name.starts_with("redis.");
-    let of_policy = |name: &str| !of_cache(name) && !of_redis(name);
-    let parts: [(&str, &dyn Fn(&str) -> bool); 3] =
-        [("The cache as a whole", &of_cache), ("Redis", &of_redis), ("The policy", &of_policy)];
-    for (title, belongs) in parts {
-        text += &format!(
-            "## {title}\n\n| option | in the environment | in a file | default | meaning |\n|---|---|---|---|---|\n"
-        );
-        for option in options().iter().filter(|option| belongs(option.name)) {
-            let (variables, keys) = (code(&option.variables), code(&option.keys));
-            text += &format!("| `{}` | {variables} | {keys} | {} | {} |\n", option.name, option.default, option.doc);
-        }
-        text += "\n";
+    let text = [
+        CONFIGURATION.to_owned(),
+        names_of("The cache as a whole", &|name| !of_policy(name) && !of_redis(name)),
+        names_of("Redis", &of_redis),
+        names_of("The policy", &of_policy),
+        presets(),
+    ];
+    generated("docs/configuration.md", &text.concat());
+    let example = CONFIGURATION.split("```").nth(1).and_then(|block| block.strip_prefix("toml\n")).expect("an example");
+    let config = Config::builder().toml("example", example).read().expect("the example can be");
+    assert_eq!(config.warnings(), []);
+}
+
+/// The options that belong to a part, with all their names.
+fn names_of(part: &str, belongs: &dyn Fn(&str) -> bool) -> String {
+    let mut text = format!("## {part}\n\n| option | in the environment | in a file | default | meaning |\n");
+    text += "|---|---|---|---|---|\n";
+    let code = |names: &[String]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    for option in options().iter().filter(|option| belongs(option.name)) {
+        let (variables, keys) = (code(&option.variables), code(&option.keys));
+        text += &format!("| `{}` | {variables} | {keys} | {} | {} |\n", option.name, option.default, option.doc);
     }
-    text +=
-        "## Presets\n\nTo start from, by `preset` or `CACHE_PRESET`. Whatever anybody says beside it overrules it.\n";
+    text + "\n"
+}
+
+fn presets() -> String {
+    let mut text = String::from(
+        "## Presets\n\nTo start from, by `preset` or `CACHE_PRESET`. Whatever anybody says beside it overrules it.\n",
+    );
     for preset in Preset::ALL {
-        text += &format!("\n### {}\n\n{}\n\n| option | value | why |\n|---|---|---|\n", preset.name(), preset.doc());
+        text += &format!("\n### {}\n\n{}\n\n", preset.name(), preset.doc());
+        text += "| option | value | why |\n|---|---|---|\n";
         for choice in preset.choices() {
             text += &format!("| `{}` | {} | {} |\n", choice.option, choice.value, choice.why);
         }
     }
-    generated("docs/configuration.md", &text);
+    text
 }
 
 #[test]

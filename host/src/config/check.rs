@@ -7,8 +7,9 @@ use tideover_core::breaker::Mode;
 use tideover_core::time::Text;
 
 use super::setting::{Said, Setting};
-use super::settle::{Effective, lifetimes};
+use super::settle::{Effective, lifetime};
 use super::store;
+use crate::cache::Ttl;
 
 /// Looks at the configuration as a whole.
 pub(super) fn contradictions(policy: &Policy, effective: &Effective, said: &mut Said) {
@@ -25,6 +26,9 @@ struct Check<'a> {
     effective: &'a Effective,
     said: &'a mut Said,
 }
+
+/// An option that switches others off, whether it is on, and which those are.
+type Switch = (&'static str, bool, fn(&str) -> bool);
 
 impl Check<'_> {
     /// The setting, if somebody has said it, and not only a preset.
@@ -106,7 +110,7 @@ impl Check<'_> {
     /// Names that say the opposite of what they are.
     fn lifetimes(&mut self) {
         let never_last = |length: Duration| if length.is_zero() { Duration::MAX } else { length };
-        let lifetimes = lifetimes(self.effective);
+        let lifetimes: Vec<_> = Ttl::ALL.into_iter().filter_map(|ttl| lifetime(self.effective, ttl)).collect();
         let mut doubts = Vec::new();
         for pair in lifetimes.windows(2) {
             let [(shorter, short), (longer, long)] = pair else { continue };
@@ -175,7 +179,7 @@ impl Check<'_> {
         let policy = self.policy;
         let breaker = |on: bool, mode: Mode| on && mode != Mode::Disabled;
         let limited = policy.loads_max > 0 || policy.loads_adaptive;
-        let switches: [(&str, bool, fn(&str) -> bool); 6] = [
+        let switches: [Switch; 6] = [
             ("lease", policy.lease, |option| option.starts_with("lease_")),
             ("load_attempts", policy.load_attempts > 1, |option| option.starts_with("retry_")),
             ("loads_max", limited, |option| option == "load_queue_max"),

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
 use super::nearest::unknown;
 use super::options::{keys_of, of_key};
@@ -14,7 +14,7 @@ use super::origin::Origin;
 use super::setting::{Said, Setting};
 
 /// The longest file that is read. Ours have a hundred lines.
-const BYTES_MAX: u64 = 1024 * 1024;
+const BYTES_MAX: u64 = 256 * 1024;
 
 /// Syntax errors of one file that are told; what comes after a mistake is often its consequence.
 const SYNTAX_ERRORS_MAX: usize = 5;
@@ -24,12 +24,14 @@ const TABLES: [&str; 3] = ["policy", "redis", "ttl"];
 
 /// One file on its way to settings.
 pub(super) struct Source<'a> {
-    pub(super) path: Arc<str>,
-    pub(super) text: &'a str,
+    path: Arc<str>,
+    text: &'a str,
     /// How many files came before.
-    pub(super) number: usize,
+    number: usize,
     /// Keys and tables of the top level that are somebody else's.
-    pub(super) others: &'a [String],
+    others: &'a [String],
+    /// Where lines end.
+    line_ends: Vec<usize>,
 }
 
 /// The bytes of a file that is not too long.
@@ -44,7 +46,12 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-impl Source<'_> {
+impl<'a> Source<'a> {
+    pub(super) fn new(path: Arc<str>, text: &'a str, number: usize, others: &'a [String]) -> Self {
+        let line_ends = text.match_indices('\n').map(|(at, _)| at).collect();
+        Self { path, text, number, others, line_ends }
+    }
+
     /// Takes what the file says.
     pub(super) fn read(&self, said: &mut Said) {
         let (document, mut errors) = DeTable::parse_recoverable(self.text);
@@ -77,7 +84,7 @@ impl Source<'_> {
     }
 
     /// A key of the top level, or of the table that stands for it.
-    fn entry(&self, key: &Spanned<std::borrow::Cow<'_, str>>, value: &Spanned<DeValue<'_>>, said: &mut Said) {
+    fn entry(&self, key: &Spanned<DeString<'_>>, value: &Spanned<DeValue<'_>>, said: &mut Said) {
         let name = key.get_ref().as_ref();
         match value.get_ref() {
             DeValue::Table(table) if TABLES.contains(&name) => {
@@ -92,13 +99,7 @@ impl Source<'_> {
         }
     }
 
-    fn option(
-        &self,
-        table: &str,
-        key: &Spanned<std::borrow::Cow<'_, str>>,
-        value: &Spanned<DeValue<'_>>,
-        said: &mut Said,
-    ) {
+    fn option(&self, table: &str, key: &Spanned<DeString<'_>>, value: &Spanned<DeValue<'_>>, said: &mut Said) {
         let (name, origin) = (key.get_ref().as_ref(), self.origin(key.span().start));
         let spelled = if table.is_empty() { name.to_owned() } else { format!("[{table}] {name}") };
         let Some(option) = of_key(table, name) else {
@@ -106,11 +107,11 @@ impl Source<'_> {
         };
         match text_of(value.get_ref()) {
             Ok(text) if text.is_empty() => {
-                said.refuse(&spelled, &origin, "is empty; leave the key out, or give it a value")
+                said.refuse(&spelled, &origin, "is empty; leave the key out, or give it a value");
             }
             Ok(text) => said.settings.push(Setting::new(option, text, origin)),
             Err(kind) => {
-                said.refuse(&spelled, &origin, format!("is {kind}; expected text, a whole number, true or false"))
+                said.refuse(&spelled, &origin, format!("is {kind}; expected text, a whole number, true or false"));
             }
         }
     }
@@ -129,8 +130,7 @@ impl Source<'_> {
     }
 
     fn origin(&self, at: usize) -> Origin {
-        let before = self.text.as_bytes().get(..at).unwrap_or_default();
-        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = self.line_ends.partition_point(|end| *end < at) + 1;
         Origin::File { path: Arc::clone(&self.path), line, number: self.number }
     }
 }

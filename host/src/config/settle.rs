@@ -8,7 +8,7 @@ use tideover_core::{Policy, PolicyError};
 use super::Config;
 use super::check;
 use super::error::{ConfigError, Finding};
-use super::options::{FOLLOWING, named, options};
+use super::options::{FOLLOWING, options};
 use super::origin::Origin;
 use super::preset::Preset;
 use super::setting::{Said, Setting};
@@ -39,15 +39,11 @@ impl Effective {
 pub(super) fn settle(mut said: Said) -> Result<Config, ConfigError> {
     spread_switch(&mut said);
     let preset = preset(&mut said);
-    if let Some(preset) = preset {
-        let choices = preset.choices().iter();
-        said.settings.extend(choices.map(|choice| Setting::new(choice.option, choice.value, Origin::Preset(preset))));
-    }
     let effective = effective(&mut said);
     let mut policy = policy(&effective, &mut said);
     let namespace = namespace(&effective, &mut said);
-    let choice = choose(&effective, namespace.as_ref(), &mut said);
-    policy.store = !matches!(choice, Choice::None);
+    let store = choose(&effective, namespace.as_ref(), &mut said);
+    policy.store = !matches!(store, Choice::None);
     if !said.incomplete {
         validate(&policy, &effective, &mut said);
         check::contradictions(&policy, &effective, &mut said);
@@ -58,16 +54,21 @@ pub(super) fn settle(mut said: Said) -> Result<Config, ConfigError> {
     if !refusals.is_empty() {
         return Err(ConfigError::Refused { refusals, warnings });
     }
-    let length = |option| effective.said(option).and_then(|setting| length(&setting.text).ok()).unwrap_or_default();
-    let ttls =
-        TtlBuckets { short: length("ttl.short"), default: policy.ttl.unwrap_or_default(), long: length("ttl.long") };
+    let [short, default, long] =
+        Ttl::ALL.map(|ttl| lifetime(&effective, ttl).map_or(Duration::ZERO, |(_, length)| length));
     let engine = effective.of("engine").and_then(|setting| engine(&setting.text).ok()).unwrap_or_default();
+    let settings = shown(effective, namespace);
+    Ok(Config { settings, warnings, policy, ttls: TtlBuckets { short, default, long }, engine, store, preset })
+}
+
+/// What counts, as it is shown: the switch of the breakers as their two switches, and nothing that has no effect.
+fn shown(effective: Effective, namespace: Option<Setting>) -> Vec<Setting> {
     let mut settings = effective.settings;
     settings.retain(|setting| setting.option != "breaker" && !FOLLOWING.contains(&setting.option));
-    if let Some(place) = settings.iter_mut().find(|setting| setting.option == "namespace") {
-        *place = namespace.unwrap_or_else(|| place.clone());
+    if let Some((place, namespace)) = settings.iter_mut().find(|setting| setting.option == "namespace").zip(namespace) {
+        *place = namespace;
     }
-    Ok(Config { settings, warnings, policy, ttls, engine, store: choice, preset })
+    settings
 }
 
 /// The switch of both breakers is their two switches.
@@ -90,10 +91,13 @@ fn spread_switch(said: &mut Said) {
     }
 }
 
-/// The preset that counts, if it is one.
+/// The preset that counts, if it is one; from now on it has said what it chooses.
 fn preset(said: &mut Said) -> Option<Preset> {
     let named = said.settings.iter().filter(|setting| setting.option == "preset").max_by_key(|setting| setting.rank());
-    named.and_then(|setting| setting.text.parse().ok())
+    let preset: Preset = named?.text.parse().ok()?;
+    let choices = preset.choices().iter();
+    said.settings.extend(choices.map(|choice| Setting::new(choice.option, choice.value, Origin::Preset(preset))));
+    Some(preset)
 }
 
 /// For each option the setting that counts. What cannot be read is refused; where it is overruled it is doubtful.
@@ -136,11 +140,7 @@ fn effective(said: &mut Said) -> Effective {
 
 /// Whether two settings of one option mean the same.
 fn same(one: &Setting, other: &Setting) -> bool {
-    let meaning = |setting: &Setting| match named(setting.option) {
-        Some(option) if option.default.ends_with(['s', 'm', 'h', 'd']) => length(&setting.text).ok(),
-        _ => None,
-    };
-    one.text == other.text || meaning(one).is_some_and(|length| meaning(other) == Some(length))
+    policy_text(one) == policy_text(other)
 }
 
 /// Refuses text that is not of the option's form.
@@ -277,13 +277,12 @@ fn refused(error: &PolicyError, effective: &Effective) -> Finding {
     }
 }
 
-/// The lengths of the named lifetimes, in their order, with the settings that say them.
-pub(super) fn lifetimes(effective: &Effective) -> Vec<(&Setting, Duration)> {
-    let option = |ttl| match ttl {
+/// How long a named lifetime is, and the setting that says so.
+pub(super) fn lifetime(effective: &Effective, ttl: Ttl) -> Option<(&Setting, Duration)> {
+    let setting = effective.of(match ttl {
         Ttl::Short => "ttl.short",
         Ttl::Default => "ttl",
         Ttl::Long => "ttl.long",
-    };
-    let settings = Ttl::ALL.into_iter().filter_map(|ttl| effective.of(option(ttl)));
-    settings.filter_map(|setting| Some((setting, length(&setting.text).ok()?))).collect()
+    })?;
+    Some((setting, length(&setting.text).ok()?))
 }

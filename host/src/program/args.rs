@@ -9,6 +9,7 @@ use serde::Deserialize;
 use tideover::EngineKind;
 use tideover::config::{Config, ConfigBuilder, ConfigError, Finding};
 use tideover::core::time::parse_duration;
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::Failure;
@@ -293,7 +294,7 @@ impl File {
     }
 
     fn keys_in(&self, table: DeTable<'_>) -> Result<GatewayKeys, Failure> {
-        GatewayKeys::deserialize(toml::Deserializer::from(table)).map_err(|error| {
+        GatewayKeys::deserialize(toml::Deserializer::from(Spanned::new(0..self.text.len(), table))).map_err(|error| {
             let before = |at: usize| self.text.as_bytes().get(..at).unwrap_or_default();
             let line = error.span().map(|span| before(span.start).iter().filter(|byte| **byte == b'\n').count() + 1);
             let place = line.map_or(String::new(), |line| format!(":{line}"));
