@@ -83,8 +83,10 @@ pub struct Typed<V> {
 #[derive(Clone)]
 struct Classify {
     of: TypeId,
-    class: Arc<dyn Fn(&dyn Any) -> Class + Send + Sync>,
+    class: Arc<ClassOf>,
 }
+
+type ClassOf = dyn Fn(&dyn Any) -> Class + Send + Sync;
 
 impl<V> Clone for Typed<V> {
     fn clone(&self) -> Self {
