@@ -414,9 +414,8 @@ impl Driver {
             return;
         }
         self.listen_if_deaf();
-        match self.unbroken(self.engine.maintain(self.clock.now())) {
-            Ok(Some(next)) => self.launch_next(next),
-            Ok(None) | Err(_) => {}
+        if let Ok(Some(next)) = self.unbroken(self.engine.maintain(self.clock.now())) {
+            self.launch_next(next);
         }
     }
 

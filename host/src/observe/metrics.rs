@@ -480,7 +480,7 @@ mod facade {
                         Source::Count(count) => told.count(metric, None, count),
                         Source::Counts(label, counts) => {
                             counts.iter().for_each(|(value, count)| {
-                                told.count(metric, Some(Label::from_static_parts(label, value)), count)
+                                told.count(metric, Some(Label::from_static_parts(label, value)), count);
                             });
                         }
                         Source::Circuit(reading) => circuits.iter().for_each(|circuit| {
