@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tideover::config::{Config, ConfigBuilder, ConfigError};
 use tideover::store::{MemoryStore, Reach};
-use tideover::{Cache, EngineKind, Error, Loaded, Source, Ttl};
+use tideover::{Cache, CallOptions, EngineKind, Error, Loaded, Source, Ttl};
 use tideover_tests::redis_server::RedisServer;
 use tokio::time::{sleep, timeout};
 
@@ -98,6 +98,21 @@ async fn who_has_more_to_say_than_a_configuration_can_goes_on_with_the_builder()
     let config = Config::builder().set("lease", "true").set("url", "redis://cache").read().expect("good");
     let builder = config.cache_builder().expect("good").store(MemoryStore::new(10));
     assert_eq!(builder.build().expect("a cache").store(), Some("memory"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_call_loads_is_kept_for_the_lifetime_that_it_names() {
+    for engine in EngineKind::ALL {
+        let cache =
+            Cache::builder().engine(*engine).ttl_of(Ttl::Short, Duration::from_secs(5)).build().expect("a cache");
+        let briefly = CallOptions::new().ttl(cache.ttl_of(Ttl::Short));
+        let load = |_| async { Ok(Loaded::new("v")) };
+        let found = cache.get_or_load_with("k", briefly, load).await.expect("a value");
+        assert_eq!(found.ttl, Some(Duration::from_secs(5)), "{engine:?}");
+        let own = |_| async { Ok(Loaded::new("v").ttl(Duration::from_secs(7))) };
+        let found = cache.get_or_load_with("other", briefly, own).await.expect("a value");
+        assert_eq!(found.ttl, Some(Duration::from_secs(7)), "its loader knows better");
+    }
 }
 
 #[test]
