@@ -31,7 +31,7 @@
 
 mod loaders;
 mod park;
-mod runtime;
+pub(crate) mod runtime;
 mod typed;
 
 use std::fmt;

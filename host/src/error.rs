@@ -72,6 +72,10 @@ pub enum Error {
     /// The system gave no threads to a blocking cache.
     #[error("the threads of a blocking cache could not be started: {0}")]
     Threads(#[source] Arc<std::io::Error>),
+    /// The environment describes no cache, and functions that name none were to use that.
+    #[cfg(all(feature = "config", feature = "macros"))]
+    #[error("the cache of this process cannot be made from its environment: {0}")]
+    Environment(#[source] Arc<crate::config::ConfigError>),
     /// A value could not be written by its codec, or what was found could not be read.
     #[error("the value cannot be kept: {0}")]
     Codec(#[from] CodecError),
@@ -93,6 +97,8 @@ impl Error {
             | Self::Abandoned
             | Self::Store { .. }
             | Self::Engine(_) => true,
+            #[cfg(all(feature = "config", feature = "macros"))]
+            Self::Environment(_) => false,
             Self::Absent { .. }
             | Self::Refused(_)
             | Self::Closed

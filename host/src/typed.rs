@@ -6,6 +6,7 @@
 mod error;
 
 use std::any::{Any, TypeId};
+use std::borrow::Borrow;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -203,7 +204,7 @@ impl<V: Cacheable> Typed<V> {
         F: Fn(LoadContext<Arc<V>>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<L, E>> + Send + 'static,
     {
-        self.fetch(key, options, self.boxed(load, options.windows)).await
+        self.fetch(key, options, self.boxed::<L, V, E, F, Fut>(load, options.windows)).await
     }
 
     /// As [`get_or_load_with`](Self::get_or_load_with), with a loader whose errors are those of an `E`.
@@ -289,10 +290,11 @@ impl<V: Cacheable> Typed<V> {
         self.cache.remove(key).await
     }
 
-    /// The loader as the cache takes it.
-    pub(crate) fn boxed<L, E, F, Fut>(&self, load: F, windows: Option<Windows>) -> Loader
+    /// The loader as the cache takes it. It brings a `V`, or something that lends one.
+    pub(crate) fn boxed<L, B, E, F, Fut>(&self, load: F, windows: Option<Windows>) -> Loader
     where
-        L: Into<Loaded<V>>,
+        L: Into<Loaded<B>>,
+        B: Borrow<V>,
         E: Send + Sync + 'static,
         F: Fn(LoadContext<Arc<V>>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<L, E>> + Send + 'static,
@@ -300,7 +302,7 @@ impl<V: Cacheable> Typed<V> {
         let border = self.border(windows);
         let load = move |context: LoadContext<Payload>| {
             let (border, key) = (border.clone(), Arc::clone(&context.key));
-            load(border.told(context)).map(move |brought| border.brought(&key, brought))
+            load(border.told(context)).map(move |brought| border.brought::<L, B, E>(&key, brought))
         };
         boxed_payload(load, self.cache.shared_policy())
     }
@@ -346,16 +348,17 @@ impl<V: Cacheable> Border<V> {
     }
 
     /// What a loader brought, encoded, or its error, classified.
-    pub(crate) fn brought<L, E>(&self, key: &str, brought: Result<L, E>) -> Result<Loaded<Payload>, LoadError>
+    pub(crate) fn brought<L, B, E>(&self, key: &str, brought: Result<L, E>) -> Result<Loaded<Payload>, LoadError>
     where
-        L: Into<Loaded<V>>,
+        L: Into<Loaded<B>>,
+        B: Borrow<V>,
         E: Send + Sync + 'static,
     {
-        let loaded: Loaded<V> = match brought {
+        let loaded: Loaded<B> = match brought {
             Ok(loaded) => loaded.into(),
             Err(error) => return Err(LoadError::owned(class_of(&self.classes, &error), error)),
         };
-        let encode = |value| encoded(&self.codec, key, &value);
+        let encode = |value: B| encoded::<V>(&self.codec, key, value.borrow());
         loaded.or_windows(self.windows).try_map(encode).map_err(|error| LoadError::owned(Class::Panicked, error))
     }
 }

@@ -32,7 +32,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         now: Instant,
     ) -> Lookup<K, V> {
         let sighting = shards.with(key, |memory| match call.max_age {
-            Some(max) if memory.peek(key, now).is_none_or(|entry| entry.age > max) => None,
+            Some(max) if memory.peek(key, now).is_none_or(|entry| entry.age > max || max.is_zero()) => None,
             _ => memory.find(key, now),
         });
         let Some(sighting) = sighting else { return self.join_or_lead(shards, key, call, now) };
@@ -121,7 +121,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         now: Instant,
     ) -> Option<Outcome<V>> {
         let until = held.entry.remaining().map_or(Instant::NEVER, |left| now + left);
-        if call.max_age.is_some_and(|max| held.entry.age > max) {
+        if call.max_age.is_some_and(|max| held.entry.age > max || max.is_zero()) {
             return None;
         }
         match held.entry.value {

@@ -26,7 +26,7 @@ thread_local! {
 /// # Errors
 ///
 /// [`Error::Threads`].
-pub(super) fn handle() -> Result<Handle, Error> {
+pub(crate) fn handle() -> Result<Handle, Error> {
     static RUNTIME: Mutex<Option<Runtime>> = Mutex::new(None);
     let mut runtime = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(runtime) = &*runtime {

@@ -1,6 +1,7 @@
 //! Values of one type, for threads. What is encoded and decoded, and how, is decided by the typed cache for asynchronous
 //! code.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -68,7 +69,7 @@ impl<V: Cacheable> AsyncTyped<V> {
 }
 
 impl<V: Cacheable> Typed<V> {
-    pub(super) const fn over(cache: Cache, typed: AsyncTyped<V>) -> Self {
+    pub(crate) const fn over(cache: Cache, typed: AsyncTyped<V>) -> Self {
         Self { cache, typed }
     }
 
@@ -131,10 +132,26 @@ impl<V: Cacheable> Typed<V> {
         E: Send + Sync + 'static,
         F: Fn(LoadContext<Arc<V>>) -> Result<L, E> + Send + Sync + 'static,
     {
+        self.get_or_load_lent::<L, V, E, F>(key, options, load)
+    }
+
+    /// As [`get_or_load_with`](Self::get_or_load_with), for loaders that bring what lends a `V`: an [`Arc`] of one, say.
+    pub(crate) fn get_or_load_lent<L, B, E, F>(
+        &self,
+        key: &str,
+        options: CallOptions,
+        load: F,
+    ) -> Result<Fetched<Arc<V>>, CallError<E>>
+    where
+        L: Into<Loaded<B>>,
+        B: Borrow<V>,
+        E: Send + Sync + 'static,
+        F: Fn(LoadContext<Arc<V>>) -> Result<L, E> + Send + Sync + 'static,
+    {
         let border = self.typed.border(options.windows);
         let load = move |context: LoadContext<Payload>| {
             let key = Arc::clone(&context.key);
-            border.brought(&key, load(border.told(context)))
+            border.brought::<L, B, E>(&key, load(border.told(context)))
         };
         let loader = self.cache.loaders.loader(load, self.cache.as_async().shared_policy());
         self.cache.fetch(key, self.typed.fetch(key, options, loader))

@@ -18,7 +18,10 @@ pub(super) enum Rich {
     Bool(bool),
     Signed(i8, i16, i32, i64),
     Unsigned(u8, u16, u32, u64),
-    Wide { signed: i128, unsigned: u128 },
+    Wide {
+        signed: i128,
+        unsigned: u128,
+    },
     Floats(f32, f64),
     Char(char),
     Text(String),

@@ -1,0 +1,212 @@
+//! `#[cached]`: what it refuses, and what a function becomes.
+
+mod expand;
+
+use proc_macro2::TokenStream;
+use syn::spanned::Spanned;
+use syn::{Expr, Ident, ItemFn, TraitItemFn, Type};
+
+use self::expand::Expansion;
+use crate::options::{Name, Names, Options, key};
+use crate::signature::{Function, Passing, Returned, is_opaque, returned};
+use crate::template::Template;
+
+const OPTIONS: &[&str] = &[
+    "key",
+    "skip",
+    "ttl",
+    "stale_while_revalidate",
+    "stale_if_error",
+    "negative_ttl",
+    "tags",
+    "store_if",
+    "unavailable_if",
+    "class",
+    "map_err",
+    "cache",
+    "codec",
+    "max_age",
+    "timeout",
+    "associated",
+];
+
+/// The options of a cached function, read and checked.
+struct Choices {
+    key: Option<Template>,
+    skip: Vec<Ident>,
+    ttl: Option<TokenStream>,
+    stale_while_revalidate: Option<TokenStream>,
+    stale_if_error: Option<TokenStream>,
+    negative_ttl: Option<TokenStream>,
+    tags: Option<Names>,
+    store_if: Option<Expr>,
+    unavailable_if: Option<Expr>,
+    class: Option<Expr>,
+    map_err: Option<Expr>,
+    cache: Option<Expr>,
+    codec: Option<Expr>,
+    max_age: Option<TokenStream>,
+    timeout: Option<TokenStream>,
+    associated: bool,
+}
+
+pub(crate) fn cached(options: TokenStream, item: TokenStream) -> syn::Result<TokenStream> {
+    let options: Options = syn::parse2(options)?;
+    let item = function(item)?;
+    let choices = Choices::read(&options.known("cached", OPTIONS)?)?;
+    let function = Function::read(item);
+    let Some(ty) = check(&function)? else {
+        let message = "there is nothing to cache: the function returns nothing";
+        return Err(syn::Error::new(function.name().span(), message));
+    };
+    check_names(&choices, &function)?;
+    let Some(returned) = Returned::read(ty, choices.negative_ttl.is_some()) else {
+        let message =
+            "`negative_ttl` remembers that there is no such thing: it needs a function that returns an `Option`";
+        return Err(syn::Error::new(ty.span(), message));
+    };
+    check_errors(&choices, &returned, ty)?;
+    Ok(Expansion::new(&function, &choices, &returned).all())
+}
+
+fn function(item: TokenStream) -> syn::Result<ItemFn> {
+    let refused = match syn::parse2(item.clone()) {
+        Ok(item) => return Ok(item),
+        Err(refused) => refused,
+    };
+    match syn::parse2::<TraitItemFn>(item) {
+        Ok(declared) if declared.default.is_none() => {
+            let message =
+                "`#[cached]` stands on a function with a body: on the implementing type's own method, not in a trait";
+            Err(syn::Error::new(declared.sig.ident.span(), message))
+        }
+        _ => Err(syn::Error::new(refused.span(), format!("`#[cached]` stands on a function: {refused}"))),
+    }
+}
+
+impl Choices {
+    fn read(options: &Options) -> syn::Result<Self> {
+        let own = |name| options.value(name).map(Option::<&Expr>::cloned);
+        Ok(Self {
+            key: options.value("key")?.map(key).transpose()?,
+            skip: options.value("skip")?.map(skipped).transpose()?.unwrap_or_default(),
+            ttl: options.lifetime("ttl")?,
+            stale_while_revalidate: options.duration("stale_while_revalidate")?,
+            stale_if_error: options.duration("stale_if_error")?,
+            negative_ttl: options.duration("negative_ttl")?,
+            tags: options.value("tags")?.map(Names::read).transpose()?,
+            store_if: own("store_if")?,
+            unavailable_if: own("unavailable_if")?,
+            class: own("class")?,
+            map_err: own("map_err")?,
+            cache: own("cache")?,
+            codec: own("codec")?,
+            max_age: options.duration("max_age")?,
+            timeout: options.duration("timeout")?,
+            associated: options.flag("associated")?,
+        })
+    }
+}
+
+fn skipped(value: &Expr) -> syn::Result<Vec<Ident>> {
+    let refused = || syn::Error::new(value.span(), "`skip` is a list of arguments: `skip = [db]`");
+    let name = |element: &Expr| match element {
+        Expr::Path(path) => path.path.get_ident().cloned(),
+        _ => None,
+    };
+    let Expr::Array(list) = value else { return Err(refused()) };
+    list.elems.iter().map(|element| name(element).ok_or_else(refused)).collect()
+}
+
+/// Refuses functions that cannot be cached; else the type they return.
+fn check(function: &Function) -> syn::Result<Option<&Type>> {
+    let signature = &function.item.sig;
+    let refuse = |span, message: &str| Err(syn::Error::new(span, message));
+    if let Some(constness) = &signature.constness {
+        return refuse(constness.span(), "a `const fn` cannot be cached: it may run where there is no program yet");
+    }
+    if let Some(unsafety) = &signature.unsafety {
+        return refuse(unsafety.span(), "an `unsafe fn` cannot be cached: its caller cannot vouch for loads of later");
+    }
+    if let Some(abi) = &signature.abi {
+        return refuse(abi.span(), "a function of another ABI cannot be cached");
+    }
+    if let Some(owner) = &function.owner
+        && matches!(owner.passing, Passing::Exclusive)
+    {
+        let message = "a cached method takes `&self`, `self` or `self: Arc<Self>`: the load may outlive the call";
+        return refuse(owner.token.span(), message);
+    }
+    for argument in &function.arguments {
+        if matches!(argument.passing, Passing::Exclusive) {
+            let message = "a cached function cannot change its arguments: for most calls it does not run";
+            return refuse(argument.ty.span(), message);
+        }
+        if let Some(borrowed) = argument.passing.borrowed() {
+            let message = "the load may outlive the call, and takes copies along of `&T`, `&str`, `&[T]` and `Option<&T>`; \
+                           what borrows inside cannot be copied so: take an owned type";
+            return refuse(borrowed, message);
+        }
+    }
+    let Some(ty) = returned(signature) else { return Ok(None) };
+    if is_opaque(ty) {
+        return refuse(ty.span(), "`impl Trait` cannot be cached: name the type");
+    }
+    if let Type::Reference(reference) = ty {
+        return refuse(reference.span(), "what is cached owns all that it has: return the value, or an `Arc` of it");
+    }
+    Ok(Some(ty))
+}
+
+/// Refuses placeholders and skipped names that are no arguments.
+fn check_names(choices: &Choices, function: &Function) -> syn::Result<()> {
+    let owner = function.owner.as_ref().map(|owner| &owner.token);
+    let names = function.names(owner);
+    if let Some(key) = &choices.key {
+        key.check(&names, function.name())?;
+    }
+    let mut with_result = function.names(owner);
+    let result = Ident::new("result", function.name().span());
+    with_result.add(&result, &result, true);
+    if let Some(Names::Each(tags)) = &choices.tags {
+        for tag in tags {
+            if let Name::Template(tag) = tag {
+                tag.check(&with_result, function.name())?;
+            }
+        }
+    }
+    for skipped in &choices.skip {
+        if !function.arguments.iter().any(|argument| argument.name == *skipped) {
+            let all: Vec<_> = function.arguments.iter().map(|argument| argument.name.to_string()).collect();
+            let all: Vec<_> = all.iter().map(String::as_str).collect();
+            let meant = crate::nearest::suggestion(&skipped.to_string(), &all);
+            let message = format!("`{}` has no argument `{skipped}`; {meant}", function.name());
+            return Err(syn::Error::new(skipped.span(), message));
+        }
+        if choices.key.is_some() {
+            return Err(syn::Error::new(
+                skipped.span(),
+                "`skip` and `key` contradict each other: a template names all that matters",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn check_errors(choices: &Choices, returned: &Returned, ty: &Type) -> syn::Result<()> {
+    if choices.class.is_some()
+        && let Some(other) = &choices.unavailable_if
+    {
+        return Err(syn::Error::new(other.span(), "`class` and `unavailable_if` say the same: give one of them"));
+    }
+    let about = [("unavailable_if", &choices.unavailable_if), ("class", &choices.class), ("map_err", &choices.map_err)];
+    for (name, value) in about {
+        if let (Some(value), None) = (value, &returned.error) {
+            let message = format!("`{name}` is about errors, but the function cannot fail: it returns no `Result`");
+            let mut error = syn::Error::new(value.span(), message);
+            error.combine(syn::Error::new(ty.span(), "this would have to be a `Result`"));
+            return Err(error);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,10 @@
+//! `#[cached]` and `#[invalidates]` as their users see them.
+
+mod asynchronous;
+mod blocking;
+mod compile;
+mod database;
+mod keys;
+mod methods;
+mod options;
+mod writes;
