@@ -9,10 +9,10 @@ use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use tideover::codec::{Codec, CodecError, Keys};
 use tideover::store::{RedisConfig, RedisStore, Store};
+use tideover::testing::{ScriptedStore, Weather};
 use tideover::{Cache, CallError, CallOptions, EngineKind, Error, Loaded, Source, Typed};
 use tideover_tests::driving::{ENGINES, exact, millis, seconds};
 use tideover_tests::redis_server::RedisServer;
-use tideover_tests::scripted::{ScriptedStore, Weather};
 use tokio::time::sleep;
 
 const KEY: &str = "user:7";
