@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tideover::store::MemoryStore;
+use tideover::testing::{ScriptedStore, Weather};
 use tideover::writes::{
     Invalidate, MemoryStage, Progress, Recache, RecacheReason, StoreStage, TemplateError, WarmEnd, Write, collect,
     invalidate, transaction,
@@ -16,7 +17,6 @@ use tideover::{
     Cache, CallOptions, EngineKind, Error, LoadContext, LoadError, Loaded, Refusal, Settled, Source, StoreUse,
 };
 use tideover_tests::driving::{ENGINES, about, exact, millis, seconds};
-use tideover_tests::scripted::{ScriptedStore, Weather};
 use tokio::time::{Instant, sleep, timeout};
 
 fn cache(engine: EngineKind) -> Cache {
