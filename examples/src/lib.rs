@@ -17,4 +17,12 @@ pages! {
     tuning: "tuning.md",
     outage: "outage.md",
     migrating: "migrating.md",
+    functions: "functions.md",
+    writes: "writes.md",
+    values: "values.md",
+    configuring: "configuring.md",
+    testing: "testing.md",
+    observing: "observing.md",
+    frameworks: "frameworks.md",
+    recipes: "recipes.md",
 }
