@@ -115,7 +115,7 @@ pub fn begin<V: Cacheable>(
         function.count(Count::Hits);
         return Begun::Hit(fetched);
     }
-    let typed = cache.map(|cache| fits(cache, &key).then(|| cache.typed()));
+    let typed = cache.map(|cache| fits(cache, &key).then(|| cache.typed().loader(function.name())));
     let options = max_age.map_or(CallOptions::new(), |max_age| CallOptions::new().max_age(max_age));
     Begun::Wait(Call { function, typed, threads: None, key, options, absent_for: Duration::ZERO })
 }

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use serde::Serialize;
 
 use crate::core::breaker::State;
-use crate::engine::Report;
+use crate::engine::{BreakerReport, Report};
 use crate::error::Error;
-use crate::{Cache, CallError, Fetched, Source};
+use crate::{Cache, CallError, Fetched, LoaderId, Source};
 
 /// A hit must not cost a write that all threads contend for, so the threads share the work of counting in so many places.
 const STRIPES: usize = 16;
@@ -41,6 +41,11 @@ impl Function {
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
         Self { name, stripes: [const { Stripe([const { AtomicU64::new(0) }; COUNTS]) }; STRIPES] }
+    }
+
+    /// Module path and name. It names the function's loader, too: each has a circuit breaker of its own.
+    pub(super) const fn name(&self) -> &'static str {
+        self.name
     }
 
     pub(super) fn count(&self, what: Count) {
@@ -87,7 +92,11 @@ impl Function {
     }
 
     pub(super) async fn health(&self, cache: &Cache) -> Result<FunctionHealth, Error> {
-        Ok(FunctionHealth { function: self.name, stats: self.stats(), cache: cache.stats().await? })
+        let report = cache.stats().await?;
+        let own = LoaderId::named(self.name);
+        let named = report.loaders.iter().find(|(loader, _)| *loader == own).map(|(_, circuit)| *circuit);
+        let circuit = named.unwrap_or(report.load_breaker);
+        Ok(FunctionHealth { function: self.name, stats: self.stats(), circuit, cache: report })
     }
 }
 
@@ -154,15 +163,17 @@ pub struct FunctionHealth {
     pub function: &'static str,
     /// What was counted of its calls.
     pub stats: FunctionStats,
+    /// Its own circuit, which no other function opens; that of all loaders without a name if it has not been run yet.
+    pub circuit: BreakerReport,
     /// Circuits and counts of its cache, which other functions may use, too.
     pub cache: Report,
 }
 
 impl FunctionHealth {
-    /// Whether neither circuit of the cache is open: both the origin and the store are asked.
+    /// Whether neither its own circuit nor that of the store is open: both are asked.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
-        [&self.cache.load_breaker, &self.cache.store_breaker]
+        [&self.circuit, &self.cache.store_breaker]
             .iter()
             .all(|circuit| !matches!(circuit.state, State::Open { .. }))
     }
