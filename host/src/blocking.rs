@@ -140,6 +140,33 @@ impl AsyncCache {
     }
 }
 
+/// Waits on this thread for something asynchronous, which is polled in the runtime of this module; what it spawns runs there.
+/// For as long as that takes, whatever it takes.
+///
+/// ```
+/// # fn main() -> Result<(), tideover::Error> {
+/// use tideover::{Cache, blocking};
+///
+/// let cache = blocking::wait(async { Cache::builder().build() })??;
+/// assert!(blocking::wait(cache.get("k"))??.is_none());
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// [`Error::Threads`] when no threads can be started.
+pub fn wait<T>(future: impl Future<Output = T>) -> Result<T, Error> {
+    Ok(wait_on(&Parked::here(), &runtime::handle()?, future))
+}
+
+fn wait_on<T>(thread: &Arc<Parked>, runtime: &Handle, future: impl Future<Output = T>) -> T {
+    runtime::beside(|| {
+        let _inside = runtime.enter();
+        thread.block_on(future)
+    })
+}
+
 impl Cache {
     /// A cache to be made, by [`Builder::build_blocking`].
     #[must_use]
@@ -182,8 +209,7 @@ impl Cache {
         Typed::over(self.clone(), self.cache.typed())
     }
 
-    /// Waits on this thread for something asynchronous, which is polled inside the runtime of this module. It has no limit
-    /// of its own.
+    /// Waits on this thread for something asynchronous of the cache, as [`wait`](self::wait) does.
     ///
     /// ```
     /// # fn main() -> Result<(), tideover::Error> {
@@ -193,21 +219,14 @@ impl Cache {
     /// # }
     /// ```
     pub fn wait<T>(&self, future: impl Future<Output = T>) -> T {
-        self.wait_on(&Parked::here(), future)
-    }
-
-    fn wait_on<T>(&self, thread: &Arc<Parked>, future: impl Future<Output = T>) -> T {
-        runtime::beside(|| {
-            let _inside = self.runtime.enter();
-            thread.block_on(future)
-        })
+        wait_on(&Parked::here(), &self.runtime, future)
     }
 
     /// Waits for what is under `key`.
     fn fetch<T, E: From<Error>>(&self, key: &str, call: impl Future<Output = Result<T, E>>) -> Result<T, E> {
         let thread = Parked::here();
         let _waiting = self.loaders.waits(&thread, key);
-        self.wait_on(&thread, self.limited(call))
+        wait_on(&thread, &self.runtime, self.limited(call))
     }
 
     /// Waits for anything else of the cache.
