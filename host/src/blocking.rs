@@ -45,6 +45,7 @@ use tokio::time::timeout;
 
 pub use self::loaders::LoaderThreads;
 use self::loaders::Loaders;
+pub(crate) use self::loaders::Threads;
 use self::park::Parked;
 pub use self::typed::Typed;
 use crate::cache::{Builder, Cache as AsyncCache, CallOptions, Fetched};
@@ -175,12 +176,13 @@ impl Cache {
     }
 
     fn over(cache: AsyncCache, runtime: Handle) -> Self {
-        let loaders = Loaders::new(LoaderThreads::DEFAULT_MAX, runtime.clone());
+        let loaders = cache.threads().of(&runtime);
         Self { cache, runtime, loaders }
     }
 
-    /// On at most so many threads at once loaders run, at least one; 64 unless this says otherwise. Threads are started
-    /// when they are needed. This handle and what is cloned from it from here on have these threads for themselves.
+    /// On at most so many threads at once loaders run, at least one; 64 unless this says otherwise, all handles of a
+    /// cache together. Threads are started when they are needed. This handle and what is cloned from it from here on have
+    /// threads for themselves.
     ///
     /// A load waits for a thread until its deadline (`load_deadline`). The thread of a loader that has not returned by then
     /// is counted until it does; when all are held like that, loads are refused at once. Either way the answer is

@@ -139,6 +139,20 @@ fn a_load_without_a_thread_waits_for_one_until_its_deadline_and_stale_stands_in(
 }
 
 #[test]
+fn all_handles_of_a_cache_have_the_same_threads() {
+    let (cache, _clock) = stopped(EngineKind::Native, &[]);
+    let (other, own) = (cache.as_async().blocking().expect("threads"), cache.clone().loader_threads_max(3));
+    let origin = ScriptedLoader::new().held().value(Loaded::new("v"));
+    thread::scope(|scope| {
+        scope.spawn(|| cache.get_or_load("k", origin.blocking_loader()).expect("a value"));
+        until(|| origin.calls() == 1);
+        let busy = |cache: &Cache| (cache.loader_threads().busy, cache.loader_threads().max);
+        assert_eq!((busy(&cache), busy(&other), busy(&own)), ((1, 64), (1, 64), (0, 3)));
+        origin.release();
+    });
+}
+
+#[test]
 fn loaders_that_ask_for_other_keys_need_no_further_threads() {
     fn depth(cache: &Cache, left: u32) -> Result<Loaded, LoadError> {
         if left == 0 {
