@@ -45,6 +45,7 @@ use tokio::time::timeout;
 
 pub use self::loaders::LoaderThreads;
 use self::loaders::Loaders;
+pub(crate) use self::loaders::Threads;
 use self::park::Parked;
 pub use self::typed::Typed;
 use crate::cache::{Builder, Cache as AsyncCache, CallOptions, Fetched};
@@ -140,6 +141,33 @@ impl AsyncCache {
     }
 }
 
+/// Waits on this thread for something asynchronous, which is polled in the runtime of this module; what it spawns runs there.
+/// For as long as that takes, whatever it takes.
+///
+/// ```
+/// # fn main() -> Result<(), tideover::Error> {
+/// use tideover::{Cache, blocking};
+///
+/// let cache = blocking::wait(async { Cache::builder().build() })??;
+/// assert!(blocking::wait(cache.get("k"))??.is_none());
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// [`Error::Threads`] when no threads can be started.
+pub fn wait<T>(future: impl Future<Output = T>) -> Result<T, Error> {
+    Ok(wait_on(&Parked::here(), &runtime::handle()?, future))
+}
+
+fn wait_on<T>(thread: &Arc<Parked>, runtime: &Handle, future: impl Future<Output = T>) -> T {
+    runtime::beside(|| {
+        let _inside = runtime.enter();
+        thread.block_on(future)
+    })
+}
+
 impl Cache {
     /// A cache to be made, by [`Builder::build_blocking`].
     #[must_use]
@@ -148,12 +176,13 @@ impl Cache {
     }
 
     fn over(cache: AsyncCache, runtime: Handle) -> Self {
-        let loaders = Loaders::new(LoaderThreads::DEFAULT_MAX, runtime.clone());
+        let loaders = cache.threads().of(&runtime);
         Self { cache, runtime, loaders }
     }
 
-    /// On at most so many threads at once loaders run, at least one; 64 unless this says otherwise. Threads are started
-    /// when they are needed. This handle and what is cloned from it from here on have these threads for themselves.
+    /// On at most so many threads at once loaders run, at least one; 64 unless this says otherwise, all handles of a
+    /// cache together. Threads are started when they are needed. This handle and what is cloned from it from here on have
+    /// threads for themselves.
     ///
     /// A load waits for a thread until its deadline (`load_deadline`). The thread of a loader that has not returned by then
     /// is counted until it does; when all are held like that, loads are refused at once. Either way the answer is
@@ -182,8 +211,7 @@ impl Cache {
         Typed::over(self.clone(), self.cache.typed())
     }
 
-    /// Waits on this thread for something asynchronous, which is polled inside the runtime of this module. It has no limit
-    /// of its own.
+    /// Waits on this thread for something asynchronous of the cache, as [`wait`](self::wait) does.
     ///
     /// ```
     /// # fn main() -> Result<(), tideover::Error> {
@@ -193,21 +221,14 @@ impl Cache {
     /// # }
     /// ```
     pub fn wait<T>(&self, future: impl Future<Output = T>) -> T {
-        self.wait_on(&Parked::here(), future)
-    }
-
-    fn wait_on<T>(&self, thread: &Arc<Parked>, future: impl Future<Output = T>) -> T {
-        runtime::beside(|| {
-            let _inside = self.runtime.enter();
-            thread.block_on(future)
-        })
+        wait_on(&Parked::here(), &self.runtime, future)
     }
 
     /// Waits for what is under `key`.
     fn fetch<T, E: From<Error>>(&self, key: &str, call: impl Future<Output = Result<T, E>>) -> Result<T, E> {
         let thread = Parked::here();
         let _waiting = self.loaders.waits(&thread, key);
-        self.wait_on(&thread, self.limited(call))
+        wait_on(&thread, &self.runtime, self.limited(call))
     }
 
     /// Waits for anything else of the cache.

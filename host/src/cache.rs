@@ -61,6 +61,8 @@ pub struct Cache {
     ttls: TtlBuckets,
     store: Option<Arc<dyn Store>>,
     loaders: Arc<LoaderNames>,
+    #[cfg(feature = "blocking")]
+    threads: crate::blocking::Threads,
     observed: Arc<Observed>,
 }
 
@@ -467,6 +469,12 @@ impl Cache {
         Arc::clone(&self.policy)
     }
 
+    /// Where its loaders run that block.
+    #[cfg(feature = "blocking")]
+    pub(crate) const fn threads(&self) -> &crate::blocking::Threads {
+        &self.threads
+    }
+
     /// From here on what is read from a store has room for what it is decoded to.
     pub(crate) fn remember_faces(&self) {
         match &self.backend {
@@ -543,6 +551,8 @@ impl Cache {
             ttls: self.ttls,
             store: self.store.clone(),
             loaders: Arc::clone(&self.loaders),
+            #[cfg(feature = "blocking")]
+            threads: self.threads.clone(),
             observed: Arc::clone(&self.observed),
         }
     }
@@ -555,6 +565,8 @@ pub(crate) struct WeakCache {
     ttls: TtlBuckets,
     store: Option<Arc<dyn Store>>,
     loaders: Arc<LoaderNames>,
+    #[cfg(feature = "blocking")]
+    threads: crate::blocking::Threads,
     observed: Arc<Observed>,
 }
 
@@ -571,9 +583,16 @@ impl WeakCache {
             #[cfg(feature = "component")]
             WeakBackend::Component(embedding) => Backend::Component(embedding.upgrade()?),
         };
-        let (policy, loaders, observed) =
-            (Arc::clone(&self.policy), Arc::clone(&self.loaders), Arc::clone(&self.observed));
-        Some(Cache { backend, policy, ttls: self.ttls, store: self.store.clone(), loaders, observed })
+        Some(Cache {
+            backend,
+            policy: Arc::clone(&self.policy),
+            ttls: self.ttls,
+            store: self.store.clone(),
+            loaders: Arc::clone(&self.loaders),
+            #[cfg(feature = "blocking")]
+            threads: self.threads.clone(),
+            observed: Arc::clone(&self.observed),
+        })
     }
 }
 

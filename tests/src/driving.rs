@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tideover::{Builder, Cache, EngineKind};
+use tideover::{Builder, EngineKind, testing};
 use tokio::time::Instant;
 
 /// The engines under the tokio driver. The third one has a driver and a clock of its own.
@@ -31,7 +31,7 @@ pub const fn millis(millis: u64) -> Duration {
 /// When one of them cannot be.
 #[must_use]
 pub fn exact(engine: EngineKind, options: &[(&str, &str)]) -> Builder {
-    let exact = Cache::builder().engine(engine).seed(1).set("wait_jitter", "0").expect("an option");
+    let exact = testing::builder().engine(engine);
     options.iter().fold(exact, |builder, (option, text)| builder.set(option, text).expect("an option"))
 }
 

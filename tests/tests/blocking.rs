@@ -139,6 +139,20 @@ fn a_load_without_a_thread_waits_for_one_until_its_deadline_and_stale_stands_in(
 }
 
 #[test]
+fn all_handles_of_a_cache_have_the_same_threads() {
+    let (cache, _clock) = stopped(EngineKind::Native, &[]);
+    let (other, own) = (cache.as_async().blocking().expect("threads"), cache.clone().loader_threads_max(3));
+    let origin = ScriptedLoader::new().held().value(Loaded::new("v"));
+    thread::scope(|scope| {
+        scope.spawn(|| cache.get_or_load("k", origin.blocking_loader()).expect("a value"));
+        until(|| origin.calls() == 1);
+        let busy = |cache: &Cache| (cache.loader_threads().busy, cache.loader_threads().max);
+        assert_eq!((busy(&cache), busy(&other), busy(&own)), ((1, 64), (1, 64), (0, 3)));
+        origin.release();
+    });
+}
+
+#[test]
 fn loaders_that_ask_for_other_keys_need_no_further_threads() {
     fn depth(cache: &Cache, left: u32) -> Result<Loaded, LoadError> {
         if left == 0 {
@@ -336,6 +350,44 @@ fn a_blocked_runtime_does_not_hold_a_cache_that_was_made_in_it() {
         let typed = cache.typed::<String>().blocking().expect("threads");
         assert_eq!(*typed.get_or_load("s", |_| Ok::<_, Error>("w".to_owned())).expect("a value").value, "w");
     });
+}
+
+#[test]
+fn a_runtime_that_ends_lets_go_the_threads_that_wait_for_its_loads() {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let cache = runtime.block_on(async { testing::cache() });
+    let (threads, hung) = (cache.blocking().expect("threads"), ScriptedLoader::new().hang());
+    let load = hung.loader();
+    runtime.spawn(async move { cache.get_or_load("k", load).await });
+    until(|| hung.calls() == 1);
+    thread::scope(|scope| {
+        let follower = scope.spawn(|| threads.get_or_load("k", |_| Ok(Loaded::new("v"))));
+        until_counted(&threads, "coalesced", 1);
+        runtime.shutdown_background();
+        assert!(matches!(follower.join().expect("no panic"), Err(Error::Abandoned)));
+    });
+    assert_eq!(threads.get_or_load("k", |_| Ok(Loaded::new("v"))).expect("the cache goes on").value, "v");
+}
+
+#[test]
+fn a_thread_gets_something_stale_at_its_soft_deadline_and_the_load_goes_on() {
+    for &engine in EngineKind::ALL {
+        let options = [("ttl", "1m"), ("stale_if_error", "1h"), ("soft_deadline", "200ms")];
+        let (cache, clock) = stopped(engine, &options);
+        cache.put("k", "old", None).expect("a change");
+        clock.advance(seconds(60));
+        let origin = ScriptedLoader::new().held().value(Loaded::new("new"));
+        thread::scope(|scope| {
+            let caller = scope.spawn(|| cache.get_or_load("k", origin.blocking_loader()));
+            until(|| origin.calls() == 1);
+            clock.advance(Duration::from_millis(200));
+            let answer = caller.join().expect("no panic").expect("a value");
+            assert_eq!((&answer.value[..], answer.stale), (&b"old"[..], Some(Stale::IfError)), "{engine:?}");
+            origin.release();
+            until(|| cache.get("k").expect("no failure").is_some_and(|found| found.value == "new"));
+        });
+    }
 }
 
 #[test]

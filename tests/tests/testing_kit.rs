@@ -274,3 +274,26 @@ fn threads_can_do_without_a_cache_too() {
     assert_eq!(origin.calls(), 2);
     assert_eq!(cache.get("k").expect("no failure").expect("as before").value, "kept");
 }
+
+#[tideover::cached(key = "sync:{id}")]
+fn sync_number(id: u64) -> u64 {
+    id + u64::from(std::thread::current().name().is_some_and(|name| name == "tideover"))
+}
+
+#[tideover::cached(key = "async:{id}")]
+async fn async_number(id: u64) -> u64 {
+    id
+}
+
+#[tokio::test]
+async fn cached_functions_do_without_their_cache() {
+    testing::disabled(async {
+        assert_eq!((sync_number(7), async_number(8).await), (7, 8), "on the thread that asks");
+        assert!(sync_number::peek(7).expect("an answer").is_none());
+        assert!(async_number::peek(8).await.expect("an answer").is_none());
+    })
+    .await;
+    assert_eq!((sync_number(7), async_number(8).await), (8, 8), "on a thread of its own");
+    assert!(sync_number::peek(7).expect("an answer").is_some());
+    assert!(async_number::peek(8).await.expect("an answer").is_some());
+}

@@ -5,7 +5,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tideover_core::Policy;
 use tokio::runtime::Handle;
@@ -36,7 +36,17 @@ pub struct LoaderThreads {
 
 impl LoaderThreads {
     /// As many as the blocking pools of the field have by default or less; each costs a stack.
-    pub(super) const DEFAULT_MAX: usize = 64;
+    const DEFAULT_MAX: usize = 64;
+}
+
+/// What all handles of one cache have in common.
+#[derive(Clone, Default)]
+pub(crate) struct Threads(Arc<OnceLock<Arc<Loaders>>>);
+
+impl Threads {
+    pub(super) fn of(&self, runtime: &Handle) -> Arc<Loaders> {
+        Arc::clone(self.0.get_or_init(|| Loaders::new(LoaderThreads::DEFAULT_MAX, runtime.clone())))
+    }
 }
 
 pub(super) struct Loaders {

@@ -137,7 +137,16 @@ impl Builder {
         let stores = Stores { primary: self.store, fallback, observed: Arc::clone(&observed) };
         let backend = backend(self.engine, &self.policy, seed, stores, clock)?;
         let ttls = TtlBuckets { default: self.policy.ttl.unwrap_or_default(), ..self.ttls };
-        let cache = Cache { backend, policy: Arc::new(self.policy), ttls, store, loaders: Arc::default(), observed };
+        let cache = Cache {
+            backend,
+            policy: Arc::new(self.policy),
+            ttls,
+            store,
+            loaders: Arc::default(),
+            #[cfg(feature = "blocking")]
+            threads: crate::blocking::Threads::default(),
+            observed,
+        };
         watch::spawn(&cache);
         Ok(cache)
     }
