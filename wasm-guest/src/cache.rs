@@ -13,7 +13,6 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use spin::Mutex;
-use tideover_core::cache::explain::Story;
 use tideover_core::envelope::Opened;
 use tideover_core::stamp::{Intent, Written};
 use tideover_core::{
@@ -21,7 +20,7 @@ use tideover_core::{
     Outcome, Policy, Refusal, Step, StoreFailure, Tag, Tidings, Tier, Value as _, WallTime, envelope,
 };
 
-use self::table::{Begun, Table};
+use self::table::{Begun, Landed, Table};
 use crate::bindings::exports::tideover::cache::caching as wit;
 use crate::bindings::tideover::cache::{clock, loader, store, types};
 use crate::convert::{self, Key, Value, instant};
