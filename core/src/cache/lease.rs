@@ -12,6 +12,7 @@
 
 use core::hash::Hash;
 
+use super::settle::verdict;
 use super::work::{Kind, Lease, Stage};
 use super::{Machine, Shards};
 use crate::breaker::Verdict;
@@ -59,7 +60,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         result: Result<Leased, StoreFailure>,
         now: Instant,
     ) -> Step<K, V> {
-        self.give_back(id, if result.is_ok() { Verdict::Success } else { Verdict::Failure }, now);
+        self.give_back(id, result.as_ref().map_or_else(|failure| verdict(*failure), |_| Verdict::Success), now);
         let (wait_max, key) = (self.policy.lease_wait_max, self.key(id));
         let (Some(flight), Some(key)) = (self.flights.get_mut(id), key) else { return Step::Done { next: None } };
         match result {

@@ -12,6 +12,8 @@ pub(super) enum Fault {
     Lost { sent: bool, why: Loss },
     /// No answer in time. It may have reached the server.
     TimedOut,
+    /// No answer in time, because of what this process had to do before. It may have reached the server.
+    Congested,
     /// The server answered with an error.
     Refused(Refusal),
     /// So many requests wait for this connection already.
@@ -61,6 +63,7 @@ impl From<Fault> for StoreError {
         match fault {
             Fault::Lost { why, .. } => why.into(),
             Fault::TimedOut => Self::TimedOut("no answer in time".into()),
+            Fault::Congested => Self::Congested,
             Fault::Refused(refusal) => refused(&refusal),
             Fault::Full(queue_max) => Self::Overloaded { queue_max },
             Fault::Store(error) => error,

@@ -21,12 +21,14 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, Sleep, sleep, timeout_at};
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::failure::{Fault, Loss};
 use super::log::{Head, head};
+use super::pulse::{LOOK_EVERY, Pulse, by};
 use super::reply::{Decoder, Garbage, Refusal, Reply};
 use super::request::{Body, Request, pack};
+use crate::store::began;
 
 /// Batches unanswered at once; past it requests gather. More than one, so that distance to the server costs no throughput.
 const BATCHES_MAX: usize = 4;
@@ -86,6 +88,7 @@ pub(super) type Watcher = Box<dyn Fn(News) + Send>;
 pub(super) struct Link {
     queue: mpsc::UnboundedSender<Op>,
     silent: Arc<AtomicBool>,
+    pulse: Arc<Pulse>,
     /// Requests without an answer.
     pending: Arc<AtomicUsize>,
     queue_max: usize,
@@ -94,6 +97,7 @@ pub(super) struct Link {
 /// A request on its way.
 struct Op {
     request: Request,
+    number: u64,
     /// The node is asked to serve a key that it is only about to get.
     asking: bool,
     answer: Answer,
@@ -141,9 +145,9 @@ impl Link {
     pub(super) fn start(stream: Box<dyn Stream>, keeping: &Keeping, watcher: Watcher) -> Self {
         let (queue, ops) = mpsc::unbounded_channel();
         let wire = Wire::new(stream, ops, keeping.clone(), watcher);
-        let silent = Arc::clone(&wire.silent);
+        let (silent, pulse) = (Arc::clone(&wire.silent), Arc::clone(&wire.pulse));
         tokio::spawn(wire.run());
-        Self { queue, silent, pending: Arc::default(), queue_max: keeping.queue_max }
+        Self { queue, silent, pulse, pending: Arc::default(), queue_max: keeping.queue_max }
     }
 
     /// The answer to `request`, by `deadline`.
@@ -153,22 +157,29 @@ impl Link {
 
     /// The answer to `request`, by `deadline`, with the end of the log if the request heeds it.
     pub(super) async fn answer(&self, request: Request, asking: bool, deadline: Instant) -> Result<Answered, Fault> {
-        let answer = self.send(request, asking)?;
-        match timeout_at(deadline, answer).await {
-            Ok(Ok(Ok(Answered { reply: Reply::Refused(refusal), .. }))) => Err(Fault::Refused(refusal)),
-            Ok(Ok(result)) => result,
-            Ok(Err(_dropped)) => Err(Fault::Lost { sent: true, why: Loss::Broken("its task ended".into()) }),
-            Err(_elapsed) => Err(Fault::TimedOut),
+        let (asked_at, number) = (began().unwrap_or_else(Instant::now), self.pulse.next());
+        let answer = self.send(request, asking, number)?;
+        match by(deadline, answer).await {
+            Some(Ok(Ok(Answered { reply: Reply::Refused(refusal), .. }))) => Err(Fault::Refused(refusal)),
+            Some(Ok(result)) => result,
+            Some(Err(_dropped)) => Err(Fault::Lost { sent: true, why: Loss::Broken("its task ended".into()) }),
+            None if self.pulse.had_its_time(number, asked_at, Instant::now()) => Err(Fault::TimedOut),
+            None => Err(Fault::Congested),
         }
     }
 
-    fn send(&self, request: Request, asking: bool) -> Result<oneshot::Receiver<Result<Answered, Fault>>, Fault> {
+    fn send(
+        &self,
+        request: Request,
+        asking: bool,
+        number: u64,
+    ) -> Result<oneshot::Receiver<Result<Answered, Fault>>, Fault> {
         let pending = Pending(Arc::clone(&self.pending));
         if self.pending.fetch_add(1, Ordering::Relaxed) >= self.queue_max {
             return Err(Fault::Full(self.queue_max));
         }
         let (to, answer) = oneshot::channel();
-        let op = Op { asking, answer: Answer { to, heeds: request.heeds, pending }, request };
+        let op = Op { number, asking, answer: Answer { to, heeds: request.heeds, pending }, request };
         let unsent = |_| Fault::Lost { sent: false, why: Loss::Broken("it had ended before".into()) };
         self.queue.send(op).map_err(unsent)?;
         Ok(answer)
@@ -219,13 +230,18 @@ struct Wire {
     /// The latest answer about the end of the log, as it came and what it says: most of the time the next is the same.
     head: (Bytes, u64),
     batches: usize,
+    /// The number of the last request that has left.
+    last: u64,
     /// The server refused `MGET` on this connection.
     merges_refused: bool,
     /// The last time that the server said something, or was asked when nothing was unanswered.
     heard_at: Instant,
+    /// When it is told that it has been silent, or is told again.
+    doubt_at: Instant,
     /// Nothing but our own ping is unanswered.
     ping_alone: bool,
     silent: Arc<AtomicBool>,
+    pulse: Arc<Pulse>,
     watcher: Watcher,
     timer: Pin<Box<Sleep>>,
 }
@@ -246,10 +262,13 @@ impl Wire {
             held: Vec::new(),
             head: (Bytes::new(), 0),
             batches: 0,
+            last: 0,
             merges_refused: false,
             heard_at: Instant::now(),
+            doubt_at: Instant::now() + keeping.doubt_after,
             ping_alone: false,
             silent: Arc::default(),
+            pulse: Arc::default(),
             watcher,
             timer: Box::pin(sleep(keeping.idle_max)),
             keeping,
@@ -299,12 +318,16 @@ impl Wire {
             if self.input.capacity() - self.input.len() < READ_SIZE / 4 {
                 self.input.reserve(READ_SIZE);
             }
-            match ready!(pin!(self.stream.read_buf(&mut self.input)).poll(context)) {
+            let Poll::Ready(read) = pin!(self.stream.read_buf(&mut self.input)).poll(context) else {
+                self.pulse.looked(Instant::now());
+                return Poll::Pending;
+            };
+            match read {
                 Ok(0) => return Poll::Ready(Loss::Broken("the server closed it".into())),
                 Ok(_) => {}
                 Err(error) => return Poll::Ready(broken(&error)),
             }
-            self.heard_at = Instant::now();
+            self.hear(Instant::now());
             self.ping_alone = false;
             self.silent.store(false, Ordering::Relaxed);
             loop {
@@ -397,6 +420,7 @@ impl Wire {
         while matches!(self.awaited.front(), Some(Awaited::EndOfBatch)) {
             self.awaited.pop_front();
             self.batches -= 1;
+            self.pulse.answered();
         }
     }
 
@@ -467,7 +491,11 @@ impl Wire {
         let before = self.awaited.len();
         let (mut reads, mut heads, mut heeds) = (Vec::new(), Vec::new(), false);
         let mut gathered = mem::take(&mut self.gathered);
-        for op in gathered.drain(..).filter(|op| !op.answer.to.is_closed()) {
+        for op in gathered.drain(..) {
+            self.last = self.last.max(op.number);
+            if op.answer.to.is_closed() {
+                continue;
+            }
             heeds |= op.answer.heeds;
             if op.asking {
                 pack(&mut self.out, [&b"ASKING"[..]].into_iter());
@@ -501,6 +529,7 @@ impl Wire {
     fn close_batch(&mut self) {
         self.awaited.push_back(Awaited::EndOfBatch);
         self.batches += 1;
+        self.pulse.left(self.last, Instant::now());
     }
 
     fn put_reads(&mut self, mut reads: Vec<(Bytes, Answer)>) {
@@ -547,12 +576,17 @@ impl Wire {
 
     /// From now on silence counts.
     fn begin_waiting(&mut self) {
-        self.heard_at = Instant::now();
+        self.hear(Instant::now());
         // The timer is moved when it is far off only, not for each request.
-        let doubt_at = self.heard_at + self.keeping.doubt_after;
-        if self.timer.deadline() > doubt_at {
-            self.timer.as_mut().reset(doubt_at);
+        let look_at = self.heard_at + LOOK_EVERY.min(self.keeping.doubt_after);
+        if self.timer.deadline() > look_at {
+            self.timer.as_mut().reset(look_at);
         }
+    }
+
+    fn hear(&mut self, now: Instant) {
+        (self.heard_at, self.doubt_at) = (now, now + self.keeping.doubt_after);
+        self.pulse.heard(now);
     }
 
     /// Ready when the server has been silent for too long; asks it whether it is there when nothing happens.
@@ -563,7 +597,8 @@ impl Wire {
                 pack(&mut self.out, [&b"PING"[..]].into_iter());
                 self.awaited.push_back(Awaited::Nobody);
                 self.close_batch();
-                (self.heard_at, self.ping_alone) = (now, true);
+                self.hear(now);
+                self.ping_alone = true;
                 if let Poll::Ready(Err(error)) = self.send(context) {
                     return Poll::Ready(broken(&error));
                 }
@@ -575,13 +610,13 @@ impl Wire {
                 if now >= given_up_at {
                     return Poll::Ready(Loss::Silent);
                 }
-                if now >= self.heard_at + self.keeping.doubt_after {
+                if now >= self.doubt_at {
                     self.silent.store(true, Ordering::Relaxed);
                     (self.watcher)(News::Silent);
-                    given_up_at.min(now + self.keeping.doubt_after)
-                } else {
-                    given_up_at.min(self.heard_at + self.keeping.doubt_after)
+                    self.doubt_at = now + self.keeping.doubt_after;
                 }
+                // To look, so that whoever asks later knows that there was nothing.
+                given_up_at.min(self.doubt_at).min(now + LOOK_EVERY)
             };
             self.timer.as_mut().reset(next);
         }
