@@ -17,6 +17,7 @@ use super::work::{Kind, Lease, Stage};
 use super::{Machine, Shards};
 use crate::breaker::Verdict;
 use crate::failure::StoreFailure;
+use crate::flight::Flight;
 use crate::step::{FlightId, Leased, Step};
 use crate::storage::Profile;
 use crate::time::Instant;
@@ -51,6 +52,15 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         work.asked_at = now;
         work.stage = Stage::Leasing;
         Some(Step::AcquireLease { key, ttl: self.policy.lease_ttl, hold_for: self.policy.leader_age_max, deadline })
+    }
+
+    /// The store has not answered the flight's read: nobody is to wait for it a second time.
+    pub(super) fn forgo_lease(&mut self, id: FlightId) {
+        let Some(Flight { work, .. }) = self.flights.get_mut(id).filter(|_| self.policy.lease) else { return };
+        if work.kind == Kind::Load && matches!(work.lease, Lease::Unasked | Lease::Awaited(_)) {
+            work.lease = Lease::Forgone;
+            self.stats.leases_forgone += 1;
+        }
     }
 
     pub(super) fn on_lease_answered(

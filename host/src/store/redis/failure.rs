@@ -1,5 +1,6 @@
 //! Why something was not answered, and what that means for callers. No text quotes a key, a value or a password.
 
+use std::io;
 use std::sync::Arc;
 
 use super::reply::Refusal;
@@ -48,6 +49,17 @@ impl Fault {
         match self {
             Self::Refused(refusal) => Some(refusal.code()),
             _ => None,
+        }
+    }
+}
+
+impl Loss {
+    /// The connection broke with that.
+    pub(super) fn of(error: &io::Error) -> Self {
+        let text = error.to_string().into();
+        match error.get_ref().is_some_and(|inner| inner.is::<tokio_rustls::rustls::Error>()) {
+            true => Self::Untrusted(text),
+            false => Self::Broken(text),
         }
     }
 }

@@ -16,12 +16,27 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::lock;
+use super::request::Effect;
 
 /// How often a connection looks for answers at least.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(25);
 
-/// Of a deadline that is shorter nobody can tell; it counts against the server.
+/// Of what is allowed less than this, looks cannot tell. Where that is the rule, it counts against the server; where it is what
+/// others have left of more, it does not.
 const TOLD_FROM: Duration = Duration::from_millis(100);
+
+/// How much time somebody is allowed as a rule: the most so far.
+#[derive(Default)]
+struct Rule(AtomicU64);
+
+impl Rule {
+    /// Whether the server is to blame for having been silent for so long out of what was allowed.
+    fn blames(&self, silent: Duration, allowed: Duration) -> bool {
+        let nanos = u64::try_from(allowed.as_nanos()).unwrap_or(u64::MAX);
+        let most = self.0.fetch_max(nanos, Ordering::Relaxed).max(nanos);
+        if allowed < TOLD_FROM { nanos >= most / 2 } else { silent >= allowed / 2 }
+    }
+}
 
 /// What a connection has sent when, and when it has looked for answers.
 pub(super) struct Pulse {
@@ -32,6 +47,8 @@ pub(super) struct Pulse {
     heard_at: AtomicU64,
     /// When we last took in all that had come.
     looked_at: AtomicU64,
+    reads: Rule,
+    changes: Rule,
     /// The batches that are unanswered: the number of the last request in each, and when it left.
     departures: Mutex<VecDeque<(u64, Instant)>>,
 }
@@ -43,6 +60,8 @@ impl Default for Pulse {
             asked: AtomicU64::new(0),
             heard_at: AtomicU64::new(0),
             looked_at: AtomicU64::new(0),
+            reads: Rule::default(),
+            changes: Rule::default(),
             departures: Mutex::default(),
         }
     }
@@ -73,12 +92,13 @@ impl Pulse {
     }
 
     /// Whether the server has had enough of the time from `asked_at` to `now` for the request `number`: half of it.
-    pub(super) fn had_its_time(&self, number: u64, asked_at: Instant, now: Instant) -> bool {
+    pub(super) fn had_its_time(&self, number: u64, effect: Effect, asked_at: Instant, now: Instant) -> bool {
         let allowed = now.saturating_duration_since(asked_at);
         let left_at = lock(&self.departures).iter().find(|(last, _)| *last >= number).map(|(_, at)| *at);
         let since = left_at.unwrap_or_else(|| asked_at.max(self.at(&self.heard_at)));
         let waited = self.at(&self.looked_at).saturating_duration_since(since);
-        allowed < TOLD_FROM || waited >= allowed / 2
+        let rule = if effect == Effect::Read { &self.reads } else { &self.changes };
+        rule.blames(waited, allowed)
     }
 
     fn nanos(&self, now: Instant) -> u64 {
@@ -92,7 +112,10 @@ impl Pulse {
 
 /// For how long somebody has been seen to work at something: the time between looks that came as often as they should.
 #[derive(Default)]
-pub(super) struct Attention(AtomicU64);
+pub(super) struct Attention {
+    nanos: AtomicU64,
+    rule: Rule,
+}
 
 impl Attention {
     /// Runs `work`, and looks after it.
@@ -111,20 +134,20 @@ impl Attention {
             looked_at = Instant::now();
             if between <= 2 * LOOK_EVERY {
                 let nanos = u64::try_from(between.as_nanos()).unwrap_or(0);
-                self.0.fetch_add(nanos, Ordering::Relaxed);
+                self.nanos.fetch_add(nanos, Ordering::Relaxed);
             }
         }
     }
 
     /// How much there was so far.
     pub(super) fn paid(&self) -> Duration {
-        Duration::from_nanos(self.0.load(Ordering::Relaxed))
+        Duration::from_nanos(self.nanos.load(Ordering::Relaxed))
     }
 
     /// Whether whoever waited from `asked_at` to `now`, when so much had been `paid` before, was waiting for somebody else.
     pub(super) fn was_paid(&self, paid: Duration, asked_at: Instant, now: Instant) -> bool {
         let allowed = now.saturating_duration_since(asked_at);
-        allowed < TOLD_FROM || self.paid().saturating_sub(paid) >= allowed / 2
+        self.rule.blames(self.paid().saturating_sub(paid), allowed)
     }
 }
 
@@ -160,7 +183,7 @@ mod tests {
         pulse.heard(at(heard));
         pulse.looked(at(looked));
         advance(ALLOWED).await;
-        pulse.had_its_time(number, asked_at, Instant::now())
+        pulse.had_its_time(number, Effect::Read, asked_at, Instant::now())
     }
 
     #[tokio::test(start_paused = true)]
@@ -177,8 +200,13 @@ mod tests {
     async fn of_short_deadlines_nobody_can_tell() {
         let (pulse, asked_at) = (Pulse::default(), Instant::now());
         let number = pulse.next();
-        assert!(pulse.had_its_time(number, asked_at, asked_at + Duration::from_millis(99)));
-        assert!(!pulse.had_its_time(number, asked_at, asked_at + Duration::from_millis(100)));
+        let after =
+            |effect, millis| pulse.had_its_time(number, effect, asked_at, asked_at + Duration::from_millis(millis));
+        assert!(after(Effect::Read, 10), "it is the rule");
+        assert!(after(Effect::Read, 99));
+        assert!(!after(Effect::Read, 49), "it is what is left of more");
+        assert!(!after(Effect::Read, 100), "here looks can tell");
+        assert!(after(Effect::Write, 10), "changes have a rule of their own");
     }
 
     #[tokio::test(start_paused = true)]
@@ -191,8 +219,9 @@ mod tests {
         pulse.left(second, Instant::now());
         advance(Duration::from_millis(50)).await;
         pulse.looked(Instant::now());
-        assert!(!pulse.had_its_time(second, asked_at, Instant::now()));
-        assert!(pulse.had_its_time(second, asked_at + Duration::from_millis(150), Instant::now()));
+        let had_its_time = |asked_at| pulse.had_its_time(second, Effect::Read, asked_at, Instant::now());
+        assert!(!had_its_time(asked_at));
+        assert!(had_its_time(asked_at + Duration::from_millis(150)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,7 +2,8 @@
 //!
 //! A task owns the socket; callers hand it requests through a queue. With nothing on the wire a request leaves at
 //! once. Otherwise requests gather while at most [`BATCHES_MAX`] batches are unanswered, and leave together: the `GET`s
-//! of a batch as one `MGET` at its end (where the deployment allows it), all else in the order in which it came. All
+//! of a batch as one `MGET` at its end (where the deployment allows it), before them runs of the same script as one, and all
+//! else before that, in the order in which it came. All
 //! of a batch was asked for before any of it was answered, so readers cannot tell the difference. A request whose
 //! caller left before it was sent is not sent; an answer whose caller left is discarded. Behind the requests of a batch
 //! that heed the log its end is asked for, once, and their answers wait for it: by then it is as new as they are.
@@ -26,17 +27,20 @@ use tokio::time::{Instant, Sleep, sleep};
 use super::failure::{Fault, Loss};
 use super::log::{Head, head};
 use super::pulse::{LOOK_EVERY, Pulse, by};
-use super::reply::{Decoder, Garbage, Refusal, Reply};
-use super::request::{Body, Request, pack};
+use super::reply::{Decoder, Garbage, Reply};
+use super::request::{Body, Request, pack, pack_count, pack_word};
 use crate::store::began;
 
 /// Batches unanswered at once; past it requests gather. More than one, so that distance to the server costs no throughput.
 const BATCHES_MAX: usize = 4;
 
-/// Requests and bytes in one batch, and keys in one `MGET`: others get a turn at the server in between.
+/// Requests and bytes in one batch, and keys in one command: others get a turn at the server in between.
 const BATCH_MAX: usize = 512;
 const BATCH_BYTES_MAX: usize = 256 * 1024;
-const MGET_MAX: usize = 128;
+const MERGED_MAX: usize = 128;
+
+/// So many requests leave without waiting for others.
+const CROWD: usize = 64;
 
 /// What an answer about the end of the log may be long at most, to be known again: a note takes some hundred bytes.
 const HEAD_MAX: usize = 512;
@@ -157,13 +161,14 @@ impl Link {
 
     /// The answer to `request`, by `deadline`, with the end of the log if the request heeds it.
     pub(super) async fn answer(&self, request: Request, asking: bool, deadline: Instant) -> Result<Answered, Fault> {
+        let effect = request.effect;
         let (asked_at, number) = (began().unwrap_or_else(Instant::now), self.pulse.next());
         let answer = self.send(request, asking, number)?;
         match by(deadline, answer).await {
             Some(Ok(Ok(Answered { reply: Reply::Refused(refusal), .. }))) => Err(Fault::Refused(refusal)),
             Some(Ok(result)) => result,
             Some(Err(_dropped)) => Err(Fault::Lost { sent: true, why: Loss::Broken("its task ended".into()) }),
-            None if self.pulse.had_its_time(number, asked_at, Instant::now()) => Err(Fault::TimedOut),
+            None if self.pulse.had_its_time(number, effect, asked_at, Instant::now()) => Err(Fault::TimedOut),
             None => Err(Fault::Congested),
         }
     }
@@ -199,8 +204,8 @@ impl Link {
 /// What the next answer is for.
 enum Awaited {
     One(Answer),
-    /// An `MGET` of these keys.
-    Many(Vec<(Bytes, Answer)>),
+    /// A list with an item for each: an `MGET`, or a run of a script.
+    Many(Vec<(Body, Answer)>),
     /// The end of the log: for those that asked for nothing else, and those that wait for it.
     Head(Vec<Answer>),
     /// A subscription, which is confirmed by a push message.
@@ -232,7 +237,7 @@ struct Wire {
     batches: usize,
     /// The number of the last request that has left.
     last: u64,
-    /// The server refused `MGET` on this connection.
+    /// The server refused several keys in one command on this connection.
     merges_refused: bool,
     /// The last time that the server said something, or was asked when nothing was unanswered.
     heard_at: Instant,
@@ -304,7 +309,7 @@ impl Wire {
         }
         let wanted = self.gather(context);
         if let Poll::Ready(Err(error)) = self.send(context) {
-            return Poll::Ready(Some(broken(&error)));
+            return Poll::Ready(Some(Loss::of(&error)));
         }
         if !wanted && self.awaited.is_empty() && self.out.is_empty() {
             return Poll::Ready(None);
@@ -325,7 +330,7 @@ impl Wire {
             match read {
                 Ok(0) => return Poll::Ready(Loss::Broken("the server closed it".into())),
                 Ok(_) => {}
-                Err(error) => return Poll::Ready(broken(&error)),
+                Err(error) => return Poll::Ready(Loss::of(&error)),
             }
             self.hear(Instant::now());
             self.ping_alone = false;
@@ -424,18 +429,18 @@ impl Wire {
         }
     }
 
-    fn deliver_many(&mut self, reads: Vec<(Bytes, Answer)>, reply: Reply) -> Option<()> {
+    fn deliver_many(&mut self, asked: Vec<(Body, Answer)>, reply: Reply) -> Option<()> {
         self.end_batches();
         match reply {
-            Reply::List(values) if values.len() == reads.len() => {
-                reads.into_iter().zip(values).for_each(|((_, answer), value)| self.give(answer, value));
+            Reply::List(values) if values.len() == asked.len() => {
+                asked.into_iter().zip(values).for_each(|((_, answer), value)| self.give(answer, value));
             }
-            Reply::Refused(refusal) if forbids_merging(&refusal) => {
-                // The user may `GET` and not `MGET`.
+            Reply::Refused(refusal) if asked.len() > 1 && refusal.forbids_merging() => {
+                // The user may `GET` and not `MGET`, or use some of the keys and not all.
                 self.merges_refused = true;
-                let heeds = reads.iter().any(|(_, answer)| answer.heeds);
-                for (key, answer) in reads {
-                    self.put_get(key, answer);
+                let heeds = asked.iter().any(|(_, answer)| answer.heeds);
+                for (body, answer) in asked {
+                    self.put(body, answer);
                 }
                 if heeds {
                     self.put_head(Vec::new());
@@ -443,7 +448,7 @@ impl Wire {
                 self.close_batch();
             }
             Reply::Refused(refusal) => {
-                reads.into_iter().for_each(|(_, answer)| self.give(answer, Reply::Refused(refusal.clone())));
+                asked.into_iter().for_each(|(_, answer)| self.give(answer, Reply::Refused(refusal.clone())));
             }
             _ => return None,
         }
@@ -457,8 +462,8 @@ impl Wire {
             if self.gathered.is_empty() {
                 return open != Collected::Closed;
             }
-            if self.batches > 0 && !self.yielded && open == Collected::All {
-                // Others of this turn may want to come along.
+            if self.batches > 0 && !self.yielded && open == Collected::All && self.gathered.len() < CROWD {
+                // Others of this turn may want to come along. A crowd has no time to lose: it is behind many others itself.
                 self.yielded = true;
                 context.waker().wake_by_ref();
                 return true;
@@ -470,7 +475,12 @@ impl Wire {
 
     fn collect(&mut self, context: &mut Context<'_>) -> Collected {
         while self.gathered.len() < BATCH_MAX && self.gathered_bytes < BATCH_BYTES_MAX {
-            match self.ops.poll_recv(context) {
+            // What is polled counts against the task's budget, and a crowd would come in handfuls, each behind all others.
+            let op = match self.ops.try_recv() {
+                Ok(op) => Poll::Ready(Some(op)),
+                Err(_none) => self.ops.poll_recv(context),
+            };
+            match op {
                 Poll::Ready(Some(op)) => {
                     self.gathered_bytes += op.request.weight();
                     self.gathered.push(op);
@@ -489,7 +499,7 @@ impl Wire {
             self.begin_waiting();
         }
         let before = self.awaited.len();
-        let (mut reads, mut heads, mut heeds) = (Vec::new(), Vec::new(), false);
+        let (mut scripts, mut reads, mut heads, mut heeds) = (Vec::new(), Vec::new(), Vec::new(), false);
         let mut gathered = mem::take(&mut self.gathered);
         for op in gathered.drain(..) {
             self.last = self.last.max(op.number);
@@ -502,20 +512,15 @@ impl Wire {
                 self.awaited.push_back(Awaited::Nobody);
             }
             match op.request.body {
-                Body::Get(key) if op.asking => self.put_get(key, op.answer),
-                Body::Get(key) => reads.push((key, op.answer)),
-                Body::Packed(packed) => {
-                    self.out.extend_from_slice(&packed);
-                    self.awaited.push_back(Awaited::One(op.answer));
-                }
+                body @ (Body::Get(_) | Body::Script(_)) if op.asking => self.put(body, op.answer),
+                body @ Body::Get(_) => reads.push((body, op.answer)),
+                body @ Body::Script(_) => scripts.push((body, op.answer)),
                 Body::Head => heads.push(op.answer),
-                Body::Subscribe(packed) => {
-                    self.out.extend_from_slice(&packed);
-                    self.awaited.push_back(Awaited::Subscription(op.answer));
-                }
+                body => self.put(body, op.answer),
             }
         }
         self.gathered = gathered;
+        self.put_scripts(scripts);
         self.put_reads(reads);
         if heeds {
             self.put_head(heads);
@@ -532,16 +537,49 @@ impl Wire {
         self.pulse.left(self.last, Instant::now());
     }
 
-    fn put_reads(&mut self, mut reads: Vec<(Bytes, Answer)>) {
-        let merges = self.keeping.merges && !self.merges_refused;
-        while merges && reads.len() > 1 {
-            let rest = reads.split_off(reads.len().min(MGET_MAX));
-            let words = [&b"MGET"[..]].into_iter().chain(reads.iter().map(|(key, _)| &key[..]));
-            pack(&mut self.out, Counted { words, count: reads.len() + 1 });
+    fn may_merge(&self) -> bool {
+        self.keeping.merges && !self.merges_refused
+    }
+
+    fn put_reads(&mut self, mut reads: Vec<(Body, Answer)>) {
+        while self.may_merge() && reads.len() > 1 {
+            let rest = reads.split_off(reads.len().min(MERGED_MAX));
+            pack_count(&mut self.out, reads.len() + 1);
+            pack_word(&mut self.out, b"MGET");
+            for (body, _) in &reads {
+                if let Body::Get(key) = body {
+                    pack_word(&mut self.out, key);
+                }
+            }
             self.awaited.push_back(Awaited::Many(mem::replace(&mut reads, rest)));
         }
-        for (key, answer) in reads {
-            self.put_get(key, answer);
+        for (body, answer) in reads {
+            self.put(body, answer);
+        }
+    }
+
+    /// Writes down runs of scripts: those that go together as one.
+    fn put_scripts(&mut self, mut scripts: Vec<(Body, Answer)>) {
+        while self.may_merge() && !scripts.is_empty() {
+            let goes_along = |(body, _): &(Body, Answer)| match (&scripts[0].0, body) {
+                (Body::Script(first), Body::Script(part)) => first.goes_with(part),
+                _ => false,
+            };
+            let count = scripts.iter().take(MERGED_MAX).take_while(|script| goes_along(script)).count().max(1);
+            let rest = scripts.split_off(count);
+            self.put_run(mem::replace(&mut scripts, rest));
+        }
+        for script in scripts {
+            self.put_run(vec![script]);
+        }
+    }
+
+    fn put_run(&mut self, run: Vec<(Body, Answer)>) {
+        let mut parts =
+            run.iter().filter_map(|(body, _)| if let Body::Script(part) = body { Some(part) } else { None });
+        if let Some(first) = parts.next() {
+            first.pack(&mut self.out, parts);
+            self.awaited.push_back(Awaited::Many(run));
         }
     }
 
@@ -550,9 +588,24 @@ impl Wire {
         self.awaited.push_back(Awaited::Head(answers));
     }
 
-    fn put_get(&mut self, key: Bytes, answer: Answer) {
-        pack(&mut self.out, [&b"GET"[..], &key].into_iter());
-        self.awaited.push_back(Awaited::One(answer));
+    /// Writes down what stands by itself.
+    fn put(&mut self, body: Body, answer: Answer) {
+        match body {
+            Body::Get(key) => {
+                pack(&mut self.out, [&b"GET"[..], &key].into_iter());
+                self.awaited.push_back(Awaited::One(answer));
+            }
+            Body::Script(_) => self.put_run(vec![(body, answer)]),
+            Body::Packed(packed) => {
+                self.out.extend_from_slice(&packed);
+                self.awaited.push_back(Awaited::One(answer));
+            }
+            Body::Subscribe(packed) => {
+                self.out.extend_from_slice(&packed);
+                self.awaited.push_back(Awaited::Subscription(answer));
+            }
+            Body::Head => self.put_head(vec![answer]),
+        }
     }
 
     fn send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -600,7 +653,7 @@ impl Wire {
                 self.hear(now);
                 self.ping_alone = true;
                 if let Poll::Ready(Err(error)) = self.send(context) {
-                    return Poll::Ready(broken(&error));
+                    return Poll::Ready(Loss::of(&error));
                 }
             }
             let next = if self.awaited.is_empty() {
@@ -642,39 +695,6 @@ enum Collected {
     Enough,
     /// All, and there will be no more.
     Closed,
-}
-
-/// A chain of words whose number is known.
-struct Counted<I> {
-    words: I,
-    count: usize,
-}
-
-impl<I: Iterator> Iterator for Counted<I> {
-    type Item = I::Item;
-
-    fn next(&mut self) -> Option<I::Item> {
-        self.count = self.count.saturating_sub(1);
-        self.words.next()
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.count, Some(self.count))
-    }
-}
-
-impl<I: Iterator> ExactSizeIterator for Counted<I> {}
-
-fn forbids_merging(refusal: &Refusal) -> bool {
-    matches!(refusal.code(), "NOPERM" | "CROSSSLOT") || refusal.text().contains("unknown command")
-}
-
-fn broken(error: &io::Error) -> Loss {
-    let text = error.to_string().into();
-    match error.get_ref().is_some_and(|inner| inner.is::<tokio_rustls::rustls::Error>()) {
-        true => Loss::Untrusted(text),
-        false => Loss::Broken(text),
-    }
 }
 
 #[cfg(test)]
