@@ -64,6 +64,10 @@ pub enum StoreFailure {
     /// The server answered and refused this one operation (out of memory). Counted by the breaker, since a store that
     /// refuses writes is of no use; not tried again, and of a value that is refused again only the removal is owed.
     Rejected,
+    /// The operation did not get its turn: so much of this process's own was before it that the store was not asked in time,
+    /// or not given its time to answer. That says nothing of the store, so the breaker gets no verdict; not tried again, since
+    /// that would add to the queue. A change stays owed.
+    Overloaded,
     /// Something was there but is no envelope of ours: a counted miss (law 11); the store itself is healthy.
     Corrupt {
         /// What a store that compares takes for its version, so that a load may replace it; `None` if it bears none.

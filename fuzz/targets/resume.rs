@@ -50,9 +50,10 @@ fn policy() -> Policy {
 }
 
 fn event(kind: u8, detail: u8, policy: &Policy) -> Event<Tagged> {
-    let result = match detail % 4 {
+    let result = match detail % 5 {
         0 => Err(StoreFailure::Unavailable),
         1 => Err(StoreFailure::Rejected),
+        2 => Err(StoreFailure::Overloaded),
         _ => Ok(()),
     };
     let version = (detail % 5 > 0).then(|| Version { writer: u64::from(detail % 2), number: u64::from(detail) });

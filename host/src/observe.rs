@@ -277,6 +277,7 @@ const fn failure_name(failure: StoreFailure) -> &'static str {
         StoreFailure::Unavailable => "unavailable",
         StoreFailure::TimedOut => "timed_out",
         StoreFailure::Rejected => "rejected",
+        StoreFailure::Overloaded => "overloaded",
         StoreFailure::Corrupt { .. } => "corrupt",
     }
 }

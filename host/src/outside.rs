@@ -15,7 +15,7 @@ use crate::clock::Deadline;
 use crate::engine::{Key, Payload};
 use crate::loader::{LoadContext, LoadError, Loaded, Loader};
 use crate::observe::Observed;
-use crate::store::{Ear, Leased, Store, StoreError};
+use crate::store::{Ear, Leased, Store, StoreError, due};
 
 tokio::task_local! {
     static CHAIN: Chain;
@@ -246,7 +246,7 @@ impl Stores {
         deadline: &Deadline,
     ) -> Result<T, StoreFailure> {
         let limited = async {
-            match deadline.limit(AssertUnwindSafe(operation).catch_unwind()).await {
+            match deadline.limit(due(deadline.at(), AssertUnwindSafe(operation).catch_unwind())).await {
                 Some(Ok(result)) => result,
                 Some(Err(_panic)) => Err(StoreError::Unavailable("the store panicked".to_owned())),
                 None => Err(StoreError::TimedOut("no answer by the deadline".to_owned())),
@@ -263,7 +263,8 @@ fn judge(error: &StoreError) -> (StoreFailure, bool) {
         StoreError::Rejected(_) => (StoreFailure::Rejected, true),
         StoreError::Unsupported(_) => (StoreFailure::Rejected, false),
         StoreError::Foreign(_) => (StoreFailure::Corrupt { version: None }, false),
-        StoreError::Unavailable(_) | StoreError::Overloaded { .. } => (StoreFailure::Unavailable, true),
+        StoreError::Unavailable(_) => (StoreFailure::Unavailable, true),
+        StoreError::Overloaded { .. } | StoreError::Congested => (StoreFailure::Overloaded, false),
         StoreError::Closed => (StoreFailure::Unavailable, false),
     }
 }

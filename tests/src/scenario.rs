@@ -26,7 +26,7 @@
 //! | `1 loaded "v" [tags a,b] [age 3s] [share] [private] [WINDOWS]` | what its loader brought |
 //! | `1 not-modified [age 3s] [WINDOWS]`, `1 absent [ttl 5s]` | the same: what was at hand is true; there is no such thing |
 //! | `1 load-failed answer [retry-after 2s]` | `unavailable`, `timed-out`, `answer`, `isolated` or `panicked` |
-//! | `1 store-failed timed-out` | its store operation: `unavailable`, `timed-out`, `rejected` or `corrupt` |
+//! | `1 store-failed timed-out` | its store operation: `unavailable`, `timed-out`, `rejected`, `overloaded` or `corrupt` |
 //! | `1 slept`, `1 launched`, `1 landed`, `1 written`, `1 removed`, `1 cleared`, `1 noted`, `1 resigned`, `1 abandoned` | the other events |
 //! | `1 leased`, `1 leased elsewhere 3s`, `1 awaited` | it has the lease; another process has it for so long; it may be free |
 //! | `1 overtaken` | its write or removal was refused, as another process had changed the key |
@@ -381,6 +381,7 @@ impl Stage {
             "unavailable" => StoreFailure::Unavailable,
             "timed-out" => StoreFailure::TimedOut,
             "rejected" => StoreFailure::Rejected,
+            "overloaded" => StoreFailure::Overloaded,
             "corrupt" => StoreFailure::Corrupt { version: None },
             other => return Err(format!("there is no failure {other}")),
         };

@@ -206,6 +206,8 @@ pub enum Reply {
     TimesOut,
     /// The store refuses for good.
     Rejects,
+    /// The store was not asked, because of as much before it.
+    Overloads,
     /// The store has bytes that are no envelope of ours.
     Corrupt,
     /// The origin says that there is no such thing.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use tideover::store::{Leased, RedisBackplane, RedisConfig, RedisStore, Store};
-use tideover::{Cache, EngineKind, LoadError, Loaded};
+use tideover::{Cache, CallOptions, EngineKind, LoadError, Loaded};
 use tideover_tests::redis_server::RedisServer;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -220,4 +220,84 @@ async fn closing_gives_leases_back() {
     timeout(HANG, cache.shutdown()).await.expect("no hang");
     assert_eq!(server.command(&["EXISTS", "Tracking:!lease:k"]), "0");
     assert!(hung.await.expect("no panic").is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_nobody_wants_the_load_any_more_the_lease_is_free() {
+    let server = RedisServer::start();
+    let cache = cache_on(config(&server, RedisBackplane::Tracking), &[("lease_ttl", "60s")]);
+    let caller = cache.clone();
+    let caller = tokio::spawn(async move {
+        let hung = |_| std::future::pending::<Result<Loaded, LoadError>>();
+        caller.get_or_load("k", hung).await.map(|found| found.value)
+    });
+    let began = Instant::now();
+    while server.command(&["EXISTS", "Tracking:!lease:k"]) != "1" {
+        assert!(began.elapsed() < HANG, "it was never taken");
+        sleep(Duration::from_millis(1)).await;
+    }
+    caller.abort();
+    while server.command(&["EXISTS", "Tracking:!lease:k"]) != "0" {
+        assert!(began.elapsed() < HANG, "it was never given back");
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// What callers on two caches saw: how many requests, the longest, and what went wrong.
+#[derive(Debug, Default)]
+struct Seen {
+    requests: u32,
+    longest: Duration,
+    errors: Vec<String>,
+}
+
+/// Asks for keys that are new all the time, and the same for everybody, until `end`.
+async fn ask_until(cache: Cache, end: Instant, began: Instant, patience: Duration) -> Seen {
+    let mut seen = Seen::default();
+    while Instant::now() < end {
+        let (key, asked_at) = (format!("cold:{}", began.elapsed().as_millis() / 20), Instant::now());
+        let load = |_| async {
+            sleep(Duration::from_millis(20)).await;
+            Ok::<_, LoadError>(Loaded::new("value"))
+        };
+        let answer = timeout(HANG, cache.get_or_load_with(&key, CallOptions::new().timeout(patience), load)).await;
+        seen.requests += 1;
+        seen.longest = seen.longest.max(asked_at.elapsed());
+        seen.errors.extend(answer.expect("no hang").err().map(|error| error.to_string()));
+        sleep(Duration::from_millis(2)).await;
+    }
+    seen
+}
+
+/// Neither those who wait for a lease of the other, nor those who would take one, nor those who would give one back.
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_frozen_server_nobody_fails_or_waits_past_his_deadline() {
+    const PATIENCE: Duration = Duration::from_secs(3);
+    let mut server = RedisServer::start();
+    let options = [("store_read_deadline", "250ms"), ("lease_wait_max", "500ms")];
+    let caches = [(); 2].map(|()| cache_on(config(&server, RedisBackplane::Tracking), &options));
+    let began = Instant::now();
+    let mut callers = JoinSet::new();
+    for number in 0..16 {
+        callers.spawn(ask_until(caches[number % 2].clone(), began + Duration::from_secs(4), began, PATIENCE));
+    }
+    sleep(Duration::from_millis(500)).await;
+    server.freeze();
+    sleep(Duration::from_secs(2)).await;
+    server.thaw();
+    let mut all = Seen::default();
+    for seen in callers.join_all().await {
+        all.requests += seen.requests;
+        all.longest = all.longest.max(seen.longest);
+        all.errors.extend(seen.errors);
+    }
+    let mut leases = 0;
+    for cache in &caches {
+        leases += count(cache, "leases").await;
+    }
+    let Seen { requests, longest, errors } = all;
+    println!("| two caches with leases, frozen 2 s | {requests} requests | longest {longest:?} | {leases} leases |");
+    assert_eq!(errors, [""; 0]);
+    assert!(longest < PATIENCE, "{longest:?}");
+    assert!(leases > 0, "nobody had one");
 }

@@ -247,6 +247,7 @@ impl From<wit::StoreFailure> for core_::StoreFailure {
             wit::StoreFailure::Unavailable => Self::Unavailable,
             wit::StoreFailure::TimedOut => Self::TimedOut,
             wit::StoreFailure::Rejected => Self::Rejected,
+            wit::StoreFailure::Overloaded => Self::Overloaded,
             wit::StoreFailure::Corrupt(version) => Self::Corrupt { version: version.map(Into::into) },
         }
     }

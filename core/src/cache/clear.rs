@@ -4,6 +4,7 @@
 use core::hash::Hash;
 
 use super::Machine;
+use super::settle::verdict;
 use super::work::{After, First, Kind, Stage};
 use crate::breaker::Verdict;
 use crate::failure::{Refusal, StoreFailure};
@@ -113,8 +114,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             flight.work.settled = Settled::Store;
             self.journal.cleared(primary);
         }
-        let verdict = if result.is_ok() { Verdict::Success } else { Verdict::Failure };
-        self.give_back(id, verdict, now);
+        self.give_back(id, result.map_or_else(verdict, |()| Verdict::Success), now);
         self.stats.store_failures += u64::from(result.is_err());
         self.settled(id, now)
     }

@@ -12,12 +12,12 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::settle::verdict;
 use super::{Fence, First, Kind, Machine, Remembered, Shards, Stage, Work};
 use crate::breaker::{Breaker, NotUntil, Verdict};
 use crate::budget::{Budget, BudgetPolicy};
 use crate::entropy::Entropy;
 use crate::entry::Entry;
-use crate::failure::StoreFailure;
 use crate::flight::Purpose;
 use crate::journal::{Change, Doubts, Journal};
 use crate::latency::Latency;
@@ -309,10 +309,8 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     /// What the store's circuit will say once the flight has given back the permit that it has.
     fn store_refused(&self, work: Option<&Work<V>>, event: Option<&Event<V>>, now: Instant) -> Option<NotUntil> {
         let verdict = match event {
-            Some(Event::LeaseAnswered(Ok(_)) | Event::StoreRead(Ok(_) | Err(StoreFailure::Corrupt { .. }))) => {
-                Verdict::Success
-            }
-            Some(Event::LeaseAnswered(Err(_)) | Event::StoreRead(Err(_))) => Verdict::Failure,
+            Some(Event::LeaseAnswered(Ok(_)) | Event::StoreRead(Ok(_))) => Verdict::Success,
+            Some(Event::LeaseAnswered(Err(failure)) | Event::StoreRead(Err(failure))) => verdict(*failure),
             _ => return self.store_breaker.refusal(now),
         };
         let mut breaker = self.store_breaker.clone();

@@ -12,10 +12,12 @@
 
 use core::hash::Hash;
 
+use super::settle::verdict;
 use super::work::{Kind, Lease, Stage};
 use super::{Machine, Shards};
 use crate::breaker::Verdict;
 use crate::failure::StoreFailure;
+use crate::flight::Flight;
 use crate::step::{FlightId, Leased, Step};
 use crate::storage::Profile;
 use crate::time::Instant;
@@ -52,6 +54,15 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         Some(Step::AcquireLease { key, ttl: self.policy.lease_ttl, hold_for: self.policy.leader_age_max, deadline })
     }
 
+    /// The store has not answered the flight's read: nobody is to wait for it a second time.
+    pub(super) fn forgo_lease(&mut self, id: FlightId) {
+        let Some(Flight { work, .. }) = self.flights.get_mut(id).filter(|_| self.policy.lease) else { return };
+        if work.kind == Kind::Load && matches!(work.lease, Lease::Unasked | Lease::Awaited(_)) {
+            work.lease = Lease::Forgone;
+            self.stats.leases_forgone += 1;
+        }
+    }
+
     pub(super) fn on_lease_answered(
         &mut self,
         shards: &mut impl Shards<K, V, P>,
@@ -59,7 +70,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         result: Result<Leased, StoreFailure>,
         now: Instant,
     ) -> Step<K, V> {
-        self.give_back(id, if result.is_ok() { Verdict::Success } else { Verdict::Failure }, now);
+        self.give_back(id, result.as_ref().map_or_else(|failure| verdict(*failure), |_| Verdict::Success), now);
         let (wait_max, key) = (self.policy.lease_wait_max, self.key(id));
         let (Some(flight), Some(key)) = (self.flights.get_mut(id), key) else { return Step::Done { next: None } };
         match result {

@@ -111,6 +111,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
                 if let Some(sleep) = self.store_failed(id, Again::Read, failure, now) {
                     return sleep;
                 }
+                self.forgo_lease(id);
                 let Some(key) = self.key(id) else { return Step::Done { next: None } };
                 self.read_fallback(shards, id, key, now)
             }

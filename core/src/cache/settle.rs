@@ -177,9 +177,10 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         failure: StoreFailure,
         now: Instant,
     ) -> Option<Step<K, V>> {
-        self.give_back(id, Verdict::Failure, now);
+        self.give_back(id, verdict(failure), now);
         self.stats.store_failures += 1;
-        let attempts = if failure == StoreFailure::Rejected { 0 } else { self.policy.store_attempts };
+        let hopeless = matches!(failure, StoreFailure::Rejected | StoreFailure::Overloaded);
+        let attempts = if hopeless { 0 } else { self.policy.store_attempts };
         self.pause(id, again, attempts, None, now)
     }
 
@@ -225,6 +226,15 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
 
     pub(super) fn key(&self, id: FlightId) -> Option<K> {
         self.flights.get(id)?.key.clone()
+    }
+}
+
+/// What a failed operation says of the store.
+pub(super) const fn verdict(failure: StoreFailure) -> Verdict {
+    match failure {
+        StoreFailure::Unavailable | StoreFailure::TimedOut | StoreFailure::Rejected => Verdict::Failure,
+        StoreFailure::Overloaded => Verdict::None,
+        StoreFailure::Corrupt { .. } => Verdict::Success,
     }
 }
 

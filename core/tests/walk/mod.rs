@@ -187,9 +187,10 @@ impl<S: Subject> Walk<S> {
         if self.pick(20) == 0 {
             return if self.pick(2) == 0 { Event::Abandoned } else { Event::Resigned };
         }
-        let result = match self.pick(6) {
+        let result = match self.pick(7) {
             0 => Err(StoreFailure::Unavailable),
             1 => Err(StoreFailure::Rejected),
+            2 => Err(StoreFailure::Overloaded),
             _ => Ok(()),
         };
         match step {

@@ -209,6 +209,7 @@ impl From<core_::StoreFailure> for wit::StoreFailure {
             core_::StoreFailure::Unavailable => Self::Unavailable,
             core_::StoreFailure::TimedOut => Self::TimedOut,
             core_::StoreFailure::Rejected => Self::Rejected,
+            core_::StoreFailure::Overloaded => Self::Overloaded,
             core_::StoreFailure::Corrupt { version } => Self::Corrupt(version.map(Into::into)),
         }
     }

@@ -1,7 +1,7 @@
 //! The log of invalidations that processes with one store share: who notes, who hears, and in which order.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tideover_core::{News, Note, WallTime};
 
@@ -45,19 +45,46 @@ pub trait Ear: Send + Sync {
     fn missed(&self) {}
 }
 
+/// Who listens, for as long as somebody holds them.
+#[derive(Default)]
+pub(crate) struct Ears(Mutex<Vec<Weak<dyn Ear>>>);
+
+impl Ears {
+    pub(crate) fn add(&self, ear: &Arc<dyn Ear>) {
+        self.lock().push(Arc::downgrade(ear));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    /// Tells all of them. Not under the lock: who is told may be long about it, or listen anew.
+    pub(crate) fn tell(&self, tell: impl Fn(&dyn Ear)) {
+        let ears: Vec<Arc<dyn Ear>> = {
+            let mut ears = self.lock();
+            ears.retain(|ear| ear.strong_count() > 0);
+            ears.iter().filter_map(Weak::upgrade).collect()
+        };
+        ears.iter().for_each(|ear| tell(&**ear));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<dyn Ear>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A log in the memory of this process.
 #[derive(Default)]
 pub(crate) struct Log {
     notes: VecDeque<Heard>,
-    ears: Vec<Weak<dyn Ear>>,
     newest: u64,
     /// The newest of those that were forgotten.
     forgotten: u64,
 }
 
 impl Log {
-    /// Notes something, and tells all who listen.
-    pub(crate) fn note(&mut self, writer: u64, note: Note, made_at: WallTime) {
+    /// Notes something, and tells all who listen: under the log's lock, so that they hear notes in their order.
+    pub(crate) fn note(&mut self, ears: &Ears, writer: u64, note: Note, made_at: WallTime) {
         self.newest += 1;
         let heard = Heard { number: self.newest, made_at, writer, note };
         if self.notes.len() >= NOTES_MAX
@@ -66,28 +93,21 @@ impl Log {
             self.forgotten = oldest.number;
         }
         self.notes.push_back(heard);
-        self.tell(|ear| ear.hear(heard));
+        ears.tell(|ear| ear.hear(heard));
     }
 
-    /// Tells all who listen something that is not noted.
-    pub(crate) fn tell(&mut self, tell: impl Fn(&dyn Ear)) {
-        self.ears.retain(|ear| ear.upgrade().inspect(|ear| tell(&**ear)).is_some());
-    }
-
-    /// From now on `ear` hears what is noted, beginning with what is in the log.
-    pub(crate) fn listen(&mut self, ear: &Arc<dyn Ear>) {
+    /// Tells `ear` what is in the log, before it is one of those who hear what is noted.
+    pub(crate) fn listen(&self, ears: &Ears, ear: &Arc<dyn Ear>) {
         let made_at = WallTime::default();
         ear.hear(Heard { number: self.forgotten, made_at, writer: 0, note: Note::Unknown });
         self.notes.iter().for_each(|heard| ear.hear(*heard));
         ear.missed();
-        self.ears.push(Arc::downgrade(ear));
+        ears.add(ear);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use tideover_core::{Invalidation, Tag};
 
     use super::*;
@@ -105,24 +125,24 @@ mod tests {
 
     #[test]
     fn who_listens_hears_what_was_noted_before_and_after_in_order() {
-        let mut log = Log::default();
+        let (mut log, ears) = (Log::default(), Ears::default());
         let said = Note::Invalidated(Tag(3), Invalidation::Remove);
-        log.note(1, said, NOW);
+        log.note(&ears, 1, said, NOW);
         let diary = Arc::new(Diary::default());
-        log.listen(&(Arc::clone(&diary) as Arc<dyn Ear>));
-        log.note(2, Note::Cleared, NOW);
+        log.listen(&ears, &(Arc::clone(&diary) as Arc<dyn Ear>));
+        log.note(&ears, 2, Note::Cleared, NOW);
         assert_eq!(*diary.0.lock().expect("no panic"), [(0, Note::Unknown), (1, said), (2, Note::Cleared)]);
         drop(diary);
-        log.note(2, Note::Cleared, NOW);
-        assert!(log.ears.is_empty(), "who is gone is forgotten");
+        log.note(&ears, 2, Note::Cleared, NOW);
+        assert!(ears.is_empty(), "who is gone is forgotten");
     }
 
     #[test]
     fn what_was_forgotten_is_told_as_unknown() {
-        let mut log = Log::default();
-        (0..NOTES_MAX + 5).for_each(|_| log.note(1, Note::Cleared, NOW));
+        let (mut log, ears) = (Log::default(), Ears::default());
+        (0..NOTES_MAX + 5).for_each(|_| log.note(&ears, 1, Note::Cleared, NOW));
         let diary = Arc::new(Diary::default());
-        log.listen(&(Arc::clone(&diary) as Arc<dyn Ear>));
+        log.listen(&ears, &(Arc::clone(&diary) as Arc<dyn Ear>));
         let heard = diary.0.lock().expect("no panic");
         assert_eq!((heard.len(), heard[0], heard[1].0), (NOTES_MAX + 1, (5, Note::Unknown), 6));
     }

@@ -14,7 +14,7 @@ use tideover_core::{Entry, Instant, Note, WallTime, Windows, Zone};
 use tokio::sync::Notify;
 
 use super::glob::Glob;
-use super::log::Log;
+use super::log::{Ears, Log};
 use super::{Abilities, Cursor, Ear, Elsewhere, Keeper, Lease, Leased, Page, Remaining, Store, StoreError, When};
 use crate::engine::Payload;
 
@@ -41,6 +41,7 @@ pub struct MemoryStore {
     /// `None` once closed.
     memory: Mutex<Option<Rows>>,
     log: Mutex<Log>,
+    ears: Ears,
     leases: Arc<Leases>,
     /// The zero of the core's readings.
     started_at: tokio::time::Instant,
@@ -55,6 +56,7 @@ impl MemoryStore {
         Self {
             memory: Mutex::new(Some(memory)),
             log: Mutex::default(),
+            ears: Ears::default(),
             leases: Arc::default(),
             started_at: tokio::time::Instant::now(),
         }
@@ -68,8 +70,7 @@ impl MemoryStore {
 
     /// Tells who listens that these keys were changed.
     fn changed<'a>(&self, keys: impl IntoIterator<Item = &'a str>, writer: Option<u64>) {
-        let mut log = self.log();
-        keys.into_iter().for_each(|key| log.tell(|ear| ear.changed(key, writer)));
+        keys.into_iter().for_each(|key| self.ears.tell(|ear| ear.changed(key, writer)));
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
@@ -248,7 +249,7 @@ impl Store for MemoryStore {
     fn clear(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             self.with(|rows, _| rows.clear())?;
-            self.log().tell(|ear| ear.missed());
+            self.ears.tell(|ear| ear.missed());
             Ok(())
         })
     }
@@ -285,7 +286,7 @@ impl Store for MemoryStore {
                     rows.clear();
                 }
             })?;
-            log.note(writer, note, made_at);
+            log.note(&self.ears, writer, note, made_at);
             Ok(())
         })
     }
@@ -303,7 +304,7 @@ impl Store for MemoryStore {
     }
 
     fn listen(&self, ear: &Arc<dyn Ear>) {
-        self.log().listen(ear);
+        self.log().listen(&self.ears, ear);
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -19,6 +19,8 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tideover_core::stamp::{Condition, Written};
 use tideover_core::{Note, WallTime};
+use tokio::task_local;
+use tokio::time::Instant;
 
 pub use self::kinds::{Abilities, Cursor, Guarantees, Page, Reach, Remaining, When};
 pub use self::lease::{Elsewhere, Keeper, Lease, Leased};
@@ -226,6 +228,31 @@ fn unsupported<'a, T: Send + 'a>(operation: &'static str) -> BoxFuture<'a, Resul
     Box::pin(std::future::ready(Err(StoreError::Unsupported(operation))))
 }
 
+task_local! {
+    /// When the operation began, and when it has to be over.
+    static TIME: (Instant, Instant);
+}
+
+/// Until when the cache waits for the operation of a store inside which this is called; `None` outside of any, and in tasks
+/// that it spawns. The operation is dropped then, and that counts against the store. One that knows better, because it has
+/// not been able to ask its server, answers [`StoreError::Congested`] when the clock ([`tokio::time::Instant::now`]) says
+/// that this has passed.
+#[must_use]
+pub fn deadline() -> Option<Instant> {
+    TIME.try_with(|(_, deadline)| *deadline).ok()
+}
+
+/// When the operation of a store began inside which this is called.
+#[cfg(feature = "redis")]
+fn began() -> Option<Instant> {
+    TIME.try_with(|(began, _)| *began).ok()
+}
+
+/// Runs an operation of a store inside which [`deadline`] says this.
+pub(crate) fn due<F: Future>(deadline: Instant, operation: F) -> impl Future<Output = F::Output> {
+    TIME.scope((Instant::now(), deadline), operation)
+}
+
 /// Why a store operation did not do its work. The text never holds a key's value or a password.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -251,6 +278,10 @@ pub enum StoreError {
         /// The limit.
         queue_max: usize,
     },
+    /// A limit passed before this process had asked the store, or had looked at its answer, because of all that it had to do
+    /// before. It says nothing against the store, and is not to be repeated at once.
+    #[error("store not asked in time: this process is too busy")]
+    Congested,
     /// The store does not have the named operation.
     #[error("the store cannot {0}")]
     Unsupported(&'static str),

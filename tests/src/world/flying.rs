@@ -26,7 +26,7 @@ impl World {
                 if present != flying.seen.map(|stored| stored.stamp.version) {
                     replies.push(Reply::AsItBegan);
                 }
-                replies.extend([Reply::Fails, Reply::TimesOut, Reply::Rejects, Reply::Corrupt]);
+                replies.extend([Reply::Fails, Reply::TimesOut, Reply::Rejects, Reply::Overloads, Reply::Corrupt]);
             }
             Step::Load { previous, .. } => {
                 replies.extend([
@@ -51,9 +51,11 @@ impl World {
                 if flying.applied.is_none() {
                     replies.push(Reply::Applies);
                 }
-                replies.extend([Reply::Fails, Reply::TimesOut, Reply::Rejects]);
+                replies.extend([Reply::Fails, Reply::TimesOut, Reply::Rejects, Reply::Overloads]);
             }
-            Step::AcquireLease { .. } => replies.extend([Reply::Fails, Reply::TimesOut, Reply::Rejects]),
+            Step::AcquireLease { .. } => {
+                replies.extend([Reply::Fails, Reply::TimesOut, Reply::Rejects, Reply::Overloads]);
+            }
             Step::AwaitLease { .. } => replies.push(Reply::AsItBegan),
             Step::Sleep { .. } | Step::Wait | Step::Land { .. } | Step::Done { .. } => {}
         }
@@ -72,6 +74,7 @@ impl World {
             Reply::Fails => Some(StoreFailure::Unavailable),
             Reply::TimesOut => Some(StoreFailure::TimedOut),
             Reply::Rejects => Some(StoreFailure::Rejected),
+            Reply::Overloads => Some(StoreFailure::Overloaded),
             _ => None,
         };
         match reply {

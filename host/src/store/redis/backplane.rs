@@ -8,7 +8,7 @@
 //! nothing to themselves: what one of them changes is told to the others here.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,13 +16,14 @@ use futures_util::future::{BoxFuture, join_all};
 use tideover_core::stamp::Version;
 use tokio::time::sleep;
 
+use super::RedisBackplane;
 use super::echoes::{Echoes, Heard, Own};
 use super::failure::Fault;
 use super::keys::Namespace;
 use super::lease::Waiting;
 use super::reply::Reply;
 use super::request::{Effect, Request};
-use super::{RedisBackplane, lock};
+use crate::store::log::Ears;
 use crate::store::{Ear, StoreError};
 
 /// Before a look at the store that failed is tried again.
@@ -55,7 +56,7 @@ pub(super) struct Backplane {
     lease_prefix: Bytes,
     /// How long after the loss of a connection nothing counts as missed yet.
     pub(super) grace: Duration,
-    ears: Mutex<Vec<Weak<dyn Ear>>>,
+    ears: Ears,
     /// The server does not do it.
     refused: AtomicBool,
     echoes: Echoes,
@@ -85,7 +86,7 @@ impl Backplane {
             log_place: Bytes::copy_from_slice(log_place),
             lease_prefix: namespace.internal("lease:"),
             grace,
-            ears: Mutex::default(),
+            ears: Ears::default(),
             refused: AtomicBool::new(false),
             echoes: Echoes::default(),
             leases: Waiting::default(),
@@ -120,7 +121,7 @@ impl Backplane {
 
     pub(super) fn listen(&self, ear: &Arc<dyn Ear>) {
         if self.how != RedisBackplane::Off {
-            lock(&self.ears).push(Arc::downgrade(ear));
+            self.ears.add(ear);
             ear.missed();
         }
     }
@@ -141,7 +142,7 @@ impl Backplane {
 
     /// Changes may have been missed.
     pub(super) fn missed(&self) {
-        self.tell(|ear| ear.missed());
+        self.ears.tell(|ear| ear.missed());
     }
 
     /// Takes in what came between answers.
@@ -165,7 +166,7 @@ impl Backplane {
         {
             self.leases.wake(key);
         } else if let Some(key) = self.namespace.key(place).filter(|key| !self.echoes.hear(key)) {
-            self.tell(|ear| ear.changed(key, None));
+            self.ears.tell(|ear| ear.changed(key, None));
         }
     }
 
@@ -182,7 +183,7 @@ impl Backplane {
             return self.leases.wake(key);
         }
         let writer = Some(writer).filter(|writer| *writer != 0);
-        self.tell(|ear| ear.changed(key, writer));
+        self.ears.tell(|ear| ear.changed(key, writer));
     }
 
     /// Has what was noted told, in a task of its own: the connection's must go on.
@@ -202,7 +203,7 @@ impl Backplane {
     /// A script of our own is about to write under `key`: the server will tell of it as of another's. Where nobody listens,
     /// nobody is told.
     pub(super) fn expect_echo(&self, key: &str, own: Own) {
-        if self.how == RedisBackplane::Tracking && !lock(&self.ears).is_empty() {
+        if self.how == RedisBackplane::Tracking && !self.ears.is_empty() {
             self.echoes.expect(key, own);
         }
     }
@@ -234,7 +235,7 @@ impl Backplane {
         let Some(reach) = self.reach.get() else { return true };
         match reach.version(&heard.key).await {
             Ok(found) if self.echoes.is_own(&heard, found) => {}
-            Ok(_) => self.tell(|ear| ear.changed(&heard.key, None)),
+            Ok(_) => self.ears.tell(|ear| ear.changed(&heard.key, None)),
             Err(Fault::Store(StoreError::Closed)) => {}
             Err(_) => {
                 self.echoes.put_back(heard);
@@ -247,7 +248,7 @@ impl Backplane {
     /// Caches on this store are told what one of them, or a service, has done. What it noted they have heard.
     pub(super) fn tell_here(&self, deed: &Deed<'_>) {
         match (self.how, deed) {
-            (RedisBackplane::Tracking, Deed::Changed(key, writer)) => self.tell(|ear| ear.changed(key, *writer)),
+            (RedisBackplane::Tracking, Deed::Changed(key, writer)) => self.ears.tell(|ear| ear.changed(key, *writer)),
             (RedisBackplane::Tracking, Deed::Many) => self.missed(),
             (_, Deed::Freed(key)) => self.leases.wake(key),
             _ => {}
@@ -267,16 +268,6 @@ impl Backplane {
         };
         Some((&self.channel, message))
     }
-
-    fn tell(&self, tell: impl Fn(&dyn Ear)) {
-        // Not under the lock: who is told may be long about it, or listen anew.
-        let ears: Vec<Arc<dyn Ear>> = {
-            let mut ears = lock(&self.ears);
-            ears.retain(|ear| ear.strong_count() > 0);
-            ears.iter().filter_map(Weak::upgrade).collect()
-        };
-        ears.iter().for_each(|ear| tell(&**ear));
-    }
 }
 
 fn bytes(reply: &Reply) -> Option<&[u8]> {
@@ -292,6 +283,9 @@ fn is_word(reply: &Reply, word: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use super::super::lock;
     use super::*;
     use crate::store::Heard;
 

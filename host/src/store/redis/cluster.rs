@@ -93,6 +93,7 @@ impl Cluster {
                 Err(fault) => fault,
             };
             match (fault.code(), &fault) {
+                (_, Fault::Congested) => return Err(fault),
                 (Some(code @ ("MOVED" | "ASK")), Fault::Refused(refusal)) => {
                     let Some((slot, next)) = redirection(refusal.text(), &address) else { return Err(fault) };
                     asking = code == "ASK";

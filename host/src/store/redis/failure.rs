@@ -1,5 +1,6 @@
 //! Why something was not answered, and what that means for callers. No text quotes a key, a value or a password.
 
+use std::io;
 use std::sync::Arc;
 
 use super::reply::Refusal;
@@ -12,6 +13,8 @@ pub(super) enum Fault {
     Lost { sent: bool, why: Loss },
     /// No answer in time. It may have reached the server.
     TimedOut,
+    /// No answer in time, because of what this process had to do before. It may have reached the server.
+    Congested,
     /// The server answered with an error.
     Refused(Refusal),
     /// So many requests wait for this connection already.
@@ -50,6 +53,17 @@ impl Fault {
     }
 }
 
+impl Loss {
+    /// The connection broke with that.
+    pub(super) fn of(error: &io::Error) -> Self {
+        let text = error.to_string().into();
+        match error.get_ref().is_some_and(|inner| inner.is::<tokio_rustls::rustls::Error>()) {
+            true => Self::Untrusted(text),
+            false => Self::Broken(text),
+        }
+    }
+}
+
 impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
@@ -61,6 +75,7 @@ impl From<Fault> for StoreError {
         match fault {
             Fault::Lost { why, .. } => why.into(),
             Fault::TimedOut => Self::TimedOut("no answer in time".into()),
+            Fault::Congested => Self::Congested,
             Fault::Refused(refusal) => refused(&refusal),
             Fault::Full(queue_max) => Self::Overloaded { queue_max },
             Fault::Store(error) => error,

@@ -13,11 +13,12 @@ use std::sync::{Arc, Mutex, Weak};
 
 use bytes::Bytes;
 use tideover_core::{Invalidation, Note, Tag, WallTime};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::backplane::Deed;
 use super::failure::{Fault, unexpected};
 use super::keys::Namespace;
+use super::pulse::by;
 use super::reply::Reply;
 use super::request::{Effect, Request};
 use super::wire::Answered;
@@ -185,7 +186,8 @@ impl Log {
         if self.has_told(before, head) {
             return Ok(());
         }
-        let _turn = timeout_at(deadline, self.turn.lock()).await.map_err(|_elapsed| Fault::TimedOut)?;
+        // Whoever has it is told himself if the server does not answer.
+        let _turn = by(deadline, self.turn.lock()).await.ok_or(Fault::Congested)?;
         if self.has_told(before, head) {
             return Ok(());
         }

@@ -20,6 +20,7 @@ mod lease;
 mod log;
 mod node;
 mod operations;
+mod pulse;
 mod reply;
 mod request;
 mod script;
@@ -61,7 +62,7 @@ use self::sweep::Sweeper;
 use self::tls::Tls;
 use self::url::{Address, Login, Place, Target};
 use self::wire::{Answered, Keeping};
-use super::{Store, StoreError};
+use super::{Store, StoreError, deadline};
 
 /// A [`Store`] on Redis or Valkey: one server, a Cluster, or whatever server Sentinels say is the primary.
 ///
@@ -215,7 +216,8 @@ impl RedisStore {
 
     /// When a call that begins now has to be over.
     fn deadline(&self) -> Instant {
-        Instant::now() + self.call_timeout
+        let limit = Instant::now() + self.call_timeout;
+        deadline().map_or(limit, |deadline| deadline.min(limit))
     }
 
     /// Refuses new calls, waits for those under way as long as is allowed, and lets go of connections.

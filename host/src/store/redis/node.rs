@@ -12,19 +12,20 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use tideover_core::backoff::{Backoff, Jitter};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 
 use super::backplane::Backplane;
 use super::dial::Dialer;
 use super::failure::Fault;
 use super::lock;
+use super::pulse::{Attention, by};
 use super::reply::Reply;
 use super::request::{Effect, Request};
 use super::sentinel::Sentinels;
 use super::url::{Address, Login};
 use super::wire::{Answered, Link, News};
 use crate::cache::random_seed;
-use crate::store::StoreError;
+use crate::store::{StoreError, began};
 
 /// The step before the first attempt in the background.
 const RECONNECT_BASE: Duration = Duration::from_millis(100);
@@ -53,6 +54,8 @@ pub(super) struct Node {
     whereabouts: Whereabouts,
     replica: bool,
     slot: Mutex<Slot>,
+    /// What its attempts to connect have got.
+    attention: Arc<Attention>,
     /// A task is restoring the connection.
     restoring: AtomicBool,
     /// A task is waiting for what the primary tells to go on.
@@ -96,6 +99,7 @@ impl Node {
             whereabouts,
             replica,
             slot: Mutex::new(Slot::Open(None)),
+            attention: Arc::default(),
             restoring: AtomicBool::new(false),
             blind: AtomicBool::new(false),
             doubting: AtomicBool::new(false),
@@ -141,9 +145,11 @@ impl Node {
         if let (Some(Ok(line)), true) = (attempt.peek(), found) {
             return Ok((Arc::clone(line), true));
         }
-        match timeout_at(deadline, attempt).await {
-            Ok(result) => Ok((result?, found)),
-            Err(_elapsed) => Err(Fault::TimedOut),
+        let (asked_at, paid) = (began().unwrap_or_else(Instant::now), self.attention.paid());
+        match by(deadline, attempt).await {
+            Some(result) => Ok((result?, found)),
+            None if self.attention.was_paid(paid, asked_at, Instant::now()) => Err(Fault::TimedOut),
+            None => Err(Fault::Congested),
         }
     }
 
@@ -162,7 +168,8 @@ impl Node {
         let attempt = self.connect().boxed().shared();
         // Callers may leave before the attempt ends; the task sees it through, so that no later caller
         // finds one that was left half-way and long ago.
-        drop(tokio::spawn(attempt.clone()));
+        let (attention, seen_through) = (Arc::clone(&self.attention), attempt.clone());
+        drop(tokio::spawn(async move { attention.pay(seen_through).await.is_ok() }));
         Ok((latest.insert(attempt).clone(), false))
     }
 

@@ -40,6 +40,11 @@ impl Refusal {
         wrapped.map_or(text, |(_, inner)| inner).split(' ').next().unwrap_or_default()
     }
 
+    /// Whether the same might be allowed with one key at a time.
+    pub(super) fn forbids_merging(&self) -> bool {
+        matches!(self.code(), "NOPERM" | "CROSSSLOT") || self.text().contains("unknown command")
+    }
+
     /// All of it, code included. It may quote what was asked.
     pub(super) fn text(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()

@@ -2,6 +2,8 @@
 
 use bytes::{Bytes, BytesMut};
 
+use super::script::Part;
+
 /// What a command does, which decides how long its answer may take and whether it may be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effect {
@@ -27,6 +29,8 @@ pub(super) enum Body {
     /// `GET` of the key; several that leave together become one `MGET`.
     Get(Bytes),
     Packed(Bytes),
+    /// A script on one key; several of the same that leave together become one run of it for all of their keys.
+    Script(Part),
     /// The end of the log, and nothing else.
     Head,
     /// `SUBSCRIBE`, which is answered by a push message.
@@ -63,6 +67,7 @@ impl Request {
         match &self.body {
             Body::Get(key) => key.len() + 16,
             Body::Packed(packed) | Body::Subscribe(packed) => packed.len(),
+            Body::Script(part) => part.weight(),
             Body::Head => 0,
         }
     }
@@ -70,13 +75,20 @@ impl Request {
 
 /// Appends the command of these words to `out`.
 pub(super) fn pack<'a>(out: &mut BytesMut, words: impl ExactSizeIterator<Item = &'a [u8]>) {
-    let mut digits = Digits::default();
-    out.extend_from_slice(digits.line(b'*', words.len()));
-    for word in words {
-        out.extend_from_slice(digits.line(b'$', word.len()));
-        out.extend_from_slice(word);
-        out.extend_from_slice(b"\r\n");
-    }
+    pack_count(out, words.len());
+    words.for_each(|word| pack_word(out, word));
+}
+
+/// Appends how many words follow.
+pub(super) fn pack_count(out: &mut BytesMut, count: usize) {
+    out.extend_from_slice(Digits::default().line(b'*', count));
+}
+
+/// Appends one word.
+pub(super) fn pack_word(out: &mut BytesMut, word: &[u8]) {
+    out.extend_from_slice(Digits::default().line(b'$', word.len()));
+    out.extend_from_slice(word);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Room for `*123\r\n`. Formatting through `fmt` costs more than everything else of a command.

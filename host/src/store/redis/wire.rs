@@ -2,7 +2,8 @@
 //!
 //! A task owns the socket; callers hand it requests through a queue. With nothing on the wire a request leaves at
 //! once. Otherwise requests gather while at most [`BATCHES_MAX`] batches are unanswered, and leave together: the `GET`s
-//! of a batch as one `MGET` at its end (where the deployment allows it), all else in the order in which it came. All
+//! of a batch as one `MGET` at its end (where the deployment allows it), before them runs of the same script as one, and all
+//! else before that, in the order in which it came. All
 //! of a batch was asked for before any of it was answered, so readers cannot tell the difference. A request whose
 //! caller left before it was sent is not sent; an answer whose caller left is discarded. Behind the requests of a batch
 //! that heed the log its end is asked for, once, and their answers wait for it: by then it is as new as they are.
@@ -21,20 +22,25 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, Sleep, sleep, timeout_at};
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::failure::{Fault, Loss};
 use super::log::{Head, head};
-use super::reply::{Decoder, Garbage, Refusal, Reply};
-use super::request::{Body, Request, pack};
+use super::pulse::{LOOK_EVERY, Pulse, by};
+use super::reply::{Decoder, Garbage, Reply};
+use super::request::{Body, Request, pack, pack_count, pack_word};
+use crate::store::began;
 
 /// Batches unanswered at once; past it requests gather. More than one, so that distance to the server costs no throughput.
 const BATCHES_MAX: usize = 4;
 
-/// Requests and bytes in one batch, and keys in one `MGET`: others get a turn at the server in between.
+/// Requests and bytes in one batch, and keys in one command: others get a turn at the server in between.
 const BATCH_MAX: usize = 512;
 const BATCH_BYTES_MAX: usize = 256 * 1024;
-const MGET_MAX: usize = 128;
+const MERGED_MAX: usize = 128;
+
+/// So many requests leave without waiting for others.
+const CROWD: usize = 64;
 
 /// What an answer about the end of the log may be long at most, to be known again: a note takes some hundred bytes.
 const HEAD_MAX: usize = 512;
@@ -86,6 +92,7 @@ pub(super) type Watcher = Box<dyn Fn(News) + Send>;
 pub(super) struct Link {
     queue: mpsc::UnboundedSender<Op>,
     silent: Arc<AtomicBool>,
+    pulse: Arc<Pulse>,
     /// Requests without an answer.
     pending: Arc<AtomicUsize>,
     queue_max: usize,
@@ -94,6 +101,7 @@ pub(super) struct Link {
 /// A request on its way.
 struct Op {
     request: Request,
+    number: u64,
     /// The node is asked to serve a key that it is only about to get.
     asking: bool,
     answer: Answer,
@@ -141,9 +149,9 @@ impl Link {
     pub(super) fn start(stream: Box<dyn Stream>, keeping: &Keeping, watcher: Watcher) -> Self {
         let (queue, ops) = mpsc::unbounded_channel();
         let wire = Wire::new(stream, ops, keeping.clone(), watcher);
-        let silent = Arc::clone(&wire.silent);
+        let (silent, pulse) = (Arc::clone(&wire.silent), Arc::clone(&wire.pulse));
         tokio::spawn(wire.run());
-        Self { queue, silent, pending: Arc::default(), queue_max: keeping.queue_max }
+        Self { queue, silent, pulse, pending: Arc::default(), queue_max: keeping.queue_max }
     }
 
     /// The answer to `request`, by `deadline`.
@@ -153,22 +161,30 @@ impl Link {
 
     /// The answer to `request`, by `deadline`, with the end of the log if the request heeds it.
     pub(super) async fn answer(&self, request: Request, asking: bool, deadline: Instant) -> Result<Answered, Fault> {
-        let answer = self.send(request, asking)?;
-        match timeout_at(deadline, answer).await {
-            Ok(Ok(Ok(Answered { reply: Reply::Refused(refusal), .. }))) => Err(Fault::Refused(refusal)),
-            Ok(Ok(result)) => result,
-            Ok(Err(_dropped)) => Err(Fault::Lost { sent: true, why: Loss::Broken("its task ended".into()) }),
-            Err(_elapsed) => Err(Fault::TimedOut),
+        let effect = request.effect;
+        let (asked_at, number) = (began().unwrap_or_else(Instant::now), self.pulse.next());
+        let answer = self.send(request, asking, number)?;
+        match by(deadline, answer).await {
+            Some(Ok(Ok(Answered { reply: Reply::Refused(refusal), .. }))) => Err(Fault::Refused(refusal)),
+            Some(Ok(result)) => result,
+            Some(Err(_dropped)) => Err(Fault::Lost { sent: true, why: Loss::Broken("its task ended".into()) }),
+            None if self.pulse.had_its_time(number, effect, asked_at, Instant::now()) => Err(Fault::TimedOut),
+            None => Err(Fault::Congested),
         }
     }
 
-    fn send(&self, request: Request, asking: bool) -> Result<oneshot::Receiver<Result<Answered, Fault>>, Fault> {
+    fn send(
+        &self,
+        request: Request,
+        asking: bool,
+        number: u64,
+    ) -> Result<oneshot::Receiver<Result<Answered, Fault>>, Fault> {
         let pending = Pending(Arc::clone(&self.pending));
         if self.pending.fetch_add(1, Ordering::Relaxed) >= self.queue_max {
             return Err(Fault::Full(self.queue_max));
         }
         let (to, answer) = oneshot::channel();
-        let op = Op { asking, answer: Answer { to, heeds: request.heeds, pending }, request };
+        let op = Op { number, asking, answer: Answer { to, heeds: request.heeds, pending }, request };
         let unsent = |_| Fault::Lost { sent: false, why: Loss::Broken("it had ended before".into()) };
         self.queue.send(op).map_err(unsent)?;
         Ok(answer)
@@ -188,8 +204,8 @@ impl Link {
 /// What the next answer is for.
 enum Awaited {
     One(Answer),
-    /// An `MGET` of these keys.
-    Many(Vec<(Bytes, Answer)>),
+    /// A list with an item for each: an `MGET`, or a run of a script.
+    Many(Vec<(Body, Answer)>),
     /// The end of the log: for those that asked for nothing else, and those that wait for it.
     Head(Vec<Answer>),
     /// A subscription, which is confirmed by a push message.
@@ -219,13 +235,18 @@ struct Wire {
     /// The latest answer about the end of the log, as it came and what it says: most of the time the next is the same.
     head: (Bytes, u64),
     batches: usize,
-    /// The server refused `MGET` on this connection.
+    /// The number of the last request that has left.
+    last: u64,
+    /// The server refused several keys in one command on this connection.
     merges_refused: bool,
     /// The last time that the server said something, or was asked when nothing was unanswered.
     heard_at: Instant,
+    /// When it is told that it has been silent, or is told again.
+    doubt_at: Instant,
     /// Nothing but our own ping is unanswered.
     ping_alone: bool,
     silent: Arc<AtomicBool>,
+    pulse: Arc<Pulse>,
     watcher: Watcher,
     timer: Pin<Box<Sleep>>,
 }
@@ -246,10 +267,13 @@ impl Wire {
             held: Vec::new(),
             head: (Bytes::new(), 0),
             batches: 0,
+            last: 0,
             merges_refused: false,
             heard_at: Instant::now(),
+            doubt_at: Instant::now() + keeping.doubt_after,
             ping_alone: false,
             silent: Arc::default(),
+            pulse: Arc::default(),
             watcher,
             timer: Box::pin(sleep(keeping.idle_max)),
             keeping,
@@ -285,7 +309,7 @@ impl Wire {
         }
         let wanted = self.gather(context);
         if let Poll::Ready(Err(error)) = self.send(context) {
-            return Poll::Ready(Some(broken(&error)));
+            return Poll::Ready(Some(Loss::of(&error)));
         }
         if !wanted && self.awaited.is_empty() && self.out.is_empty() {
             return Poll::Ready(None);
@@ -299,12 +323,16 @@ impl Wire {
             if self.input.capacity() - self.input.len() < READ_SIZE / 4 {
                 self.input.reserve(READ_SIZE);
             }
-            match ready!(pin!(self.stream.read_buf(&mut self.input)).poll(context)) {
+            let Poll::Ready(read) = pin!(self.stream.read_buf(&mut self.input)).poll(context) else {
+                self.pulse.looked(Instant::now());
+                return Poll::Pending;
+            };
+            match read {
                 Ok(0) => return Poll::Ready(Loss::Broken("the server closed it".into())),
                 Ok(_) => {}
-                Err(error) => return Poll::Ready(broken(&error)),
+                Err(error) => return Poll::Ready(Loss::of(&error)),
             }
-            self.heard_at = Instant::now();
+            self.hear(Instant::now());
             self.ping_alone = false;
             self.silent.store(false, Ordering::Relaxed);
             loop {
@@ -397,21 +425,22 @@ impl Wire {
         while matches!(self.awaited.front(), Some(Awaited::EndOfBatch)) {
             self.awaited.pop_front();
             self.batches -= 1;
+            self.pulse.answered();
         }
     }
 
-    fn deliver_many(&mut self, reads: Vec<(Bytes, Answer)>, reply: Reply) -> Option<()> {
+    fn deliver_many(&mut self, asked: Vec<(Body, Answer)>, reply: Reply) -> Option<()> {
         self.end_batches();
         match reply {
-            Reply::List(values) if values.len() == reads.len() => {
-                reads.into_iter().zip(values).for_each(|((_, answer), value)| self.give(answer, value));
+            Reply::List(values) if values.len() == asked.len() => {
+                asked.into_iter().zip(values).for_each(|((_, answer), value)| self.give(answer, value));
             }
-            Reply::Refused(refusal) if forbids_merging(&refusal) => {
-                // The user may `GET` and not `MGET`.
+            Reply::Refused(refusal) if asked.len() > 1 && refusal.forbids_merging() => {
+                // The user may `GET` and not `MGET`, or use some of the keys and not all.
                 self.merges_refused = true;
-                let heeds = reads.iter().any(|(_, answer)| answer.heeds);
-                for (key, answer) in reads {
-                    self.put_get(key, answer);
+                let heeds = asked.iter().any(|(_, answer)| answer.heeds);
+                for (body, answer) in asked {
+                    self.put(body, answer);
                 }
                 if heeds {
                     self.put_head(Vec::new());
@@ -419,7 +448,7 @@ impl Wire {
                 self.close_batch();
             }
             Reply::Refused(refusal) => {
-                reads.into_iter().for_each(|(_, answer)| self.give(answer, Reply::Refused(refusal.clone())));
+                asked.into_iter().for_each(|(_, answer)| self.give(answer, Reply::Refused(refusal.clone())));
             }
             _ => return None,
         }
@@ -433,8 +462,8 @@ impl Wire {
             if self.gathered.is_empty() {
                 return open != Collected::Closed;
             }
-            if self.batches > 0 && !self.yielded && open == Collected::All {
-                // Others of this turn may want to come along.
+            if self.batches > 0 && !self.yielded && open == Collected::All && self.gathered.len() < CROWD {
+                // Others of this turn may want to come along. A crowd has no time to lose: it is behind many others itself.
                 self.yielded = true;
                 context.waker().wake_by_ref();
                 return true;
@@ -446,7 +475,12 @@ impl Wire {
 
     fn collect(&mut self, context: &mut Context<'_>) -> Collected {
         while self.gathered.len() < BATCH_MAX && self.gathered_bytes < BATCH_BYTES_MAX {
-            match self.ops.poll_recv(context) {
+            // What is polled counts against the task's budget, and a crowd would come in handfuls, each behind all others.
+            let op = match self.ops.try_recv() {
+                Ok(op) => Poll::Ready(Some(op)),
+                Err(_none) => self.ops.poll_recv(context),
+            };
+            match op {
                 Poll::Ready(Some(op)) => {
                     self.gathered_bytes += op.request.weight();
                     self.gathered.push(op);
@@ -465,29 +499,28 @@ impl Wire {
             self.begin_waiting();
         }
         let before = self.awaited.len();
-        let (mut reads, mut heads, mut heeds) = (Vec::new(), Vec::new(), false);
+        let (mut scripts, mut reads, mut heads, mut heeds) = (Vec::new(), Vec::new(), Vec::new(), false);
         let mut gathered = mem::take(&mut self.gathered);
-        for op in gathered.drain(..).filter(|op| !op.answer.to.is_closed()) {
+        for op in gathered.drain(..) {
+            self.last = self.last.max(op.number);
+            if op.answer.to.is_closed() {
+                continue;
+            }
             heeds |= op.answer.heeds;
             if op.asking {
                 pack(&mut self.out, [&b"ASKING"[..]].into_iter());
                 self.awaited.push_back(Awaited::Nobody);
             }
             match op.request.body {
-                Body::Get(key) if op.asking => self.put_get(key, op.answer),
-                Body::Get(key) => reads.push((key, op.answer)),
-                Body::Packed(packed) => {
-                    self.out.extend_from_slice(&packed);
-                    self.awaited.push_back(Awaited::One(op.answer));
-                }
+                body @ (Body::Get(_) | Body::Script(_)) if op.asking => self.put(body, op.answer),
+                body @ Body::Get(_) => reads.push((body, op.answer)),
+                body @ Body::Script(_) => scripts.push((body, op.answer)),
                 Body::Head => heads.push(op.answer),
-                Body::Subscribe(packed) => {
-                    self.out.extend_from_slice(&packed);
-                    self.awaited.push_back(Awaited::Subscription(op.answer));
-                }
+                body => self.put(body, op.answer),
             }
         }
         self.gathered = gathered;
+        self.put_scripts(scripts);
         self.put_reads(reads);
         if heeds {
             self.put_head(heads);
@@ -501,18 +534,52 @@ impl Wire {
     fn close_batch(&mut self) {
         self.awaited.push_back(Awaited::EndOfBatch);
         self.batches += 1;
+        self.pulse.left(self.last, Instant::now());
     }
 
-    fn put_reads(&mut self, mut reads: Vec<(Bytes, Answer)>) {
-        let merges = self.keeping.merges && !self.merges_refused;
-        while merges && reads.len() > 1 {
-            let rest = reads.split_off(reads.len().min(MGET_MAX));
-            let words = [&b"MGET"[..]].into_iter().chain(reads.iter().map(|(key, _)| &key[..]));
-            pack(&mut self.out, Counted { words, count: reads.len() + 1 });
+    fn may_merge(&self) -> bool {
+        self.keeping.merges && !self.merges_refused
+    }
+
+    fn put_reads(&mut self, mut reads: Vec<(Body, Answer)>) {
+        while self.may_merge() && reads.len() > 1 {
+            let rest = reads.split_off(reads.len().min(MERGED_MAX));
+            pack_count(&mut self.out, reads.len() + 1);
+            pack_word(&mut self.out, b"MGET");
+            for (body, _) in &reads {
+                if let Body::Get(key) = body {
+                    pack_word(&mut self.out, key);
+                }
+            }
             self.awaited.push_back(Awaited::Many(mem::replace(&mut reads, rest)));
         }
-        for (key, answer) in reads {
-            self.put_get(key, answer);
+        for (body, answer) in reads {
+            self.put(body, answer);
+        }
+    }
+
+    /// Writes down runs of scripts: those that go together as one.
+    fn put_scripts(&mut self, mut scripts: Vec<(Body, Answer)>) {
+        while self.may_merge() && !scripts.is_empty() {
+            let goes_along = |(body, _): &(Body, Answer)| match (&scripts[0].0, body) {
+                (Body::Script(first), Body::Script(part)) => first.goes_with(part),
+                _ => false,
+            };
+            let count = scripts.iter().take(MERGED_MAX).take_while(|script| goes_along(script)).count().max(1);
+            let rest = scripts.split_off(count);
+            self.put_run(mem::replace(&mut scripts, rest));
+        }
+        for script in scripts {
+            self.put_run(vec![script]);
+        }
+    }
+
+    fn put_run(&mut self, run: Vec<(Body, Answer)>) {
+        let mut parts =
+            run.iter().filter_map(|(body, _)| if let Body::Script(part) = body { Some(part) } else { None });
+        if let Some(first) = parts.next() {
+            first.pack(&mut self.out, parts);
+            self.awaited.push_back(Awaited::Many(run));
         }
     }
 
@@ -521,9 +588,24 @@ impl Wire {
         self.awaited.push_back(Awaited::Head(answers));
     }
 
-    fn put_get(&mut self, key: Bytes, answer: Answer) {
-        pack(&mut self.out, [&b"GET"[..], &key].into_iter());
-        self.awaited.push_back(Awaited::One(answer));
+    /// Writes down what stands by itself.
+    fn put(&mut self, body: Body, answer: Answer) {
+        match body {
+            Body::Get(key) => {
+                pack(&mut self.out, [&b"GET"[..], &key].into_iter());
+                self.awaited.push_back(Awaited::One(answer));
+            }
+            Body::Script(_) => self.put_run(vec![(body, answer)]),
+            Body::Packed(packed) => {
+                self.out.extend_from_slice(&packed);
+                self.awaited.push_back(Awaited::One(answer));
+            }
+            Body::Subscribe(packed) => {
+                self.out.extend_from_slice(&packed);
+                self.awaited.push_back(Awaited::Subscription(answer));
+            }
+            Body::Head => self.put_head(vec![answer]),
+        }
     }
 
     fn send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -547,12 +629,17 @@ impl Wire {
 
     /// From now on silence counts.
     fn begin_waiting(&mut self) {
-        self.heard_at = Instant::now();
+        self.hear(Instant::now());
         // The timer is moved when it is far off only, not for each request.
-        let doubt_at = self.heard_at + self.keeping.doubt_after;
-        if self.timer.deadline() > doubt_at {
-            self.timer.as_mut().reset(doubt_at);
+        let look_at = self.heard_at + LOOK_EVERY.min(self.keeping.doubt_after);
+        if self.timer.deadline() > look_at {
+            self.timer.as_mut().reset(look_at);
         }
+    }
+
+    fn hear(&mut self, now: Instant) {
+        (self.heard_at, self.doubt_at) = (now, now + self.keeping.doubt_after);
+        self.pulse.heard(now);
     }
 
     /// Ready when the server has been silent for too long; asks it whether it is there when nothing happens.
@@ -563,9 +650,10 @@ impl Wire {
                 pack(&mut self.out, [&b"PING"[..]].into_iter());
                 self.awaited.push_back(Awaited::Nobody);
                 self.close_batch();
-                (self.heard_at, self.ping_alone) = (now, true);
+                self.hear(now);
+                self.ping_alone = true;
                 if let Poll::Ready(Err(error)) = self.send(context) {
-                    return Poll::Ready(broken(&error));
+                    return Poll::Ready(Loss::of(&error));
                 }
             }
             let next = if self.awaited.is_empty() {
@@ -575,13 +663,13 @@ impl Wire {
                 if now >= given_up_at {
                     return Poll::Ready(Loss::Silent);
                 }
-                if now >= self.heard_at + self.keeping.doubt_after {
+                if now >= self.doubt_at {
                     self.silent.store(true, Ordering::Relaxed);
                     (self.watcher)(News::Silent);
-                    given_up_at.min(now + self.keeping.doubt_after)
-                } else {
-                    given_up_at.min(self.heard_at + self.keeping.doubt_after)
+                    self.doubt_at = now + self.keeping.doubt_after;
                 }
+                // To look, so that whoever asks later knows that there was nothing.
+                given_up_at.min(self.doubt_at).min(now + LOOK_EVERY)
             };
             self.timer.as_mut().reset(next);
         }
@@ -607,39 +695,6 @@ enum Collected {
     Enough,
     /// All, and there will be no more.
     Closed,
-}
-
-/// A chain of words whose number is known.
-struct Counted<I> {
-    words: I,
-    count: usize,
-}
-
-impl<I: Iterator> Iterator for Counted<I> {
-    type Item = I::Item;
-
-    fn next(&mut self) -> Option<I::Item> {
-        self.count = self.count.saturating_sub(1);
-        self.words.next()
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.count, Some(self.count))
-    }
-}
-
-impl<I: Iterator> ExactSizeIterator for Counted<I> {}
-
-fn forbids_merging(refusal: &Refusal) -> bool {
-    matches!(refusal.code(), "NOPERM" | "CROSSSLOT") || refusal.text().contains("unknown command")
-}
-
-fn broken(error: &io::Error) -> Loss {
-    let text = error.to_string().into();
-    match error.get_ref().is_some_and(|inner| inner.is::<tokio_rustls::rustls::Error>()) {
-        true => Loss::Untrusted(text),
-        false => Loss::Broken(text),
-    }
 }
 
 #[cfg(test)]

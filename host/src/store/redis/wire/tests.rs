@@ -4,6 +4,7 @@ use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 
 use super::*;
 use crate::store::redis::request::Effect;
+use crate::store::redis::script::Script;
 
 /// A connection and the other end of it.
 fn connected(keeping: Keeping) -> (Arc<Link>, DuplexStream) {
@@ -257,4 +258,67 @@ async fn a_connection_that_breaks_before_the_end_of_the_log_has_come_is_lost() {
         let Err(fault) = asked.await.expect("no panic") else { panic!("answered") };
         assert!(matches!(fault, Fault::Lost { sent: true, .. }), "{fault:?}");
     }
+}
+
+static SCRIPT: Script = Script::new(Effect::Write, "for each key");
+static OTHER: Script = Script::new(Effect::Write, "another");
+
+/// A run for `key`, with one argument of its own.
+fn run(link: &Arc<Link>, script: &'static Script, key: &'static str, common: &'static str) -> Asked {
+    let link = Arc::clone(link);
+    tokio::spawn(async move {
+        let ask = |request| link.ask(request, false, Instant::now() + Duration::from_secs(60));
+        script.run_for_many(key.as_bytes(), &Bytes::from_static(common.as_bytes()), &[b"arg"], ask).await
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn scripts_that_leave_together_are_one_run_and_each_gets_its_own_item() {
+    let (link, mut far) = connected(keeping());
+    let (a, w, b) = (run(&link, &SCRIPT, "a", ""), set(&link, "w"), run(&link, &SCRIPT, "b", ""));
+    let (c, d) = (run(&link, &SCRIPT, "c", "channel"), run(&link, &OTHER, "d", "channel"));
+    let commands = arrived(&mut far).await;
+    let words: Vec<Vec<&str>> = commands.iter().map(|command| command.split(' ').collect()).collect();
+    assert_eq!(words[0], ["SET", "w", "1"]);
+    assert_eq!(words[1][0], "EVALSHA");
+    assert_eq!(words[1][2..], ["2", "a", "b", "", "arg", "arg"]);
+    assert_eq!(words[2][2..], ["1", "c", "channel", "arg"]);
+    assert_eq!(words[3][2..], ["1", "d", "channel", "arg"]);
+    assert_eq!((words[1][1] == words[2][1], words[2][1] == words[3][1], words.len()), (true, false, 4));
+    answer(&mut far, "+OK\r\n*2\r\n:1\r\n-OOM full\r\n*1\r\n:0\r\n*1\r\n:7\r\n").await;
+    assert_eq!(outcome(w).await.expect("answered"), Reply::Bytes("OK".into()));
+    assert_eq!(outcome(a).await.expect("answered"), Reply::Int(1));
+    assert_eq!(outcome(b).await.expect_err("refused").code(), Some("OOM"));
+    assert_eq!(outcome(c).await.expect("answered"), Reply::Int(0));
+    assert_eq!(outcome(d).await.expect("answered"), Reply::Int(7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_know_the_script_is_sent_its_text_once_for_all() {
+    let (link, mut far) = connected(keeping());
+    let (a, b) = (run(&link, &SCRIPT, "a", ""), run(&link, &SCRIPT, "b", ""));
+    assert_eq!(arrived(&mut far).await.len(), 1);
+    answer(&mut far, "-NOSCRIPT No matching script\r\n").await;
+    assert_eq!(arrived(&mut far).await, ["EVAL for each key 2 a b  arg arg"]);
+    answer(&mut far, "*2\r\n:1\r\n:0\r\n").await;
+    assert_eq!(outcome(a).await.expect("answered"), Reply::Int(1));
+    assert_eq!(outcome(b).await.expect("answered"), Reply::Int(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_keys_may_not_be_merged_each_run_is_for_one() {
+    let (link, mut far) = connected(Keeping { merges: false, ..keeping() });
+    let (a, b) = (run(&link, &SCRIPT, "a", ""), run(&link, &SCRIPT, "b", ""));
+    assert_eq!(arrived(&mut far).await.len(), 2);
+    answer(&mut far, "*1\r\n:1\r\n*1\r\n:0\r\n").await;
+    assert_eq!(outcome(a).await.expect("answered"), Reply::Int(1));
+    assert_eq!(outcome(b).await.expect("answered"), Reply::Int(0));
+    let (link, mut far) = connected(keeping());
+    let (a, b) = (run(&link, &SCRIPT, "a", ""), run(&link, &SCRIPT, "b", ""));
+    assert_eq!(arrived(&mut far).await.len(), 1);
+    answer(&mut far, "-NOPERM this user may not access one of the keys\r\n").await;
+    assert_eq!(arrived(&mut far).await.len(), 2);
+    answer(&mut far, "*1\r\n:1\r\n-NOPERM not this one\r\n").await;
+    assert_eq!(outcome(a).await.expect("answered"), Reply::Int(1));
+    assert_eq!(outcome(b).await.expect_err("refused").code(), Some("NOPERM"));
 }
