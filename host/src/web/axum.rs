@@ -127,6 +127,7 @@ impl Lifecycle {
     /// - `ok`: everything is there;
     /// - `degraded`: requests are answered, with less behind them than there should be (a circuit is not closed, changes
     ///   are owed to the store). Still 200, unless it is [`strict`](Self::strict);
+    /// - `down`, with 503: the cache is shut down;
     /// - `stopping`, with 503: [`serve`](Self::serve) was told to stop.
     ///
     /// Neither the store nor the origin is asked for this, so a store that hangs does not let a probe time out.
