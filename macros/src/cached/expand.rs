@@ -166,8 +166,11 @@ impl<'a> Expansion<'a> {
             hit = quote!(::core::result::Result::Ok(#hit));
         }
         let (wishes, taken, load) = (self.wishes(), self.taken(), self.load());
-        let load =
-            if self.function.is_async() { quote!(__call.load(#load).await) } else { quote!(__call.load_blocking(#load)) };
+        let load = if self.function.is_async() {
+            quote!(__call.load(#load).await)
+        } else {
+            quote!(__call.load_blocking(#load))
+        };
         quote! {
             let __call = {
                 #scope

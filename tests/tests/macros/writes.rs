@@ -163,9 +163,9 @@ async fn a_cache_that_cannot_be_reached_does_not_fail_the_write() {
 
 #[tokio::test(start_paused = true)]
 async fn a_caller_that_goes_away_after_the_write_cancels_no_invalidation() {
+    use tideover::testing::{ScriptedStore, Weather};
     use tideover::{Cache, EngineKind};
     use tideover_tests::driving::exact;
-    use tideover_tests::scripted::{ScriptedStore, Weather};
 
     #[invalidates(keys = ["one", "other"], cache = cache)]
     async fn write(cache: &Cache) {
