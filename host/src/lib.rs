@@ -68,14 +68,12 @@ pub use tideover_core::memory::Reason as RemovalReason;
 pub use tideover_core::{
     Class, Invalidation, LoaderId, Policy, PolicyError, Refusal, Settled, Source, Stale, StoreUse, Windows,
 };
-#[cfg(feature = "macros")]
-pub use tideover_macros::{cached, invalidates};
 
 pub use crate::cache::{Builder, Cache, CallOptions, EngineKind, Fetched, Ttl, TtlBuckets};
 pub use crate::engine::EngineError;
 pub use crate::error::Error;
 #[cfg(feature = "macros")]
-pub use crate::function::{FunctionHealth, FunctionStats, InstallError, install};
+pub use crate::function::{FunctionHealth, FunctionStats, InstallError, cached, install, invalidates};
 pub use crate::loader::{LoadContext, LoadError, Loaded};
 pub use crate::observe::{Event, Events, Health};
 pub use crate::typed::{Cacheable, CallError, Typed};

@@ -11,7 +11,7 @@ use crate::options::{Name, Names, Options, key};
 use crate::signature::{Function, Passing, Returned, is_opaque, returned};
 use crate::template::Template;
 
-const OPTIONS: &[&str] = &[
+pub(crate) const OPTIONS: &[&str] = &[
     "key",
     "skip",
     "ttl",

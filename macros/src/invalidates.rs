@@ -11,7 +11,7 @@ use self::recache::Recached;
 use crate::options::{Name, Names, Options};
 use crate::signature::{Function, Passing, is_opaque, is_result, mentions, renamed_self, returned};
 
-const OPTIONS: &[&str] = &["tags", "keys", "how", "recache", "recache_max", "recache_wait", "cache"];
+pub(crate) const OPTIONS: &[&str] = &["tags", "keys", "how", "recache", "recache_max", "recache_wait", "cache"];
 
 /// How many warmers run at once, if nothing else is said.
 const RECACHE_MAX: usize = 4;

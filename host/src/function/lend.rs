@@ -57,7 +57,7 @@ pub fn owner<T: Owner>(this: &T) -> T {
 /// What a function returns that can fail, under whatever name.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is called a result, but is none",
-    note = "`#[cached]` takes a return type whose name ends with `Result` for a `std::result::Result`"
+    note = "`#[cached]` takes a return type of the name `Result` for a `std::result::Result`"
 )]
 pub trait Fallible {
     /// What it is when it does not fail.

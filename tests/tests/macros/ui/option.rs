@@ -1,0 +1,67 @@
+//! Options that there are not, or whose values cannot be.
+
+use tideover::{cached, invalidates};
+
+#[cached(tll = "5m")]
+async fn misspelt(id: u64) -> u64 {
+    id
+}
+
+#[cached(colour = "red")]
+async fn unknown(id: u64) -> u64 {
+    id
+}
+
+#[cached(ttl = "5m", ttl = "6m")]
+async fn twice(id: u64) -> u64 {
+    id
+}
+
+#[cached(ttl = "five minutes")]
+async fn duration(id: u64) -> u64 {
+    id
+}
+
+#[cached(timeout = "short")]
+async fn no_name(id: u64) -> u64 {
+    id
+}
+
+#[cached(key = id)]
+async fn no_text(id: u64) -> u64 {
+    id
+}
+
+#[cached(skip = [db])]
+async fn skipped(id: u64) -> u64 {
+    id
+}
+
+#[cached(negative_ttl = "10s")]
+async fn no_absence(id: u64) -> u64 {
+    id
+}
+
+#[cached(unavailable_if = |_: &u64| true)]
+async fn no_errors(id: u64) -> u64 {
+    id
+}
+
+#[cached(cache = 7)]
+async fn no_cache(id: u64) -> u64 {
+    id
+}
+
+#[invalidates(tags = ["users"], how = "delete")]
+async fn how() {}
+
+#[invalidates]
+async fn without_effect() {}
+
+#[invalidates(tags = ["users"], recache_max = 3)]
+async fn recaches_nothing() {}
+
+#[invalidates(recache = [misspelt])]
+async fn no_call() {}
+
+fn main() {}
