@@ -190,7 +190,7 @@ impl Link {
         Ok(answer)
     }
 
-    /// Whether everything has been unanswered for [`Keeping::doubt_after`].
+    /// Whether all is unanswered for [`Keeping::doubt_after`].
     pub(super) fn is_silent(&self) -> bool {
         self.silent.load(Ordering::Relaxed)
     }
@@ -476,11 +476,8 @@ impl Wire {
     fn collect(&mut self, context: &mut Context<'_>) -> Collected {
         while self.gathered.len() < BATCH_MAX && self.gathered_bytes < BATCH_BYTES_MAX {
             // What is polled counts against the task's budget, and a crowd would come in handfuls, each behind all others.
-            let op = match self.ops.try_recv() {
-                Ok(op) => Poll::Ready(Some(op)),
-                Err(_none) => self.ops.poll_recv(context),
-            };
-            match op {
+            let ready = self.ops.try_recv().ok().map(Some).map(Poll::Ready);
+            match ready.unwrap_or_else(|| self.ops.poll_recv(context)) {
                 Poll::Ready(Some(op)) => {
                     self.gathered_bytes += op.request.weight();
                     self.gathered.push(op);
