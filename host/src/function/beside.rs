@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use super::counts::{Function, FunctionHealth};
-use super::write;
 use crate::codec::Codec;
-use crate::core::Invalidation;
 use crate::error::Error;
+use crate::writes::{Invalidate, Recache, invalidate as invalidate_set};
 use crate::{Cache, Cacheable, Fetched};
 
 /// The value under `key` if memory or store has it. Nothing is loaded, and nothing counted.
@@ -33,7 +32,7 @@ pub async fn peek<V: Cacheable>(
 ///
 /// As [`Cache::remove`].
 pub async fn invalidate(cache: Result<Cache, Error>, key: String) -> Result<(), Error> {
-    write::invalidate(&cache?, vec![key], Vec::new(), Invalidation::Remove).await
+    invalidate_set(&cache?, Invalidate::new().key(key), Recache::new()).await.into_result().map(drop)
 }
 
 /// How a function and its cache are.

@@ -1,164 +1,92 @@
-//! What follows a write that succeeded: invalidations, then warming of what they removed.
+//! What follows a write that succeeded: it is handed to [`writes`](crate::writes), which knows whether a transaction is open.
 
-use std::panic::AssertUnwindSafe;
-
-use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, StreamExt, stream};
 use tokio::runtime::Handle;
-use tracing::{Instrument, warn};
+use tracing::warn;
 
 use crate::blocking::runtime;
 use crate::cache::Cache;
-use crate::core::{Invalidation, Settled};
+use crate::core::Invalidation;
 use crate::error::Error;
-
-/// Invalidations of one write that are under way at the same time.
-const AT_ONCE: usize = 16;
-
-/// Loads a value anew, and says whether that succeeded. It does not panic.
-pub type Warmer = BoxFuture<'static, bool>;
+use crate::writes::{Applied, Invalidate, Recache, invalidate};
 
 /// A write that succeeded, and what follows it.
 pub struct Write {
     name: &'static str,
     cache: Result<Cache, Error>,
-    keys: Vec<String>,
-    tags: Vec<String>,
-    how: Invalidation,
-    warmers: Vec<Warmer>,
-    warm_at_once: usize,
-    wait_for_warmers: bool,
+    set: Invalidate,
+    recache: Recache,
 }
 
 impl Write {
     /// Nothing follows yet.
     #[must_use]
     pub fn new(name: &'static str, cache: Result<Cache, Error>, how: Invalidation) -> Self {
-        Self {
-            name,
-            cache,
-            keys: Vec::new(),
-            tags: Vec::new(),
-            how,
-            warmers: Vec::new(),
-            warm_at_once: 1,
-            wait_for_warmers: false,
-        }
+        let set = match how {
+            Invalidation::Remove => Invalidate::new(),
+            Invalidation::Expire => Invalidate::new().expire(),
+        };
+        Self { name, cache, set, recache: Recache::new() }
     }
 
     /// These keys are to be invalidated.
     #[must_use]
-    pub fn keys(mut self, keys: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.keys.extend(keys.into_iter().map(Into::into));
-        self
+    pub fn keys(self, keys: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        Self { set: self.set.keys(keys), ..self }
     }
 
     /// What bears one of these tags is to be invalidated.
     #[must_use]
-    pub fn tags(mut self, tags: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.tags.extend(tags.into_iter().map(Into::into));
-        self
+    pub fn tags(self, tags: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        Self { set: self.set.tags(tags), ..self }
     }
 
-    /// Then this is loaded anew.
+    /// Then this loads a value anew, and says whether that succeeded.
     #[must_use]
-    pub fn warm(mut self, warmer: impl Future<Output = bool> + Send + 'static) -> Self {
-        self.warmers.push(AssertUnwindSafe(warmer).catch_unwind().map(|warmed| warmed.unwrap_or(false)).boxed());
-        self
+    pub fn warm(self, warmer: impl Future<Output = bool> + Send + 'static) -> Self {
+        let call = async move { if warmer.await { Ok(()) } else { Err("it has failed") } };
+        Self { recache: self.recache.with(self.name, call), ..self }
     }
 
     /// So many warmers run at once; the write waits for them if `wait` says so.
     #[must_use]
     pub fn warming(self, at_once: usize, wait: bool) -> Self {
-        Self { warm_at_once: at_once.max(1), wait_for_warmers: wait, ..self }
+        let recache = self.recache.concurrency(at_once);
+        Self { recache: if wait { recache.wait() } else { recache }, ..self }
     }
 
-    /// Does all this. Whoever cancels the write while this goes on, cancels nothing of it.
+    /// Does all this, or leaves it to the transaction around. Whoever cancels the write while this goes on, cancels nothing
+    /// of it.
     pub async fn done(self) {
-        let Some(write) = deferred(self) else { return };
-        let Ok(runtime) = Handle::try_current().or_else(|_| runtime::handle()) else { return };
-        // It fails only if the runtime goes away.
-        let _ = runtime.spawn(write.follow(runtime.clone()).in_current_span()).await;
+        let Self { name, cache, set, recache } = self;
+        let applied = match cache {
+            Ok(cache) if Handle::try_current().is_ok() => Ok(invalidate(&cache, set, recache).await),
+            Ok(cache) => elsewhere(cache, set, recache).await,
+            Err(error) => Err(error),
+        };
+        report(name, applied);
     }
 
     /// As [`done`](Self::done), for writes without `async`.
     pub fn done_blocking(self) {
-        let Some(write) = deferred(self) else { return };
-        if let Err(error) = write.follow_blocking() {
-            warn!(%error, "a write succeeded, but what it outdated could not be invalidated");
-        }
-    }
-
-    fn follow_blocking(self) -> Result<(), Error> {
-        let (runtime, waits) = (runtime::handle()?, self.cache.clone()?.blocking()?);
-        let follow = runtime.spawn(self.follow(runtime.clone()).in_current_span());
-        // It fails only if the runtime goes away.
-        let _ = waits.wait(follow);
-        Ok(())
-    }
-
-    async fn follow(self, runtime: Handle) {
-        let Self { name, cache, keys, tags, how, warmers, warm_at_once, wait_for_warmers } = self;
-        let invalidated = match cache {
-            Ok(cache) => invalidate(&cache, keys, tags, how).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = invalidated {
-            warn!(write = name, %error, "a write succeeded, but what it outdated could not be invalidated everywhere");
-        }
-        if warmers.is_empty() {
-            return;
-        }
-        let warming = warm(name, warmers, warm_at_once).in_current_span();
-        let warming = runtime.spawn(warming);
-        if wait_for_warmers {
-            // It fails only if the runtime goes away.
-            let _ = warming.await;
-        }
+        let Self { name, cache, set, recache } = self;
+        let applied = cache.and_then(|cache| {
+            // Polled on this very thread, whose transaction is to find it.
+            Ok(cache.blocking()?.wait(invalidate(&cache, set, recache)))
+        });
+        report(name, applied);
     }
 }
 
-/// The write, unless a transaction is open, which takes it until it commits.
-const fn deferred(write: Write) -> Option<Write> {
-    Some(write)
+/// For callers who are polled by no runtime of tokio's.
+async fn elsewhere(cache: Cache, set: Invalidate, recache: Recache) -> Result<Applied, Error> {
+    let done = runtime::handle()?.spawn(async move { invalidate(&cache, set, recache).await });
+    done.await.map_err(|_gone| Error::Abandoned)
 }
 
-/// Invalidates keys, and what bears the tags. All are tried, whatever becomes of the others.
-///
-/// # Errors
-///
-/// The first.
-pub(super) async fn invalidate(
-    cache: &Cache,
-    keys: Vec<String>,
-    tags: Vec<String>,
-    how: Invalidation,
-) -> Result<(), Error> {
-    let changes = keys.into_iter().map(|key| change(cache.clone(), key, false, how));
-    let changes: Vec<_> = changes.chain(tags.into_iter().map(|tag| change(cache.clone(), tag, true, how))).collect();
-    let answers: Vec<_> = stream::iter(changes).buffer_unordered(AT_ONCE).collect().await;
-    answers.into_iter().try_for_each(|answer| answer.map(drop))
-}
-
-fn change(cache: Cache, name: String, is_tag: bool, how: Invalidation) -> BoxFuture<'static, Result<Settled, Error>> {
-    async move {
-        match (is_tag, how) {
-            (false, Invalidation::Remove) => cache.remove(&name).await,
-            (false, Invalidation::Expire) => cache.expire(&name).await,
-            (true, Invalidation::Remove) => cache.invalidate_tag(&name).await,
-            (true, Invalidation::Expire) => cache.expire_tag(&name).await,
-        }
-    }
-    .boxed()
-}
-
-/// Runs the warmers, so many at once. One that fails stops no other.
-async fn warm(name: &'static str, warmers: Vec<Warmer>, at_once: usize) {
-    let all = warmers.len();
-    let warmed: Vec<_> = stream::iter(warmers).buffer_unordered(at_once).collect().await;
-    let failed = warmed.iter().filter(|warmed| !**warmed).count();
-    if failed > 0 {
-        warn!(write = name, failed, all, "what a write outdated could not be loaded anew; its next reader will try");
+/// What could not be changed was logged where it failed.
+fn report(name: &str, applied: Result<Applied, Error>) {
+    if let Err(error) = applied {
+        warn!(write = name, %error, "a write succeeded, but what it outdated could not be invalidated");
     }
 }
 
