@@ -508,7 +508,7 @@ async fn a_slow_service_is_given_up_and_stale_stands_in() {
     front.get("/").await;
     front.get("/impatient").await;
     tokio::time::sleep(seconds(2)).await;
-    shop.does(|_, _| (seconds(60), Ok(response(200, headers, "too late"))));
+    shop.does(move |_, _| (seconds(60), Ok(response(200, headers, "too late"))));
     for (target, patience) in [("/impatient", 2), ("/", 10)] {
         let began = tokio::time::Instant::now();
         let stale = front.get(target).await;
