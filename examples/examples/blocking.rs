@@ -12,10 +12,8 @@ use std::time::{Duration, Instant};
 use tideover::Cache;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let cache = Cache::builder()
-        .ttl(Duration::from_millis(200))
-        .stale_if_error(Duration::from_secs(60))
-        .build_blocking()?;
+    let cache =
+        Cache::builder().ttl(Duration::from_millis(200)).stale_if_error(Duration::from_secs(60)).build_blocking()?;
     let prices = cache.typed::<u32>();
     let loads = Arc::new(AtomicUsize::new(0));
 

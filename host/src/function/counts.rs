@@ -173,9 +173,7 @@ impl FunctionHealth {
     /// Whether neither its own circuit nor that of the store is open: both are asked.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
-        [&self.circuit, &self.cache.store_breaker]
-            .iter()
-            .all(|circuit| !matches!(circuit.state, State::Open { .. }))
+        [&self.circuit, &self.cache.store_breaker].iter().all(|circuit| !matches!(circuit.state, State::Open { .. }))
     }
 }
 
