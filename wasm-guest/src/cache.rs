@@ -17,7 +17,7 @@ use tideover_core::envelope::Opened;
 use tideover_core::stamp::{Intent, Written};
 use tideover_core::{
     Cache, Call, Class, Command, Entry, Event, FlightId, Found, Instant, Leased, LoadFailure, Loaded, LoaderId, Lookup,
-    Outcome, Policy, Refusal, Step, StoreFailure, Tag, Tidings, Tier, Value as _, WallTime, envelope,
+    Policy, Refusal, Step, StoreFailure, Tag, Tidings, Tier, Value as _, WallTime, envelope,
 };
 
 use self::table::{Begun, Landed, Table};

@@ -458,7 +458,7 @@ impl From<(Key, Reason)> for wit::Removal {
     }
 }
 
-pub(crate) fn health(cache: &Cache) -> wit::Report {
+pub(crate) fn health(cache: &core_::Cache<Key, Value>) -> wit::Report {
     let (health, memory) = (cache.health(), cache.memory_stats());
     let named =
         |(loader, breaker): (LoaderId, BreakerReport)| wit::NamedBreaker { loader: loader.0, breaker: breaker.into() };
