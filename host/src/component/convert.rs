@@ -10,7 +10,7 @@ use tideover_core::cache::snapshot::{Restored, SnapshotError, Taken};
 use tideover_core::memory::Reason;
 use tideover_core::stamp::{Condition, Version, Written};
 use tideover_core::time::nanos;
-use tideover_core::{Class, Tag, Value};
+use tideover_core::{Class, LoaderId, Tag, Value};
 
 use super::bindings::types as wit;
 use crate::engine::{BreakerReport, Key, Payload, Report};

@@ -91,6 +91,7 @@ pub fn cache_of(cache: &impl AsCache) -> Result<Cache, Error> {
 }
 
 /// A call that has begun.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart where it was made")]
 pub enum Begun<V> {
     /// Memory had something fresh.
     Hit(Fetched<Arc<V>>),

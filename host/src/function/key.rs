@@ -402,6 +402,8 @@ impl ser::SerializeMap for Entries<'_> {
 mod tests {
     use std::collections::HashMap;
 
+    use serde::Serialize;
+
     use super::*;
 
     fn key(parts: impl FnOnce(Signature) -> Signature) -> String {

@@ -29,7 +29,6 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// belongs to: that has succeeded. [`into_result`](Self::into_result) is for those who want an error nevertheless.
 #[derive(Debug, Default)]
 #[non_exhaustive]
-#[must_use = "it says whether a change has failed"]
 pub struct Applied {
     /// How many keys and tags were changed.
     pub done: usize,
