@@ -536,7 +536,11 @@ impl World {
         for key in &keys {
             self.change(*key);
         }
+        let ends = self.ends();
         let lookup = self.cache.command(Command::Clear, self.now);
+        if !matches!(lookup.answer, Answer::Refused(_)) {
+            self.count_anew(ends);
+        }
         self.on_change(&keys, None, lookup)
     }
 

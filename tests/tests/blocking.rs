@@ -2,7 +2,7 @@
 //! besides is an event, never a while.
 
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -420,12 +420,20 @@ fn a_store_that_hangs_costs_a_thread_its_deadline_and_no_more() {
     let (store, clock) = (ScriptedStore::with(Weather::Hung), Clock::stopped());
     let cache = testing::builder().store(store.clone()).clock(&clock).build_blocking().expect("a cache");
     thread::scope(|scope| {
-        let caller = scope.spawn(|| cache.get_or_load("k", |_| Ok(Loaded::new("v"))));
+        let loading = Arc::new(AtomicBool::new(false));
+        let begun = Arc::clone(&loading);
+        let caller = scope.spawn(|| {
+            cache.get_or_load("k", move |_| {
+                begun.store(true, Ordering::Relaxed);
+                Ok(Loaded::new("v"))
+            })
+        });
         until(|| store.operations() > 0);
-        while !caller.is_finished() {
+        // Its deadline, and whatever else there is before the load; then time stands still.
+        until(|| {
             clock.advance(Duration::from_millis(250));
-            thread::yield_now();
-        }
+            loading.load(Ordering::Relaxed)
+        });
         assert_eq!(caller.join().expect("no panic").expect("a value").value, "v");
     });
 }

@@ -323,7 +323,8 @@ mod tests {
     #[test]
     fn what_nobody_says_to_go_well_is_over_when_it_was_not_heard_of_for_a_minute() {
         let told = lines(&[1, 2], &[], 100_000, false);
-        assert_eq!(told, [(1, Line::Begins), (60_500, Line::Over(2, Duration::from_millis(1)))]);
+        let over = Line::Over(2, Duration::from_millis(1));
+        assert_eq!(told, [(1, Line::Begins), (30_500, Line::GoesOn(1)), (60_500, over)]);
     }
 
     #[test]

@@ -305,10 +305,21 @@ impl World {
         later.check_trust()
     }
 
+    /// How many ends of loads are counted.
+    pub(super) fn ends(&self) -> u64 {
+        let stats = self.cache.health().stats;
+        stats.counts().filter(|(name, _)| name.starts_with("ended_")).map(|(_, count)| count).sum()
+    }
+
+    /// A clear starts the counts anew. So many loads had ended by then; those under way are still to be counted.
+    pub(super) fn count_anew(&mut self, ends: u64) {
+        (self.store_failures, self.load_failures, self.corrupt) = (0, 0, 0);
+        self.loads -= ends;
+    }
+
     /// Each load ended once.
     fn check_ends(&self) -> Result<(), Broken> {
-        let stats = self.cache.health().stats;
-        let ends: u64 = stats.counts().filter(|(name, _)| name.starts_with("ended_")).map(|(_, count)| count).sum();
+        let ends = self.ends();
         law(ends == self.loads, || format!("law 6: {} loads began, {ends} ends are counted", self.loads))
     }
 
