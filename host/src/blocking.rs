@@ -211,7 +211,7 @@ impl Cache {
         Typed::over(self.clone(), self.cache.typed())
     }
 
-    /// Waits on this thread for something asynchronous of the cache, as [`wait`](self::wait) does.
+    /// Waits on this thread for something asynchronous of the cache, as [`wait`] does.
     ///
     /// ```
     /// # fn main() -> Result<(), tideover::Error> {

@@ -112,7 +112,7 @@ impl CallOptions {
     /// kilobytes and a look at the whole machine for each step.
     ///
     /// A call that waits for a flight which another call led has a story only if that call asked for it, too. The
-    /// option `explain` of [`Policy`] asks for all.
+    /// option `explain` of [`Policy`](tideover_core::Policy) asks for all.
     ///
     /// ```
     /// use tideover::core::cache::explain::replay;

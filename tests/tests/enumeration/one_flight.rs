@@ -154,18 +154,13 @@ impl History {
 
 /// Every event that answers `step`; the first one says that all went well.
 fn answers(step: &Step<Key, u32>) -> Vec<Event<u32>> {
-    let done = [Ok(()), Err(StoreFailure::Unavailable), Err(StoreFailure::Rejected), Err(StoreFailure::Overloaded)];
-    let [kept, failed, refused, overloaded] = done.map(|result| result.map(|()| Written::Kept));
-    let changed = [kept, Ok(Written::Overtaken), failed, refused, overloaded];
+    let done = [Ok(()), Err(StoreFailure::Unavailable), Err(StoreFailure::Rejected)];
+    let [kept, failed, refused] = done.map(|result| result.map(|()| Written::Kept));
+    let changed = [kept, Ok(Written::Overtaken), failed, refused];
     match step {
         Step::ReadStore { .. } => {
             let entry = |age| Entry { age: Duration::from_secs(age), ..Entry::new(1, WINDOWS) };
-            let failures = [
-                StoreFailure::Unavailable,
-                StoreFailure::Rejected,
-                StoreFailure::Overloaded,
-                StoreFailure::Corrupt { version: None },
-            ];
+            let failures = [StoreFailure::Unavailable, StoreFailure::Rejected, StoreFailure::Corrupt { version: None }];
             let version = Some(Version { writer: 1, number: 1 });
             let found = AGES.map(|age| Ok(Found { entry: Some(entry(age)), version, born: 0 }));
             [Ok(Found::NOTHING)].into_iter().chain(found).chain(failures.map(Err)).map(Event::StoreRead).collect()
@@ -192,9 +187,9 @@ fn answers(step: &Step<Key, u32>) -> Vec<Event<u32>> {
         }
         Step::AcquireLease { .. } => {
             let elsewhere = Leased::Elsewhere { free_in: Duration::from_secs(3) };
-            let failures = [StoreFailure::Unavailable, StoreFailure::Rejected, StoreFailure::Overloaded];
-            let answers = [Ok(Leased::Held), Ok(elsewhere)].into_iter().chain(failures.map(Err));
-            answers.map(Event::LeaseAnswered).collect()
+            let answers =
+                [Ok(Leased::Held), Ok(elsewhere), Err(StoreFailure::Unavailable), Err(StoreFailure::Rejected)];
+            answers.map(Event::LeaseAnswered).to_vec()
         }
         Step::AwaitLease { .. } => vec![Event::LeaseAwaited],
         Step::Sleep { .. } => vec![Event::Slept],
@@ -227,7 +222,21 @@ fn wrong(step: &Step<Key, u32>) -> Vec<Event<u32>> {
         Event::Abandoned,
     ];
     let fitting = discriminant(&well(step));
-    one_of_each.into_iter().filter(|event| discriminant(event) != fitting).collect()
+    one_of_each.into_iter().filter(|event| discriminant(event) != fitting).chain(overloaded(step)).collect()
+}
+
+/// The store was not even asked. It fits; in each history once, for it says nothing of the store.
+fn overloaded(step: &Step<Key, u32>) -> Option<Event<u32>> {
+    let overloaded = StoreFailure::Overloaded;
+    match step {
+        Step::ReadStore { .. } => Some(Event::StoreRead(Err(overloaded))),
+        Step::WriteStore { .. } => Some(Event::StoreWritten(Err(overloaded))),
+        Step::RemoveStore { .. } => Some(Event::StoreRemoved(Err(overloaded))),
+        Step::ClearStore { .. } => Some(Event::StoreCleared(Err(overloaded))),
+        Step::InvalidateStore { .. } => Some(Event::StoreInvalidated(Err(overloaded))),
+        Step::AcquireLease { .. } => Some(Event::LeaseAnswered(Err(overloaded))),
+        _ => None,
+    }
 }
 
 /// The event that says that all went well.
