@@ -23,6 +23,7 @@ pub(super) const NONCE_BYTES: usize = 12;
 /// Where the body of a plain frame begins.
 pub(super) const PLAIN_HEADER: usize = 4;
 /// Where the body of an encrypted frame begins.
+#[cfg(feature = "encryption")]
 pub(super) const SEALED_HEADER: usize = PLAIN_HEADER + KEY_ID_BYTES + NONCE_BYTES;
 
 /// A frame in its parts.
@@ -32,6 +33,7 @@ pub(super) struct Frame<'a> {
     pub(super) compressed: bool,
     pub(super) sealed: Option<Sealed>,
     /// What the body begins behind.
+    #[cfg_attr(not(feature = "encryption"), expect(dead_code, reason = "it is bound to what is encrypted"))]
     pub(super) header: &'a [u8],
     pub(super) body: &'a [u8],
 }

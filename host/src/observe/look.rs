@@ -9,12 +9,14 @@ use tideover_core::cache::Dependency;
 use tideover_core::{Clock, Instant};
 use tracing::{info, warn};
 
+use super::Observed;
 use super::events::Happened;
 use super::health::{Findings, Health, Rates, Reason, missing};
+#[cfg(feature = "metrics")]
+use super::metrics;
 use super::tally::{Tally, grown};
 use super::transitions::{Transition, between};
 use super::troubles::Trouble;
-use super::{Observed, metrics};
 use crate::cache::Cache;
 use crate::engine::Report;
 use crate::error::Error;

@@ -54,6 +54,7 @@ impl Ears {
         self.lock().push(Arc::downgrade(ear));
     }
 
+    #[cfg(feature = "redis")]
     pub(crate) fn is_empty(&self) -> bool {
         self.lock().is_empty()
     }
