@@ -163,8 +163,12 @@ async fn failed_loads_and_stale_answers_are_told_with_keys_to_those_who_ask() {
         let failed = |key| Happened::LoadFailed { class: Class::Unavailable, attempt: 1, key };
         let served = |key| Happened::StaleServed { why: Stale::IfError, age: stale.age, key };
         let key = || Some("k".into());
-        assert_eq!(told(&mut events), [failed(None), served(None)], "{engine:?}");
-        assert_eq!(told(&mut with_keys), [failed(key()), served(key())], "{engine:?}");
+        // Whether somebody has looked at the whole meanwhile is a matter of the engine's pace.
+        let calls = |events: &mut Events| -> Vec<Happened> {
+            told(events).into_iter().filter(|what| !matches!(what, Happened::Degraded { .. })).collect()
+        };
+        assert_eq!(calls(&mut events), [failed(None), served(None)], "{engine:?}");
+        assert_eq!(calls(&mut with_keys), [failed(key()), served(key())], "{engine:?}");
     }
 }
 
@@ -361,7 +365,7 @@ async fn make_a_scene(cache: &Cache, store: &ScriptedStore) {
     sleep(seconds(100)).await;
     let failing = || async { Err::<Loaded, _>(LoadError::unavailable(CANARY_VALUE).with_detail(CANARY_VALUE.into())) };
     let stale = cache.get_or_load(&key("stale"), move |_| failing()).await.expect("something stale");
-    assert_eq!(stale.source, Source::Memory);
+    assert!(stale.is_stale());
     for number in 0..20 {
         let _error = cache.get_or_load(&key(&number.to_string()), move |_| failing()).await.expect_err("away");
     }
@@ -378,7 +382,6 @@ async fn make_a_scene(cache: &Cache, store: &ScriptedStore) {
 
 #[tokio::test(start_paused = true)]
 async fn no_key_and_no_value_is_ever_seen() {
-    std::panic::set_hook(Box::new(|_| {}));
     for &engine in EngineKind::ALL {
         let (witness, _guard) = Witness::watch();
         let figures = Figures::default();
@@ -405,7 +408,6 @@ async fn no_key_and_no_value_is_ever_seen() {
 
 #[tokio::test(start_paused = true)]
 async fn keys_are_seen_by_those_who_ask_and_values_by_nobody() {
-    std::panic::set_hook(Box::new(|_| {}));
     for &engine in EngineKind::ALL {
         let (witness, _guard) = Witness::watch();
         let store = ScriptedStore::default();
