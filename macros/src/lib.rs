@@ -4,6 +4,8 @@ mod cached;
 mod invalidates;
 mod nearest;
 mod options;
+#[cfg(test)]
+mod refused;
 mod signature;
 mod template;
 

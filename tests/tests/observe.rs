@@ -8,8 +8,7 @@ use tideover::observe::{CircuitState, Event, EventOptions, Events, Happened, Hea
 use tideover::store::Store as _;
 use tideover::testing::{ScriptedStore, Weather};
 use tideover::{
-    BreakerMode, Cache, Class, Dependency, EngineKind, Error, LoadError, Loaded, RemovalReason, Settled, Source, Stale,
-    Windows,
+    BreakerMode, Cache, Class, Dependency, EngineKind, Error, LoadError, Loaded, RemovalReason, Settled, Stale, Windows,
 };
 use tideover_tests::driving::{ENGINES, exact, millis, seconds};
 use tideover_tests::witness::{Figures, Witness};
@@ -349,7 +348,8 @@ async fn a_load_lies_inside_its_flight_which_lies_inside_the_callers_span() {
 const CANARY_KEY: &str = "cannery-row";
 const CANARY_VALUE: &str = "doc-ricketts";
 
-/// Does with a cache whatever there is to see something of, on a store that works, fails and comes back.
+/// Does with a cache whatever there is to see something of, on a store that works, fails and comes back. It takes minutes of
+/// paused time, which the engine `component` does not know: its stores are dated by the civil clock.
 async fn make_a_scene(cache: &Cache, store: &ScriptedStore) {
     let key = |name: &str| format!("{CANARY_KEY}:{name}");
     let value = || Loaded::new(CANARY_VALUE).tags([CANARY_VALUE]);
@@ -382,7 +382,7 @@ async fn make_a_scene(cache: &Cache, store: &ScriptedStore) {
 
 #[tokio::test(start_paused = true)]
 async fn no_key_and_no_value_is_ever_seen() {
-    for &engine in EngineKind::ALL {
+    for &engine in ENGINES {
         let (witness, _guard) = Witness::watch();
         let figures = Figures::default();
         let _recorder = metrics::set_default_local_recorder(&figures);
@@ -408,7 +408,7 @@ async fn no_key_and_no_value_is_ever_seen() {
 
 #[tokio::test(start_paused = true)]
 async fn keys_are_seen_by_those_who_ask_and_values_by_nobody() {
-    for &engine in EngineKind::ALL {
+    for &engine in ENGINES {
         let (witness, _guard) = Witness::watch();
         let store = ScriptedStore::default();
         let options: &[(&str, &str)] = &[("removals_max", "100"), ("load_breaker_open_for", "1s")];

@@ -127,6 +127,7 @@ async fn ten_thousand_at_once_are_no_outage() {
 /// Whoever waits for longer than his deadline does so in our own queue, which says nothing of the server: a witness had quick
 /// answers all the time.
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "its bounds hold on a machine that does nothing else at the time, which a runner of tests cannot promise"]
 async fn ten_thousand_at_once_are_served_by_the_default_deadlines() {
     let server = RedisServer::start();
     let shop = cache(RedisConfig::new(server.url()), EngineKind::Native, &[]);

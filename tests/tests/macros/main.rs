@@ -2,7 +2,6 @@
 
 mod asynchronous;
 mod blocking;
-mod compile;
 mod database;
 mod keys;
 mod methods;
