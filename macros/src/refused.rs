@@ -32,10 +32,11 @@ fn mistakes_are_explained() {
 fn explain(told: &mut String, file: &str, item: Item) {
     match item {
         Item::Fn(mut function) => {
-            explain_one(told, (file, &function.sig.ident.to_string()), &mut function.attrs.clone(), |attrs| {
+            let (name, mut attributes) = (function.sig.ident.to_string(), function.attrs.clone());
+            explain_one(told, (file, &name), &mut attributes, |attrs| {
                 function.attrs = attrs;
                 function.to_token_stream()
-            })
+            });
         }
         Item::Impl(block) => {
             for item in block.items {
