@@ -139,7 +139,7 @@ impl<V> fmt::Debug for LoadContext<V> {
 ///
 /// let page = Loaded::new("hello").ttl(Duration::from_secs(5)).tags(["greetings"]);
 /// assert_eq!(page.value().unwrap(), "hello");
-/// assert!(Loaded::absent().ttl(Duration::from_secs(5)).value().is_none());
+/// assert!(Loaded::<String>::absent().ttl(Duration::from_secs(5)).value().is_none());
 /// ```
 #[derive(Clone)]
 pub struct Loaded<V = Bytes> {

@@ -25,7 +25,7 @@ const KEY_BYTES: usize = 32;
 /// use tideover::codec::{Codec, Keys};
 ///
 /// let old = Keys::new(1, [7; 32])?;
-/// let (frame, _) = Codec::json().encrypted(old).encode("card:7", &"4111 1111").expect("it is kept");
+/// let (frame, _) = Codec::json().encrypted(old).encode("card:7", &"4111 1111".to_owned()).expect("it is kept");
 /// assert!(!frame.windows(4).any(|part| part == b"4111"));
 ///
 /// let rotated = Keys::new(2, [8; 32])?.and(1, [7; 32])?;
