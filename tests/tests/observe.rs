@@ -8,7 +8,8 @@ use tideover::observe::{CircuitState, Event, EventOptions, Events, Happened, Hea
 use tideover::store::Store as _;
 use tideover::testing::{ScriptedStore, Weather};
 use tideover::{
-    BreakerMode, Cache, Class, Dependency, EngineKind, Error, LoadError, Loaded, RemovalReason, Settled, Stale, Windows,
+    BreakerMode, Cache, Class, Dependency, EngineKind, Error, LoadError, Loaded, RemovalReason, Settled, Source, Stale,
+    Windows,
 };
 use tideover_tests::driving::{ENGINES, exact, millis, seconds};
 use tideover_tests::witness::{Figures, Witness};
@@ -365,7 +366,7 @@ async fn make_a_scene(cache: &Cache, store: &ScriptedStore) {
     sleep(seconds(100)).await;
     let failing = || async { Err::<Loaded, _>(LoadError::unavailable(CANARY_VALUE).with_detail(CANARY_VALUE.into())) };
     let stale = cache.get_or_load(&key("stale"), move |_| failing()).await.expect("something stale");
-    assert!(stale.is_stale());
+    assert_eq!(stale.source, Source::Memory);
     for number in 0..20 {
         let _error = cache.get_or_load(&key(&number.to_string()), move |_| failing()).await.expect_err("away");
     }
