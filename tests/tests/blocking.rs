@@ -429,11 +429,9 @@ fn a_store_that_hangs_costs_a_thread_its_deadline_and_no_more() {
             })
         });
         until(|| store.operations() > 0);
-        // Its deadline, and whatever else there is before the load; then time stands still.
-        until(|| {
-            clock.advance(Duration::from_millis(250));
-            loading.load(Ordering::Relaxed)
-        });
+        // The read's deadline and no more; then time stands still, so that the load has all the time it may need.
+        clock.advance(cache.as_async().policy().store_read_deadline);
+        until(|| loading.load(Ordering::Relaxed));
         assert_eq!(caller.join().expect("no panic").expect("a value").value, "v");
     });
 }
