@@ -8,6 +8,10 @@
 //!
 //! Each stale window is measured from the end of freshness, as RFC 5861 says, and independent of the others;
 //! a boundary belongs to the later zone: `age >= ttl` is stale.
+//!
+//! An entry may be *in doubt*: others may have changed it, and whoever would have told could not be heard. Doubt takes
+//! freshness away and nothing else. Until `ttl` such an entry is as good as the best stale one that its windows allow,
+//! and stands in for an answer that could not be had whatever they are: it is no older than it was to become.
 
 use core::time::Duration;
 
@@ -62,6 +66,20 @@ impl Windows {
         keep: Duration::ZERO,
     };
 
+    /// Fresh for `ttl`, with no stale windows. Zero never expires, as wherever a lifetime is given by itself.
+    ///
+    /// ```
+    /// use core::time::Duration;
+    /// use tideover_core::Windows;
+    ///
+    /// assert_eq!(Windows::fresh_for(Duration::ZERO), Windows::FOREVER);
+    /// assert_eq!(Windows::fresh_for(Duration::from_secs(60)).ttl, Some(Duration::from_secs(60)));
+    /// ```
+    #[must_use]
+    pub const fn fresh_for(ttl: Duration) -> Self {
+        Self { ttl: if ttl.is_zero() { None } else { Some(ttl) }, ..Self::FOREVER }
+    }
+
     /// The zone of `age`.
     #[must_use]
     #[inline]
@@ -101,13 +119,15 @@ pub struct Entry<V> {
     pub windows: Windows,
     /// How long its load took; zero if nobody knows. What it costs to have it again.
     pub load_time: Duration,
+    /// Whether others may have changed it since without anybody being told; see the [module](self).
+    pub doubted: bool,
 }
 
 impl<V> Entry<V> {
     /// A new value, just born.
     #[must_use]
     pub const fn new(value: V, windows: Windows) -> Self {
-        Self { value, age: Duration::ZERO, windows, load_time: Duration::ZERO }
+        Self { value, age: Duration::ZERO, windows, load_time: Duration::ZERO, doubted: false }
     }
 
     /// The same entry, so much later.
@@ -118,14 +138,23 @@ impl<V> Entry<V> {
 
     /// The same entry around another value.
     pub fn map<W>(self, value: impl FnOnce(V) -> W) -> Entry<W> {
-        let Self { value: old, age, windows, load_time } = self;
-        Entry { value: value(old), age, windows, load_time }
+        let Self { value: old, age, windows, load_time, doubted } = self;
+        Entry { value: value(old), age, windows, load_time, doubted }
     }
 
     /// The zone at this moment.
     #[must_use]
     pub fn zone(&self) -> Zone {
-        self.windows.zone(self.age)
+        self.zone_in(&self.windows)
+    }
+
+    /// The zone at this moment, if its windows were these.
+    pub(crate) fn zone_in(&self, windows: &Windows) -> Zone {
+        match windows.zone(self.age) {
+            Zone::Fresh if self.doubted && !windows.stale_while_revalidate.is_zero() => Zone::StaleWhileRevalidate,
+            Zone::Fresh if self.doubted => Zone::StaleIfError,
+            zone => zone,
+        }
     }
 
     /// How long the entry stays of use from now on; `None`: for ever.
@@ -174,6 +203,19 @@ mod tests {
         let windows = windows(10, 20, 5, 0);
         assert_eq!(windows.zone(Duration::from_secs(14)), Zone::StaleWhileRevalidate);
         assert_eq!(windows.zone(Duration::from_secs(30)), Zone::Gone);
+    }
+
+    #[test]
+    fn doubt_takes_freshness_away_and_nothing_else() {
+        let zone =
+            |windows, age, doubted| Entry { age: Duration::from_secs(age), doubted, ..Entry::new((), windows) }.zone();
+        assert_eq!(zone(windows(10, 0, 0, 0), 9, true), Zone::StaleIfError);
+        assert_eq!(zone(windows(10, 5, 0, 0), 9, true), Zone::StaleWhileRevalidate);
+        assert_eq!(zone(Windows::FOREVER, u64::MAX, true), Zone::StaleIfError);
+        for age in 10..50 {
+            let windows = windows(10, 5, 20, 30);
+            assert_eq!(zone(windows, age, true), zone(windows, age, false), "at {age} s");
+        }
     }
 
     #[test]

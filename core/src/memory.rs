@@ -194,8 +194,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
         }
         self.stats.hits += 1;
         self.order.hit(index, hash);
-        let age = Duration::from_nanos(age);
-        Some(Entry { value: row.value.clone(), age, windows: shape.windows, load_time: Duration::ZERO })
+        Some(Entry { age: Duration::from_nanos(age), ..Entry::new(row.value.clone(), shape.windows) })
     }
 
     /// The entry under `key` in whatever zone it is; a use of it, and a hit if it is fresh.
@@ -293,6 +292,14 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
     /// however many there are: they find out when they are met.
     pub fn invalidate_all(&mut self, invalidation: Invalidation, number: u64, now: Instant) {
         self.invalidations.note_all(invalidation, number, now);
+        self.reach(number);
+        self.draw_limits();
+    }
+
+    /// Puts in doubt, at once, every entry born before `number`, the newest of the logical clock; see
+    /// [`Entry::doubted`]. Costs the same however many there are: they find out when they are met.
+    pub fn doubt_all(&mut self, number: u64) {
+        self.invalidations.doubt_all(number);
         self.reach(number);
         self.draw_limits();
     }
@@ -412,7 +419,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
         // More than 20 times beta times the load time before the end, one draw in 10^8 would ask for a refresh.
         let margin = u64::from(self.load_times.get(index)) * u64::from(self.policy.early_refresh) * 1_000 / 5;
         let end = shape.windows.ttl.map_or(u64::MAX, |ttl| nanos(ttl).saturating_sub(margin));
-        if row.origin.age(now) >= shape.quiet.min(end) {
+        if row.origin.age(now) >= shape.quiet.min(end) || self.is_doubted(row) {
             return None;
         }
         self.stats.hits += 1;
@@ -454,7 +461,14 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
             age: Duration::from_nanos(row.origin.age(now)),
             windows: self.shapes.get(row.kind.shape())?.windows,
             load_time: Duration::from_micros(u64::from(self.load_times.get(index))),
+            doubted: self.is_doubted(row),
         })
+    }
+
+    /// Whether the row, which has taken note of all invalidations, is in doubt.
+    #[inline]
+    fn is_doubted(&self, row: &Row<K, V>) -> bool {
+        row.born < self.plain_limit && self.verdict(row) == Verdict::Doubted
     }
 
     /// The entry of a row with the invalidations that it does not know of yet.
@@ -464,7 +478,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
         let windows = match self.verdict(row) {
             Verdict::Invalid => return None,
             Verdict::Expired(at) => entry.windows.cut(Duration::from_nanos(row.origin.age(at))),
-            Verdict::Valid => entry.windows,
+            Verdict::Valid | Verdict::Doubted => entry.windows,
         };
         let idle = self.policy.time_to_idle.is_some() && now >= self.idle_until.get(index);
         Some(Entry { windows, ..entry }).filter(|entry| !idle && entry.zone() != Zone::Gone)

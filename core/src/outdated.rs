@@ -2,7 +2,7 @@
 //!
 //! The fallback is read while the shared store is away, when nobody can be asked. What another process is known to have
 //! changed is not served from there until it has been copied anew; where changes may have been missed, what is older than
-//! that is stale. The table is bounded: what is forgotten counts as missed.
+//! that is in doubt. The table is bounded: what is forgotten counts as missed.
 
 use core::hash::Hash;
 use core::time::Duration;
@@ -52,7 +52,7 @@ impl<K: Clone + Hash + Eq, S: Storage> Outdated<K, S> {
         if self.keys.contains_key(key) {
             return Verdict::Invalid;
         }
-        self.missed_at.filter(|at| now - *at <= age).map_or(Verdict::Valid, Verdict::Expired)
+        self.missed_at.filter(|at| now - *at <= age).map_or(Verdict::Valid, |_| Verdict::Doubted)
     }
 }
 
@@ -81,11 +81,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_older_than_a_gap_is_stale() {
+    fn what_is_older_than_a_gap_is_in_doubt() {
         let mut outdated = Outdated::new(4);
         outdated.missed(at(10));
         outdated.missed(at(8));
-        assert_eq!(verdict(&outdated, "a", 9, 12), Verdict::Expired(at(10)));
+        assert_eq!(verdict(&outdated, "a", 9, 12), Verdict::Doubted);
         assert_eq!(verdict(&outdated, "a", 11, 12), Verdict::Valid);
     }
 
@@ -95,7 +95,7 @@ mod tests {
         for (key, seconds) in [("a", 10), ("b", 11), ("c", 12)] {
             outdated.note(key, at(seconds));
         }
-        assert_eq!(verdict(&outdated, "a", 9, 20), Verdict::Expired(at(10)));
+        assert_eq!(verdict(&outdated, "a", 9, 20), Verdict::Doubted);
         assert_eq!(verdict(&outdated, "a", 11, 20), Verdict::Valid);
         assert_eq!(verdict(&outdated, "b", 9, 20), Verdict::Invalid);
     }

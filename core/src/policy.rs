@@ -100,7 +100,8 @@ policy! {
     entries_max: u32 = 10_000;
     /// Whether the story of every answer is told, not only where a call asks for it.
     explain: bool = false;
-    /// What all values in memory may weigh together, in bytes unless the values say otherwise; 0 is no limit.
+    /// What all values in memory may weigh together, and their copies in the fallback, in bytes unless the values say
+    /// otherwise; 0 is no limit.
     weight_max: u64 = 0;
     /// Whom a full memory gives up: lru, s3-fifo, sieve or w-tinylfu.
     eviction: Eviction = Eviction::Lru;

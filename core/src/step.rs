@@ -29,7 +29,7 @@ use crate::entry::{Entry, Windows};
 use crate::failure::{Failure, LoadFailure, Refusal, StoreFailure};
 use crate::stamp::{Intent, Version, Written};
 use crate::time::Instant;
-use crate::value::{Invalidation, Tag};
+use crate::value::{AbsenceTags, Invalidation, Tag};
 
 /// The number of a flight, never used twice by one machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -197,14 +197,24 @@ pub enum Loaded<V> {
     /// its `Cache-Control`: RFC 9110 section 15.4.5). Without a `previous` the loader broke its contract, and the load
     /// counts as [`Class::Panicked`](crate::Class::Panicked).
     NotModified { age: Duration, windows: Option<Windows> },
-    /// There is no such thing. Remembered for `ttl`, by default the policy's `negative_ttl`; zero forgets it at once.
-    Absent { ttl: Option<Duration> },
+    /// There is no such thing. Remembered for `ttl`, by default the policy's `negative_ttl`, and until one of `tags` is
+    /// invalidated; zero forgets it at once.
+    Absent { ttl: Option<Duration>, tags: AbsenceTags },
 }
 
 impl<V> Loaded<V> {
     /// A new value for everybody, with the windows of the policy.
     pub const fn new(value: V) -> Self {
         Self::Value { value, age: Duration::ZERO, windows: None, sharing: Sharing::Store }
+    }
+
+    /// There is no such thing. What bears more tags than an absence may is not remembered: it could not be invalidated.
+    #[must_use]
+    pub fn absent(ttl: Option<Duration>, tags: &[Tag]) -> Self {
+        match AbsenceTags::of(tags) {
+            Some(tags) => Self::Absent { ttl, tags },
+            None => Self::Absent { ttl: Some(Duration::ZERO), tags: AbsenceTags::NONE },
+        }
     }
 }
 
@@ -439,7 +449,7 @@ impl<V> fmt::Debug for Loaded<V> {
             Self::NotModified { age, windows } => {
                 f.debug_struct("NotModified").field("age", age).field("windows", windows).finish()
             }
-            Self::Absent { ttl } => f.debug_struct("Absent").field("ttl", ttl).finish(),
+            Self::Absent { ttl, tags } => f.debug_struct("Absent").field("ttl", ttl).field("tags", tags).finish(),
         }
     }
 }

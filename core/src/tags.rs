@@ -19,6 +19,8 @@ pub use crate::value::Invalidation;
 pub enum Verdict {
     /// None concerns it.
     Valid,
+    /// It may have been changed by others, of which nothing was heard.
+    Doubted,
     /// Its freshness ended at that moment, if not before.
     Expired(Instant),
     /// It is gone.
@@ -26,12 +28,14 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The harsher of two, and of two expiries the earlier.
-    fn and(self, other: Self) -> Self {
+    /// The harsher of two, and of two expiries the earlier. Whose freshness has ended is in no further doubt.
+    pub(crate) fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Invalid, _) | (_, Self::Invalid) => Self::Invalid,
             (Self::Expired(one), Self::Expired(two)) => Self::Expired(one.min(two)),
-            (Self::Valid, verdict) | (verdict, Self::Valid) => verdict,
+            (Self::Expired(at), _) | (_, Self::Expired(at)) => Self::Expired(at),
+            (Self::Doubted, _) | (_, Self::Doubted) => Self::Doubted,
+            (Self::Valid, Self::Valid) => Self::Valid,
         }
     }
 }
@@ -104,13 +108,15 @@ pub struct Invalidations<P: Profile> {
     floor: Mark,
     newest: u64,
     all: Mark,
+    /// Who was born before that number is in doubt.
+    doubted: u64,
 }
 
 impl<P: Profile> Invalidations<P> {
     /// An empty table for `tags_max` tags, or as many as the profile has room for.
     #[must_use]
     pub fn new(tags_max: usize) -> Self {
-        Self { marks: Keyed::new(tags_max), floor: Mark::default(), newest: 0, all: Mark::default() }
+        Self { marks: Keyed::new(tags_max), floor: Mark::default(), newest: 0, all: Mark::default(), doubted: 0 }
     }
 
     /// Notes an invalidation with its number, which is not smaller than any before. Costs the same however many rows
@@ -140,16 +146,22 @@ impl<P: Profile> Invalidations<P> {
         self.all.note(invalidation, number, now);
     }
 
+    /// Notes that everything may have been changed, tagged or not.
+    pub fn doubt_all(&mut self, number: u64) {
+        self.newest = self.newest.max(number);
+        self.doubted = number;
+    }
+
     /// The newest number noted: who was born at it or later, or compared with it, is not concerned.
     #[must_use]
     pub const fn newest(&self) -> u64 {
         self.newest
     }
 
-    /// The number of the newest invalidation of everything: all that concerns a row without tags.
+    /// The number of the newest invalidation or doubt of everything: all that concerns a row without tags.
     #[must_use]
-    pub const fn everything(&self) -> u64 {
-        if self.all.removed > self.all.expired.number { self.all.removed } else { self.all.expired.number }
+    pub fn everything(&self) -> u64 {
+        self.all.removed.max(self.all.expired.number).max(self.doubted)
     }
 
     /// How a row stands that bears `tags` and was born at number `born`.
@@ -159,7 +171,8 @@ impl<P: Profile> Invalidations<P> {
         if born >= self.newest {
             return Verdict::Valid;
         }
-        let of_all = self.all.verdict(born);
+        let doubt = if self.doubted > born { Verdict::Doubted } else { Verdict::Valid };
+        let of_all = self.all.verdict(born).and(doubt);
         if of_all == Verdict::Invalid || tags.is_empty() {
             return of_all;
         }
@@ -255,6 +268,18 @@ mod tests {
         assert_eq!((said.verdict(&[], 3), said.everything()), (Verdict::Valid, 3));
         said.note(A, Invalidation::Remove, 4, at(8));
         assert_eq!((said.verdict(&[], 2), said.verdict(&[A], 2)), (Verdict::Expired(at(7)), Verdict::Invalid));
+    }
+
+    #[test]
+    fn doubt_concerns_everything_that_was_born_before_it_and_yields_to_what_is_known() {
+        let mut said: Invalidations<Alloc> = Invalidations::new(4);
+        said.doubt_all(3);
+        assert_eq!((said.verdict(&[], 2), said.verdict(&[A], 2)), (Verdict::Doubted, Verdict::Doubted));
+        assert_eq!((said.verdict(&[A], 3), said.everything()), (Verdict::Valid, 3));
+        said.note(A, Invalidation::Expire, 4, at(8));
+        assert_eq!((said.verdict(&[A], 2), said.verdict(&[B], 2)), (Verdict::Expired(at(8)), Verdict::Doubted));
+        said.note(A, Invalidation::Remove, 5, at(9));
+        assert_eq!(said.verdict(&[A], 2), Verdict::Invalid);
     }
 
     #[test]

@@ -38,6 +38,51 @@ impl Tag {
     }
 }
 
+/// Tags that one absence may bear.
+pub const ABSENCE_TAGS_MAX: usize = 4;
+
+/// The tags of an absence: whoever invalidates one of them has it forgotten.
+///
+/// ```
+/// use tideover_core::value::AbsenceTags;
+/// use tideover_core::Tag;
+///
+/// let tags = [Tag::named("users"), Tag::named("user:7")];
+/// assert_eq!(AbsenceTags::of(&tags).expect("few enough").as_slice(), tags);
+/// assert_eq!(AbsenceTags::of(&[Tag::named("users"); 5]), None);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub struct AbsenceTags {
+    tags: [Tag; ABSENCE_TAGS_MAX],
+    count: u8,
+}
+
+impl AbsenceTags {
+    /// No tag.
+    pub const NONE: Self = Self { tags: [Tag(0); ABSENCE_TAGS_MAX], count: 0 };
+
+    /// These tags; `None` if they are more than [`ABSENCE_TAGS_MAX`].
+    #[must_use]
+    pub fn of(tags: &[Tag]) -> Option<Self> {
+        let mut kept = Self::NONE;
+        kept.tags.get_mut(..tags.len())?.copy_from_slice(tags);
+        kept.count = u8::try_from(tags.len()).ok()?;
+        Some(kept)
+    }
+
+    /// The tags in the order given.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Tag] {
+        self.tags.get(..usize::from(self.count)).unwrap_or(&self.tags)
+    }
+}
+
+impl core::fmt::Debug for AbsenceTags {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_list().entries(self.as_slice()).finish()
+    }
+}
+
 /// What an invalidation leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
 pub enum Invalidation {

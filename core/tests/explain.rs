@@ -113,7 +113,7 @@ fn a_story_that_was_altered_or_is_of_another_policy_is_found_out() {
     assert!(explain::replay(cache.policy(), &story).is_ok());
 
     let mut altered = story.clone();
-    altered.moments[2].input = Input::Event(Event::Loaded(Ok(Loaded::Absent { ttl: None })));
+    altered.moments[2].input = Input::Event(Event::Loaded(Ok(Loaded::absent(None, &[]))));
     assert_eq!(explain::replay(cache.policy(), &altered).expect_err("altered").moment, 2);
 
     let mut storeless = policy();

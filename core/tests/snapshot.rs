@@ -67,10 +67,7 @@ fn at_once(cache: &mut Text, key: &str, now: Instant) -> Outcome<String> {
 fn rich() -> Text {
     let mut cache = cache(&[("load_breaker_failures", "1"), ("load_breaker_open_for", "20s")]);
     assert!(put(&mut cache, "ada", "Lovelace").is_none());
-    assert_eq!(
-        load(&mut cache, "nobody", Ok(Loaded::Absent { ttl: None }), START),
-        Outcome::Absent(Absence::Confirmed)
-    );
+    assert_eq!(load(&mut cache, "nobody", Ok(Loaded::absent(None, &[])), START), Outcome::Absent(Absence::Confirmed));
     load(&mut cache, "x", Err(Class::Unavailable), START);
     cache
 }

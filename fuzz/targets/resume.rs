@@ -69,7 +69,7 @@ fn event(kind: u8, detail: u8, policy: &Policy) -> Event<Tagged> {
         }
         3 => Event::Loaded(Ok(Loaded::new(Tagged(detail % 2 == 0)))),
         4 => Event::Loaded(Ok(match detail % 3 {
-            0 => Loaded::Absent { ttl: None },
+            0 => Loaded::absent(None, &[]),
             1 => Loaded::NotModified { age: Duration::MAX, windows: None },
             _ => Loaded::Value { value: Tagged(false), age: Duration::ZERO, windows: None, sharing: Sharing::Private },
         })),

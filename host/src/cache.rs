@@ -57,10 +57,15 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Cache {
     backend: Backend,
+    shared: Arc<Shared>,
+}
+
+/// What all handles of a cache have beside its backend.
+struct Shared {
     policy: Arc<Policy>,
     ttls: TtlBuckets,
     store: Option<Arc<dyn Store>>,
-    loaders: Arc<LoaderNames>,
+    loaders: LoaderNames,
     #[cfg(feature = "blocking")]
     threads: crate::blocking::Threads,
     observed: Arc<Observed>,
@@ -152,7 +157,7 @@ impl Cache {
         Fut: Future<Output = Result<Loaded, LoadError>> + Send + 'static,
     {
         let (answer, story) =
-            self.load(key, lasting(boxed(load, Arc::clone(&self.policy)), options.windows), options).await;
+            self.load(key, lasting(boxed(load, Arc::clone(&self.shared.policy)), options.windows), options).await;
         (answer.map(|fetched| fetched.map(|value| value.bytes)), story)
     }
 
@@ -163,7 +168,7 @@ impl Cache {
             return None;
         }
         match &self.backend {
-            Backend::Driver(driver) if !self.policy.explain => driver.hit(key),
+            Backend::Driver(driver) if !self.shared.policy.explain => driver.hit(key),
             _ => None,
         }
     }
@@ -186,7 +191,8 @@ impl Cache {
         (answer, story)
     }
 
-    /// The value under `key` if memory or store has it, fresh or inside its stale-while-revalidate window. `None` if
+    /// The value under `key` if memory or store has it, fresh or inside its stale-while-revalidate window; while the store
+    /// is away and cannot be asked, inside its stale-if-error window, too, or in doubt: see [`Fetched::stale`]. `None` if
     /// neither has it, or there is no such thing.
     ///
     /// # Errors
@@ -231,8 +237,9 @@ impl Cache {
         let fetched = |served| Fetched { store, ..Fetched::new(served, story.clone()) };
         let found = match reply.outcome {
             Outcome::Served(served) => {
-                let fetched = Fetched { collapsed, ..fetched(served) };
-                self.observed.served(key, &fetched);
+                let instead_of = reply.error.filter(|_| served.stale.is_some());
+                let fetched = Fetched { collapsed, instead_of, ..fetched(served) };
+                self.shared.observed.served(key, &fetched);
                 Ok(Ok(fetched))
             }
             Outcome::Private(served) => Ok(Ok(Fetched { private: true, ..fetched(served) })),
@@ -244,11 +251,12 @@ impl Cache {
     }
 
     async fn ask(&self, key: &str, loader: Option<Loader>, options: CallOptions) -> Result<Reply, Error> {
-        self.policy.check_key(key).map_err(Error::Refused)?;
+        self.shared.policy.check_key(key).map_err(Error::Refused)?;
         // Over however many rounds the call goes, this is its end.
-        let patience = options.timeout.map_or(self.policy.call_deadline, |own| own.min(self.policy.call_deadline));
+        let patience =
+            options.timeout.map_or(self.shared.policy.call_deadline, |own| own.min(self.shared.policy.call_deadline));
         let deadline = self.clock().now() + patience;
-        let explain = options.explain || self.policy.explain;
+        let explain = options.explain || self.shared.policy.explain;
         let ask = Ask { key: key.into(), loader, of: options.loader, deadline, max_age: options.max_age, explain };
         match &self.backend {
             Backend::Driver(driver) => driver.get(ask).await,
@@ -306,9 +314,9 @@ impl Cache {
 
     /// Refuses what is past the limits.
     pub(crate) fn check_put(&self, key: &str, value: &Payload, tags: &Tags) -> Result<(), Error> {
-        self.policy.check_value(value.bytes.len()).map_err(Error::Refused)?;
-        self.policy.check_key(key).map_err(Error::Refused)?;
-        tags.check(&self.policy).map_err(Error::Refused)
+        self.shared.policy.check_value(value.bytes.len()).map_err(Error::Refused)?;
+        self.shared.policy.check_key(key).map_err(Error::Refused)?;
+        tags.check(&self.shared.policy).map_err(Error::Refused)
     }
 
     /// Removes `key`. What a load that is under way brings is not kept.
@@ -317,7 +325,7 @@ impl Cache {
     ///
     /// As [`Cache::put`].
     pub async fn remove(&self, key: &str) -> Result<Settled, Error> {
-        self.policy.check_key(key).map_err(Error::Refused)?;
+        self.shared.policy.check_key(key).map_err(Error::Refused)?;
         self.change(Command::Remove { key: key.into() }).await
     }
 
@@ -328,7 +336,7 @@ impl Cache {
     ///
     /// As [`Cache::put`].
     pub async fn expire(&self, key: &str) -> Result<Settled, Error> {
-        self.policy.check_key(key).map_err(Error::Refused)?;
+        self.shared.policy.check_key(key).map_err(Error::Refused)?;
         self.change(Command::Expire { key: key.into() }).await
     }
 
@@ -353,7 +361,7 @@ impl Cache {
     }
 
     async fn invalidate_named(&self, name: &str, how: Invalidation) -> Result<Settled, Error> {
-        self.policy.check_tag(name.len()).map_err(Error::Refused)?;
+        self.shared.policy.check_tag(name.len()).map_err(Error::Refused)?;
         self.change(Command::Invalidate { tag: Tag::named(name), how }).await
     }
 
@@ -366,7 +374,7 @@ impl Cache {
         // What was counted before it is not counted any more.
         let _brought_up_to_date = self.update_metrics().await;
         let settled = self.change(Command::Clear).await?;
-        self.observed.cleared();
+        self.shared.observed.cleared();
         Ok(settled)
     }
 
@@ -374,7 +382,7 @@ impl Cache {
         let invalidates = !matches!(command, Command::Put { .. });
         let settled = self.settle(command).await;
         if invalidates {
-            self.observed.invalidated(settled.as_ref().err());
+            self.shared.observed.invalidated(settled.as_ref().err());
         }
         settled
     }
@@ -418,7 +426,7 @@ impl Cache {
     /// The name of the shared store, if there is one.
     #[must_use]
     pub fn store(&self) -> Option<&'static str> {
-        self.store.as_ref().map(|store| store.name())
+        self.shared.store.as_ref().map(|store| store.name())
     }
 
     /// What holds across the processes that share the store, by what that can do at present; `None` if there is none.
@@ -436,43 +444,43 @@ impl Cache {
     /// ```
     #[must_use]
     pub fn guarantees(&self) -> Option<Guarantees> {
-        self.store.as_ref().map(|store| store.abilities().into())
+        self.shared.store.as_ref().map(|store| store.abilities().into())
     }
 
     /// Whether the shared store answers within a second; `None` if there is none.
     pub async fn store_answers(&self) -> Option<bool> {
         const LIMIT: Duration = Duration::from_secs(1);
-        let store = self.store.as_ref()?;
+        let store = self.shared.store.as_ref()?;
         Some(matches!(tokio::time::timeout(LIMIT, store.ping()).await, Ok(Ok(()))))
     }
 
     /// The choices this cache was made with.
     #[must_use]
     pub fn policy(&self) -> &Policy {
-        &self.policy
+        &self.shared.policy
     }
 
     pub(crate) fn observed(&self) -> &Observed {
-        &self.observed
+        &self.shared.observed
     }
 
     pub(crate) fn shared_observed(&self) -> Arc<Observed> {
-        Arc::clone(&self.observed)
+        Arc::clone(&self.shared.observed)
     }
 
     /// Whether the store tells what other processes change; `None` without a store.
     pub(crate) fn tells_changes(&self) -> Option<bool> {
-        self.store.as_ref().map(|store| store.abilities().tracking)
+        self.shared.store.as_ref().map(|store| store.abilities().tracking)
     }
 
     pub(crate) fn shared_policy(&self) -> Arc<Policy> {
-        Arc::clone(&self.policy)
+        Arc::clone(&self.shared.policy)
     }
 
     /// Where its loaders run that block.
     #[cfg(feature = "blocking")]
-    pub(crate) const fn threads(&self) -> &crate::blocking::Threads {
-        &self.threads
+    pub(crate) fn threads(&self) -> &crate::blocking::Threads {
+        &self.shared.threads
     }
 
     /// From here on what is read from a store has room for what it is decoded to.
@@ -493,7 +501,7 @@ impl Cache {
             Backend::Component(embedding) => embedding.shutdown(SHUTDOWN_GRACE).await,
         }
         let _closed_already = self.update_metrics().await;
-        self.observed.close();
+        self.shared.observed.close();
     }
 
     fn error(&self, failure: Failure, error: Option<Arc<LoadError>>) -> Error {
@@ -547,13 +555,7 @@ impl Cache {
                 #[cfg(feature = "component")]
                 Backend::Component(embedding) => WeakBackend::Component(Arc::downgrade(embedding)),
             },
-            policy: Arc::clone(&self.policy),
-            ttls: self.ttls,
-            store: self.store.clone(),
-            loaders: Arc::clone(&self.loaders),
-            #[cfg(feature = "blocking")]
-            threads: self.threads.clone(),
-            observed: Arc::clone(&self.observed),
+            shared: Arc::clone(&self.shared),
         }
     }
 }
@@ -561,13 +563,7 @@ impl Cache {
 /// A cache that does not keep itself alive.
 pub(crate) struct WeakCache {
     backend: WeakBackend,
-    policy: Arc<Policy>,
-    ttls: TtlBuckets,
-    store: Option<Arc<dyn Store>>,
-    loaders: Arc<LoaderNames>,
-    #[cfg(feature = "blocking")]
-    threads: crate::blocking::Threads,
-    observed: Arc<Observed>,
+    shared: Arc<Shared>,
 }
 
 enum WeakBackend {
@@ -583,16 +579,7 @@ impl WeakCache {
             #[cfg(feature = "component")]
             WeakBackend::Component(embedding) => Backend::Component(embedding.upgrade()?),
         };
-        Some(Cache {
-            backend,
-            policy: Arc::clone(&self.policy),
-            ttls: self.ttls,
-            store: self.store.clone(),
-            loaders: Arc::clone(&self.loaders),
-            #[cfg(feature = "blocking")]
-            threads: self.threads.clone(),
-            observed: Arc::clone(&self.observed),
-        })
+        Some(Cache { backend, shared: Arc::clone(&self.shared) })
     }
 }
 

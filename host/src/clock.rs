@@ -34,6 +34,11 @@ struct Watched {
 }
 
 impl HostClock {
+    /// What a clock shows when it is made.
+    pub(crate) fn birth() -> Instant {
+        Instant::ZERO + BEFORE
+    }
+
     pub(crate) fn new() -> Self {
         let zero = tokio::time::Instant::now();
         let civil = Mutex::new(Civil::new(Instant::ZERO + BEFORE, told()));

@@ -73,7 +73,7 @@ pub enum Error {
     #[error("the threads of a blocking cache could not be started: {0}")]
     Threads(#[source] Arc<std::io::Error>),
     /// The environment describes no cache, and functions that name none were to use that.
-    #[cfg(all(feature = "config", feature = "macros"))]
+    #[cfg(feature = "macros")]
     #[error("the cache of this process cannot be made from its environment: {0}")]
     Environment(#[source] Arc<crate::config::ConfigError>),
     /// A value could not be written by its codec, or what was found could not be read.
@@ -97,7 +97,7 @@ impl Error {
             | Self::Abandoned
             | Self::Store { .. }
             | Self::Engine(_) => true,
-            #[cfg(all(feature = "config", feature = "macros"))]
+            #[cfg(feature = "macros")]
             Self::Environment(_) => false,
             Self::Absent { .. }
             | Self::Refused(_)

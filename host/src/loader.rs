@@ -116,8 +116,8 @@ impl<V> LoadContext<V> {
     pub(crate) fn map<W>(self, value: impl FnOnce(V) -> Option<W>) -> LoadContext<W> {
         let Self { key, attempt, deadline, previous } = self;
         let previous = previous.and_then(|entry| {
-            let Entry { value: older, windows, age, load_time } = entry;
-            Some(Entry { value: value(older)?, windows, age, load_time })
+            let Entry { value: older, windows, age, load_time, doubted } = entry;
+            Some(Entry { value: value(older)?, windows, age, load_time, doubted })
         });
         LoadContext { key, attempt, deadline, previous }
     }
@@ -152,7 +152,7 @@ pub struct Loaded<V = Bytes> {
 enum What<V> {
     Value { value: V, tags: Tags, sharing: Sharing },
     NotModified,
-    Absent { ttl: Option<Duration> },
+    Absent { ttl: Option<Duration>, tags: Tags },
 }
 
 impl Loaded {
@@ -179,8 +179,8 @@ impl<V> Loaded<V> {
     /// There is no such thing, which is remembered for the [`Policy::negative_ttl`] of the cache. Unlike
     /// [`LoadError::answer`] it is a success: callers get [`Error::Absent`](crate::Error::Absent).
     #[must_use]
-    pub const fn absent() -> Self {
-        Self::what(What::Absent { ttl: None })
+    pub fn absent() -> Self {
+        Self::what(What::Absent { ttl: None, tags: Tags::default() })
     }
 
     const fn what(what: What<V>) -> Self {
@@ -191,12 +191,11 @@ impl<V> Loaded<V> {
     /// zero forgets it at once.
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
-        if let What::Absent { ttl: remembered } = &mut self.what {
+        if let What::Absent { ttl: remembered, .. } = &mut self.what {
             *remembered = Some(ttl);
             return self;
         }
-        let ttl = Some(ttl).filter(|ttl| !ttl.is_zero());
-        self.windows(Windows { ttl, ..Windows::FOREVER })
+        self.windows(Windows::fresh_for(ttl))
     }
 
     /// To be used for these windows. Says nothing of an absence.
@@ -214,9 +213,11 @@ impl<V> Loaded<V> {
     /// The value also bears these tags: [`Cache::invalidate_tag`](crate::Cache::invalidate_tag) reaches it by any of
     /// them. A value with more than 64, or with a name longer than `key_bytes_max`, is for those who wait for it and
     /// not kept.
+    ///
+    /// That there is no such thing is forgotten when one of them is invalidated; with more than 4 it is not remembered.
     #[must_use]
     pub fn tags(mut self, names: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
-        if let What::Value { tags, .. } = &mut self.what {
+        if let What::Value { tags, .. } | What::Absent { tags, .. } = &mut self.what {
             tags.add(names);
         }
         self
@@ -263,7 +264,7 @@ impl<V> Loaded<V> {
         let what = match what {
             What::Value { value: inner, tags, sharing } => What::Value { value: value(inner)?, tags, sharing },
             What::NotModified => What::NotModified,
-            What::Absent { ttl } => What::Absent { ttl },
+            What::Absent { ttl, tags } => What::Absent { ttl, tags },
         };
         Ok(Loaded { what, age, windows })
     }
@@ -291,7 +292,7 @@ impl Loaded<Payload> {
         match what {
             What::Value { value, tags, sharing } => Loaded::Value { value: tags.on(value), age, windows, sharing },
             What::NotModified => Loaded::NotModified { age, windows },
-            What::Absent { ttl } => Loaded::Absent { ttl },
+            What::Absent { ttl, tags } => Loaded::absent(ttl, &tags.tags),
         }
     }
 }
@@ -304,7 +305,7 @@ impl<V> fmt::Debug for Loaded<V> {
         match what {
             What::Value { value: _, tags, sharing } => shown.field("tags", &tags.tags).field("sharing", sharing),
             What::NotModified => shown.field("not_modified", &true),
-            What::Absent { ttl } => shown.field("absent_for", ttl),
+            What::Absent { ttl, tags } => shown.field("absent_for", ttl).field("tags", &tags.tags),
         };
         shown.field("age", age).field("windows", windows).finish_non_exhaustive()
     }

@@ -218,6 +218,7 @@ impl<V: Cacheable> Typed<V> {
         let fetched = self.cache.load(key, Arc::clone(&loader), options).await.0?;
         let undecoded = match self.decoded(key, fetched) {
             Ok(fetched) => return Ok(fetched),
+            Err(Fetched { instead_of: Some(error), .. }) => return Err(Error::Load(error).into()),
             Err(undecoded) => undecoded,
         };
         // Foreign bytes are a miss: whatever is no newer than these does not do. Ages from a store are whole milliseconds,
@@ -229,11 +230,12 @@ impl<V: Cacheable> Typed<V> {
         let newer = undecoded.age.saturating_sub(ROUNDING);
         let options = options.max_age(options.max_age.map_or(newer, |own| own.min(newer)));
         let fetched = self.cache.load(key, loader, options).await.0?;
-        self.decoded(key, fetched).map_err(|undecoded| CallError::Cache(Error::Codec(undecoded.value)))
+        self.decoded(key, fetched)
+            .map_err(|undecoded| undecoded.instead_of.map_or(Error::Codec(undecoded.value), Error::Load).into())
     }
 
-    /// The value under `key` if memory or store has it, fresh or inside its stale-while-revalidate window. `None` if
-    /// neither has it, if there is no such thing, or if what lies there is no `V`.
+    /// The value under `key` if memory or store has it; see [`Cache::get`]. `None` if neither has it, if there is no such
+    /// thing, or if what lies there is no `V`.
     ///
     /// # Errors
     ///

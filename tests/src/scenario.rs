@@ -24,7 +24,7 @@
 //! | `restore last`, `restore earlier` | an empty machine takes the place of the present one, and restores the last snapshot |
 //! | `1 store-read miss [version 7.3]`, `1 store-read "v" [tags a,b] [age 3s] [version 7.3] [born 5] [WINDOWS]` | what flight 1 found in the store: which write of whom (by default 9.1 if there is a value), and up to where in the log it is valid |
 //! | `1 loaded "v" [tags a,b] [age 3s] [share] [private] [WINDOWS]` | what its loader brought |
-//! | `1 not-modified [age 3s] [WINDOWS]`, `1 absent [ttl 5s]` | the same: what was at hand is true; there is no such thing |
+//! | `1 not-modified [age 3s] [WINDOWS]`, `1 absent [tags a,b] [ttl 5s]` | the same: what was at hand is true; there is no such thing |
 //! | `1 load-failed answer [retry-after 2s]` | `unavailable`, `timed-out`, `answer`, `isolated` or `panicked` |
 //! | `1 store-failed timed-out` | its store operation: `unavailable`, `timed-out`, `rejected`, `overloaded` or `corrupt` |
 //! | `1 slept`, `1 launched`, `1 landed`, `1 written`, `1 removed`, `1 cleared`, `1 noted`, `1 resigned`, `1 abandoned` | the other events |
@@ -320,7 +320,10 @@ impl Stage {
                 let age = words.option("age")?.unwrap_or_default();
                 Event::Loaded(Ok(Loaded::NotModified { age, windows: words.windows(self.policy.windows())? }))
             }
-            "absent" => Event::Loaded(Ok(Loaded::Absent { ttl: words.option("ttl")? })),
+            "absent" => {
+                let tags = words.tags()?;
+                Event::Loaded(Ok(Loaded::absent(words.option("ttl")?, &tags)))
+            }
             "load-failed" => {
                 let class = match words.next("a class")?.as_str() {
                     "unavailable" => Class::Unavailable,

@@ -272,7 +272,7 @@ pub struct World {
     untold: Vec<(Key, u32)>,
     /// Leases of other processes, each until then.
     leased: BTreeMap<Key, Instant>,
-    /// When changes may have been missed: what was in memory or the fallback then is stale, what the store has is not.
+    /// When changes may have been missed: what was in memory or the fallback then is in doubt, what the store has is not.
     missed: Vec<Instant>,
     /// Writes of all others so far.
     others: u64,

@@ -205,7 +205,10 @@ impl From<wit::Loaded> for core_::Loaded<Value> {
             wit::Loaded::NotModified(wit::Revalidated { age, windows }) => {
                 Self::NotModified { age: Duration::from_nanos(age), windows: windows.map(Into::into) }
             }
-            wit::Loaded::Absent(ttl) => Self::Absent { ttl: ttl.map(Duration::from_nanos) },
+            wit::Loaded::Absent(wit::Nothing { ttl, tags }) => {
+                let tags: Vec<Tag> = tags.into_iter().map(Tag).collect();
+                Self::absent(ttl.map(Duration::from_nanos), &tags)
+            }
         }
     }
 }

@@ -162,8 +162,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             && match tier {
                 // What may be older than a removal that nobody remembers does not come back.
                 Tier::Primary => made_ago <= fence_for.saturating_sub(self.policy.store_write_deadline),
-                // Nobody looks at tags there.
-                Tier::Fallback => change.tags().is_empty(),
+                Tier::Fallback => true,
             };
         let Some(entry) = change.entry(now).filter(|entry| stays && entry.zone() != Zone::Gone) else {
             work.stage = Stage::Removing(tier);
@@ -235,10 +234,11 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         self.changed_everywhere(id, now)
     }
 
-    /// Whether it was writing to the fallback what was invalidated meanwhile: that may have been cleared before.
+    /// Whether it was writing to the fallback when everything was invalidated: that may have been cleared before. Of
+    /// single tags the copy bears which it knew.
     fn came_too_late(&self, work: &Work<V>) -> bool {
         let written = work.change.as_ref().filter(|_| matches!(work.stage, Stage::Writing(Tier::Fallback)));
-        written.is_some_and(|change| self.tags.verdict(change.tags(), change.born) != tags::Verdict::Valid)
+        written.is_some_and(|change| self.tags.verdict(&[], change.born) != tags::Verdict::Valid)
     }
 
     /// The fallback may have kept what the flight was to replace.

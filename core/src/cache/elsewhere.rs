@@ -12,7 +12,7 @@ use crate::flight::Fence;
 use crate::stamp::Condition;
 use crate::step::{FlightId, Settled, Tidings, Tier};
 use crate::storage::{Map, Profile};
-use crate::tags::{Invalidation, Verdict};
+use crate::tags::Verdict;
 use crate::time::Instant;
 use crate::value::Value;
 
@@ -59,7 +59,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         self.spare_puts();
         self.newest += 1;
         let newest = self.newest;
-        shards.each(|memory| memory.invalidate_all(Invalidation::Expire, newest, now));
+        shards.each(|memory| memory.doubt_all(newest));
         self.remembered.clear();
         self.spare_in_memory(shards);
         for (key, change) in self.journal.debts() {

@@ -288,7 +288,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             found: match event {
                 Some(Event::StoreRead(Ok(Found { entry: Some(entry), born, .. }))) => {
                     match work.map(|work| &work.stage) {
-                        Some(Stage::Reading(Tier::Fallback)) => self.outdated.verdict(key, entry.age, now),
+                        Some(Stage::Reading(Tier::Fallback)) => self.fallback_verdict(key, entry, *born, now),
                         _ => self.standing(entry.value.tags(), *born),
                     }
                 }
@@ -389,7 +389,11 @@ impl Machine<(), Erased, Alloc> {
         let (under, now) = (&moment.under, moment.at);
         memory.clear();
         if let Some((entry, refresh_after)) = &under.memory {
-            memory.insert((), entry.clone(), self.newest, now);
+            if entry.doubted {
+                self.newest += 1;
+                memory.doubt_all(self.newest);
+            }
+            memory.insert((), entry.clone(), self.newest - u64::from(entry.doubted), now);
             memory.refresh_failed(&(), now, |_| *refresh_after - now);
         }
         self.remembered.clear();
@@ -431,10 +435,8 @@ impl Machine<(), Erased, Alloc> {
         self.outdated = Outdated::new(1);
         match under.found {
             tags::Verdict::Valid => {}
-            tags::Verdict::Expired(at) => {
-                self.noted.note(SOME_TAG[0], Invalidation::Expire, u64::MAX, at);
-                self.outdated.missed(at);
-            }
+            tags::Verdict::Doubted => self.outdated.missed(now),
+            tags::Verdict::Expired(at) => self.noted.note(SOME_TAG[0], Invalidation::Expire, u64::MAX, at),
             tags::Verdict::Invalid => {
                 self.noted.note_all(Invalidation::Remove, u64::MAX, now);
                 self.outdated.note((), now);
@@ -617,8 +619,8 @@ impl Then {
 }
 
 fn erased<V: Value>(entry: &Entry<V>) -> Entry<Erased> {
-    let &Entry { ref value, age, windows, load_time } = entry;
-    Entry { value: Erased::of(value), age, windows, load_time }
+    let &Entry { ref value, age, windows, load_time, doubted } = entry;
+    Entry { value: Erased::of(value), age, windows, load_time, doubted }
 }
 
 impl<V: Value> Event<V> {
@@ -655,7 +657,7 @@ impl<V: Value> Loaded<V> {
                 Loaded::Value { value: Erased::of(value), age: *age, windows: *windows, sharing: *sharing }
             }
             Self::NotModified { age, windows } => Loaded::NotModified { age: *age, windows: *windows },
-            Self::Absent { ttl } => Loaded::Absent { ttl: *ttl },
+            Self::Absent { ttl, tags } => Loaded::Absent { ttl: *ttl, tags: *tags },
         }
     }
 }

@@ -13,11 +13,11 @@ use crate::flight::{Flight, Purpose};
 use crate::journal::Change;
 use crate::limit::Slot;
 use crate::stamp::Version;
-use crate::step::{Absence, FlightId, Found, Loaded, Outcome, Sharing, Source, Stale, Step, StoreUse, Tier};
+use crate::step::{Absence, FlightId, Found, Loaded, Outcome, Served, Sharing, Source, Stale, Step, StoreUse, Tier};
 use crate::storage::{Map, Profile};
 use crate::tags;
 use crate::time::{Instant, nanos};
-use crate::value::Value;
+use crate::value::{AbsenceTags, Value};
 
 /// What civil clocks of milliseconds make of an age.
 const ROUNDING: Duration = Duration::from_millis(10);
@@ -79,9 +79,10 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     ) -> Step<K, V> {
         if tier == Tier::Fallback {
             // Doubts may have come up while it was being read.
-            let found = result.ok().and_then(|found| found.entry).filter(|_| !self.fallback_doubts.remain());
-            let found = found.zip(self.key(id)).and_then(|(entry, key)| {
-                let verdict = self.outdated.verdict(&key, entry.age, now);
+            let found = result.ok().filter(|_| !self.fallback_doubts.remain());
+            let found = found.zip(self.key(id)).and_then(|(Found { entry, born, .. }, key)| {
+                let entry = entry?;
+                let verdict = self.fallback_verdict(&key, &entry, born, now);
                 entry.judged(verdict, now)
             });
             let Some(entry) = found else { return self.not_in_store(shards, id, now) };
@@ -164,7 +165,8 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         let renewed = |held: &Entry<V>| {
             tier == Tier::Primary && zone == Zone::Fresh && held.zone() != Zone::Fresh && is_as_new(&entry, held)
         };
-        if held.is_none_or(|held| held.age > entry.age || renewed(&held)) {
+        // What memory has is in doubt as well, and no older.
+        if !entry.doubted && held.is_none_or(|held| held.age > entry.age || renewed(&held)) {
             shards.with(&key, |memory| match zone {
                 Zone::Fresh => memory.insert(key.clone(), entry.clone(), born, now),
                 // The store's copy of what is stale here too may look younger by a rounding: no news.
@@ -216,11 +218,29 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             flight.work.begin(end);
             return self.attempt_load(shards, id, now);
         }
-        // A put may have won over the read.
-        let Some(key) = self.key(id) else { return Step::Done { next: None } };
-        let put = shards.with(&key, |memory| memory.find(&key, now)).filter(|put| self.does(id, &put.entry));
-        let served = put.map(|put| Outcome::Served(put.entry.serve(Source::Memory, None)));
-        self.land(id, served.unwrap_or(Outcome::Absent(Absence::NotLoaded)), After::Finish, now)
+        let served = if matches!(flight.work.store, StoreUse::Skipped | StoreUse::Failed) {
+            self.instead_of_store(shards, id, now)
+        } else {
+            self.put_meanwhile(shards, id, now)
+        };
+        self.land(id, served.map_or(Outcome::Absent(Absence::NotLoaded), Outcome::Served), After::Finish, now)
+    }
+
+    /// What stands in for the store where that could not be asked.
+    fn instead_of_store(&mut self, shards: &mut impl Shards<K, V, P>, id: FlightId, now: Instant) -> Option<Served<V>> {
+        let (key, max_age) = (self.key(id)?, self.max_age(id));
+        let held = self.stand_in(shards, &key, max_age, now);
+        if held.is_some() || self.flights.is_fenced(id) {
+            return held;
+        }
+        self.previous(shards, id, &key, now)?.serve_on_error(Source::Fallback, max_age)
+    }
+
+    /// A put may have won over the read.
+    fn put_meanwhile(&mut self, shards: &mut impl Shards<K, V, P>, id: FlightId, now: Instant) -> Option<Served<V>> {
+        let key = self.key(id)?;
+        let put = shards.with(&key, |memory| memory.find(&key, now)).filter(|put| self.does(id, &put.entry))?;
+        Some(put.entry.serve(Source::Memory, None))
     }
 
     /// Loads, if the limit of loads and the breaker let it pass.
@@ -323,9 +343,9 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
                 self.land_value(shards, id, entry, Sharing::Store, now)
             }
             (Ok(Loaded::NotModified { .. }), None) => self.on_load_failed(shards, id, Class::Panicked.into(), now),
-            (Ok(Loaded::Absent { ttl }), _) => {
+            (Ok(Loaded::Absent { ttl, tags }), _) => {
                 self.load_succeeded(id, now);
-                self.land_absent(shards, id, ttl, now)
+                self.land_absent(shards, id, (ttl, tags), now)
             }
             (Err(failure), _) => self.on_load_failed(shards, id, failure, now),
         }
@@ -410,15 +430,16 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         &mut self,
         shards: &mut impl Shards<K, V, P>,
         id: FlightId,
-        ttl: Option<Duration>,
+        (ttl, tags): (Option<Duration>, AbsenceTags),
         now: Instant,
     ) -> Step<K, V> {
         let Some(key) = self.key(id) else { return Step::Done { next: None } };
+        let born = self.flights.get(id).map_or(0, |flight| flight.work.born);
         self.stats.absent += 1;
         let after = self.retract(shards, id, &key, now);
         if !self.flights.is_fenced(id) {
             self.remembered.remove(&key);
-            self.remember(key, Remembered::Absent, ttl.unwrap_or(self.policy.negative_ttl), now);
+            self.remember(key, Remembered::Absent(tags), ttl.unwrap_or(self.policy.negative_ttl), born, now);
         }
         self.land(id, Outcome::Absent(Absence::Confirmed), after, now)
     }
@@ -427,7 +448,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     fn remember_private(&mut self, shards: &mut impl Shards<K, V, P>, id: FlightId, key: &K, now: Instant) -> After<V> {
         self.stats.private += 1;
         self.remembered.remove(key);
-        self.remember(key.clone(), Remembered::Private, self.policy.private_for, now);
+        self.remember(key.clone(), Remembered::Private, self.policy.private_for, 0, now);
         self.retract(shards, id, key, now)
     }
 
@@ -478,7 +499,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         if let Failure::Load(class) = failure
             && !self.flights.is_fenced(id)
         {
-            self.remember(key, Remembered::Failed(class), self.error_ttl(class), now);
+            self.remember(key, Remembered::Failed(class), self.error_ttl(class), 0, now);
         }
     }
 

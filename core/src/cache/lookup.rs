@@ -126,7 +126,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         }
         match held.entry.value {
             Remembered::Private => None,
-            Remembered::Absent => Some(Outcome::Absent(Absence::Remembered { until })),
+            Remembered::Absent(_) => Some(Outcome::Absent(Absence::Remembered { until })),
             Remembered::Failed(_) if call.read_only => None,
             Remembered::Failed(class) => {
                 let stale = if class.is_unavailable() { self.stand_in(shards, key, call.max_age, now) } else { None };
@@ -219,10 +219,10 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     }
 
     /// Remembers something of `key` in place of a value.
-    pub(super) fn remember(&mut self, key: K, what: Remembered, ttl: Duration, now: Instant) {
+    pub(super) fn remember(&mut self, key: K, what: Remembered, ttl: Duration, born: u64, now: Instant) {
         if !ttl.is_zero() {
             let windows = Windows { ttl: Some(ttl), ..Windows::FOREVER };
-            self.remembered.insert(key, Entry::new(what, windows), 0, now);
+            self.remembered.insert(key, Entry::new(what, windows), born, now);
         }
     }
 

@@ -29,6 +29,7 @@ impl<V> Entry<V> {
     pub(super) fn judged(self, verdict: Verdict, now: Instant) -> Option<Self> {
         match verdict {
             Verdict::Valid => Some(self),
+            Verdict::Doubted => Some(Self { doubted: true, ..self }),
             Verdict::Invalid => None,
             Verdict::Expired(at) => {
                 let windows = self.windows.cut(self.age.saturating_sub(now - at));
@@ -74,15 +75,21 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             Note::Invalidated(tag, how) => {
                 self.tags.note(tag, how, newest, at);
                 shards.each(|memory| memory.invalidate(tag, how, newest, at));
+                self.remembered.invalidate(tag, how, newest, at);
             }
-            Note::Cleared | Note::Unknown => {
-                // What is held may be as good as ever: so that a store that restarts empties no memory, it is asked about.
-                let how = if note == Note::Cleared { Invalidation::Remove } else { Invalidation::Expire };
-                self.tags.note_all(how, newest, at);
-                shards.each(|memory| memory.invalidate_all(how, newest, at));
-                self.remembered.clear();
-                self.fallback_doubts.raise();
+            Note::Cleared => {
+                self.tags.note_all(Invalidation::Remove, newest, at);
+                shards.each(|memory| memory.invalidate_all(Invalidation::Remove, newest, at));
             }
+            // What is held may be as good as ever: so that a store that restarts empties no memory, it is asked about.
+            Note::Unknown => {
+                self.tags.doubt_all(newest);
+                shards.each(|memory| memory.doubt_all(newest));
+            }
+        }
+        if !matches!(note, Note::Invalidated(..)) {
+            self.remembered.clear();
+            self.fallback_doubts.raise();
         }
     }
 
@@ -125,6 +132,14 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         let untold = if self.policy.store_log { !self.heard } else { !tags.is_empty() };
         let untold = untold || self.owed_tags.owes_any(tags);
         if untold { Verdict::Invalid } else { self.noted.verdict(tags, born) }
+    }
+
+    /// How a copy in the fallback, which is this process's own, stands to what is known of its tags and of its key.
+    pub(super) fn fallback_verdict(&self, key: &K, entry: &Entry<V>, born: u64, now: Instant) -> Verdict {
+        let tags = entry.value.tags();
+        let untold = !tags.is_empty() && (!self.policy.store_log || self.owed_tags.owes_any(tags));
+        let said = if untold { Verdict::Invalid } else { self.noted.verdict(tags, born) };
+        said.and(self.outdated.verdict(key, entry.age, now))
     }
 
     /// The entry that was found in the shared store, as far as it was not invalidated.

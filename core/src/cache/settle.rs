@@ -258,7 +258,7 @@ impl<V> Entry<V> {
             }
             _ => self.windows,
         };
-        match windows.zone(self.age) {
+        match self.zone_in(&windows) {
             Zone::Fresh => Some(self.serve(source, None)),
             Zone::StaleWhileRevalidate | Zone::StaleIfError => Some(self.serve(source, Some(Stale::IfError))),
             Zone::Keep | Zone::Gone => None,

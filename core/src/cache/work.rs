@@ -15,20 +15,27 @@ use crate::limit;
 use crate::stamp::Version;
 use crate::step::{LoaderId, Settled, StoreUse, Tier};
 use crate::time::Instant;
-use crate::value::{Invalidation, Tag, Value};
+use crate::value::{AbsenceTags, Invalidation, Tag, Value};
 
 /// What is known of a key that has no value: for each caller alone, nothing, or a failure not to be provoked again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Remembered {
     /// Its value is for each caller alone.
     Private,
-    /// There is no such thing.
-    Absent,
+    /// There is no such thing, until one of these is invalidated.
+    Absent(AbsenceTags),
     /// The last load failed.
     Failed(Class),
 }
 
-impl Value for Remembered {}
+impl Value for Remembered {
+    fn tags(&self) -> &[Tag] {
+        match self {
+            Self::Absent(tags) => tags.as_slice(),
+            Self::Private | Self::Failed(_) => &[],
+        }
+    }
+}
 
 /// What a flight is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -43,12 +43,17 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
         if row.born < self.limit(row.kind) {
             match self.verdict(row) {
                 Verdict::Invalid => return Some(Reason::Invalidated),
+                Verdict::Doubted => return self.expired(index, now),
                 Verdict::Expired(at) => self.end_freshness(index, at),
                 Verdict::Valid => {}
             }
             let newest = self.number(self.invalidations.newest());
             self.rows.get_mut(index)?.born = newest;
         }
+        self.expired(index, now)
+    }
+
+    fn expired(&self, index: u32, now: Instant) -> Option<Reason> {
         self.is_over(index, self.rows.get(index)?, now).then_some(Reason::Expired)
     }
 
@@ -67,14 +72,19 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
         self.sweep(SWEEP, now);
         let hash = self.hash(&key);
         let origin = Origin::of(nanos(entry.age), now);
-        match self.invalidations.verdict(entry.value.tags(), born) {
+        let verdict = self.invalidations.verdict(entry.value.tags(), born);
+        match verdict {
             Verdict::Invalid => return Kept::Useless,
             Verdict::Expired(at) => entry.windows = entry.windows.cut(Duration::from_nanos(origin.age(at))),
-            Verdict::Valid => {}
+            // Rows know no doubts but those of their memory.
+            Verdict::Valid if entry.doubted => entry.windows = entry.windows.cut(entry.age),
+            Verdict::Valid | Verdict::Doubted => {}
         }
         let windows = &entry.windows;
         let newest = born.max(self.invalidations.newest());
         self.reach(newest);
+        // What is in doubt stays as old as it is.
+        let known = if verdict == Verdict::Doubted { born } else { newest };
         let held = self.locate(hash, &key).filter(|&index| !self.dismiss(index, now));
         let (weight, max) = (u64::from(entry.value.weight()), self.policy.weight_max);
         let kept = match windows.zone(entry.age) {
@@ -87,7 +97,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
             held.into_iter().for_each(|index| self.take_out(index, Reason::Replaced));
             return kept;
         }
-        let arrival = Arrival { value: entry.value, origin, windows, born: self.number(newest), weight };
+        let arrival = Arrival { value: entry.value, origin, windows, born: self.number(known), weight };
         let placed = match held {
             Some(index) => self.overwrite(index, hash, key, arrival, keeps_pause, now),
             None => self.add(hash, key, arrival, now),

@@ -210,7 +210,7 @@ impl<S: Subject> Walk<S> {
                 1 => Err(LoadFailure { class: Class::Unavailable, retry_after: Some(Duration::from_millis(300)) }),
                 2 => Err(Class::Panicked.into()),
                 3 => Err(Class::Isolated.into()),
-                4 => Ok(Loaded::Absent { ttl: None }),
+                4 => Ok(Loaded::absent(None, &[])),
                 5 => Ok(Loaded::NotModified { age: Duration::ZERO, windows: None }),
                 roll => {
                     let sharing = match roll {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tideover_core::Policy;
 
-use super::{Backend, Cache, EngineKind, TtlBuckets};
+use super::loaders::LoaderNames;
+use super::{Backend, Cache, EngineKind, Shared, TtlBuckets};
 use crate::clock::HostClock;
 #[cfg(feature = "component")]
 use crate::component::{Embedding, PolicyEngine};
@@ -133,20 +134,20 @@ impl Builder {
         let store = self.store.clone();
         let seed = self.seed.unwrap_or_else(random_seed);
         let observed = Arc::new(Observed::new(self.name, self.reveal_keys));
-        let fallback = Arc::new(MemoryStore::new(self.policy.entries_max as usize));
+        let fallback = Arc::new(MemoryStore::bounded(self.policy.entries_max as usize, self.policy.weight_max));
         let stores = Stores { primary: self.store, fallback, observed: Arc::clone(&observed) };
         let backend = backend(self.engine, &self.policy, seed, stores, clock)?;
         let ttls = TtlBuckets { default: self.policy.ttl.unwrap_or_default(), ..self.ttls };
-        let cache = Cache {
-            backend,
+        let shared = Shared {
             policy: Arc::new(self.policy),
             ttls,
             store,
-            loaders: Arc::default(),
+            loaders: LoaderNames::default(),
             #[cfg(feature = "blocking")]
             threads: crate::blocking::Threads::default(),
             observed,
         };
+        let cache = Cache { backend, shared: Arc::new(shared) };
         watch::spawn(&cache);
         Ok(cache)
     }

@@ -8,6 +8,8 @@ use bytes::Bytes;
 use tideover_core::cache::explain::Story;
 use tideover_core::{LoaderId, Served, Source, Stale, StoreUse, Windows};
 
+use crate::loader::LoadError;
+
 /// What one call asks for beside its key.
 ///
 /// ```
@@ -137,7 +139,7 @@ impl CallOptions {
 }
 
 /// A value, and where it comes from.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Fetched<V = Bytes> {
     /// The value.
@@ -146,7 +148,8 @@ pub struct Fetched<V = Bytes> {
     pub age: Duration,
     /// Its freshness lifetime; `None` never expires.
     pub ttl: Option<Duration>,
-    /// Why it is served although stale; `None` for a fresh value.
+    /// Why it is served although stale; `None` for a fresh value. A value that is younger than `ttl` and stale was expired,
+    /// or is in doubt: other processes may have changed it while they could not be heard.
     pub stale: Option<Stale>,
     /// Where it was found.
     pub source: Source,
@@ -159,19 +162,21 @@ pub struct Fetched<V = Bytes> {
     pub store: Option<StoreUse>,
     /// Why it was answered so, if that was asked for; see [`CallOptions::explain`].
     pub story: Option<Arc<Story>>,
+    /// The error in whose place something stale stands in.
+    pub(crate) instead_of: Option<Arc<LoadError>>,
 }
 
 impl<V> Fetched<V> {
     pub(crate) fn new(served: Served<V>, story: Option<Arc<Story>>) -> Self {
         let Served { value, age, ttl, stale, source } = served;
         let (collapsed, private, store) = (false, false, Some(StoreUse::Unasked));
-        Self { value, age, ttl, stale, source, collapsed, private, store, story }
+        Self { value, age, ttl, stale, source, collapsed, private, store, story, instead_of: None }
     }
 
     /// The same with another value.
     pub fn map<W>(self, value: impl FnOnce(V) -> W) -> Fetched<W> {
-        let Self { value: inner, age, ttl, stale, source, collapsed, private, store, story } = self;
-        Fetched { value: value(inner), age, ttl, stale, source, collapsed, private, store, story }
+        let Self { value: inner, age, ttl, stale, source, collapsed, private, store, story, instead_of } = self;
+        Fetched { value: value(inner), age, ttl, stale, source, collapsed, private, store, story, instead_of }
     }
 
     /// Whether the value is past its freshness lifetime.
@@ -179,12 +184,45 @@ impl<V> Fetched<V> {
     pub const fn is_stale(&self) -> bool {
         self.stale.is_some()
     }
+
+    /// The error of the load in whose place this stale value stands in, for those who want to know why. `None` if the
+    /// value is fresh, was served before a load ended, or stands in for a load that was not made: its circuit is open.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tideover::{Cache, LoadError, Loaded};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tideover::Error> {
+    /// let cache = Cache::builder().stale_if_error(Duration::from_secs(3600)).set("load_attempts", "1")?.build()?;
+    /// cache.put("price:7", "9.99", None).await?;
+    /// cache.expire("price:7").await?;
+    /// let price = cache.get_or_load("price:7", |_| async { Err(LoadError::unavailable("no prices today")) }).await?;
+    /// assert_eq!(price.value, "9.99");
+    /// assert_eq!(price.load_error().expect("it was asked").to_string(), "no prices today");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn load_error(&self) -> Option<&LoadError> {
+        self.instead_of.as_deref()
+    }
 }
+
+/// Errors are no part of it: they are not to be told apart.
+impl<V: PartialEq> PartialEq for Fetched<V> {
+    fn eq(&self, other: &Self) -> bool {
+        let how = |it: &Self| (it.age, it.ttl, it.stale, it.source, it.collapsed, it.private, it.store);
+        self.value == other.value && how(self) == how(other) && self.story == other.story
+    }
+}
+
+impl<V: Eq> Eq for Fetched<V> {}
 
 /// The value itself is never shown.
 impl<V> fmt::Debug for Fetched<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { value: _, age, ttl, stale, source, collapsed, private, store, story: _ } = self;
+        let Self { value: _, age, ttl, stale, source, collapsed, private, store, story: _, instead_of: _ } = self;
         let mut shown = f.debug_struct("Fetched");
         shown.field("age", age).field("ttl", ttl).field("stale", stale).field("source", source);
         shown.field("collapsed", collapsed).field("private", private).field("store", store).finish_non_exhaustive()

@@ -36,9 +36,14 @@ impl Cache {
     /// ```
     pub fn loader(&self, name: &str) -> LoaderId {
         let loader = LoaderId::named(name);
-        let mut names = self.loaders.0.write().unwrap_or_else(PoisonError::into_inner);
-        if names.len() < self.policy.loaders_max as usize {
-            names.entry(loader).or_insert_with(|| name.into());
+        let (names, max) = (&self.shared.loaders.0, self.policy().loaders_max as usize);
+        let is_settled = |names: &HashMap<_, _>| names.contains_key(&loader) || names.len() >= max;
+        // Functions ask for theirs at every miss; it is written once.
+        if !is_settled(&names.read().unwrap_or_else(PoisonError::into_inner)) {
+            let mut names = names.write().unwrap_or_else(PoisonError::into_inner);
+            if !is_settled(&names) {
+                names.insert(loader, name.into());
+            }
         }
         loader
     }
@@ -46,6 +51,6 @@ impl Cache {
     /// The name of a loader, if [`loader`](Self::loader) was asked for it in this process.
     #[must_use]
     pub fn loader_name(&self, loader: LoaderId) -> Option<Arc<str>> {
-        self.loaders.0.read().unwrap_or_else(PoisonError::into_inner).get(&loader).cloned()
+        self.shared.loaders.0.read().unwrap_or_else(PoisonError::into_inner).get(&loader).cloned()
     }
 }

@@ -102,8 +102,8 @@ impl Cache {
     /// # }
     /// ```
     #[must_use]
-    pub const fn ttl_of(&self, ttl: Ttl) -> Duration {
-        self.ttls.of(ttl)
+    pub fn ttl_of(&self, ttl: Ttl) -> Duration {
+        self.shared.ttls.of(ttl)
     }
 
     /// As [`ttl_of`](Self::ttl_of), by the name `short`, `default` or `long`; `None` for any other.

@@ -150,7 +150,10 @@ impl From<core_::Loaded<Payload>> for wit::Loaded {
             core_::Loaded::NotModified { age, windows } => {
                 Self::NotModified(wit::Revalidated { age: nanos(age), windows: windows.map(Into::into) })
             }
-            core_::Loaded::Absent { ttl } => Self::Absent(ttl.map(nanos)),
+            core_::Loaded::Absent { ttl, tags } => {
+                let tags = tags.as_slice().iter().map(|tag| tag.0).collect();
+                Self::Absent(wit::Nothing { ttl: ttl.map(nanos), tags })
+            }
         }
     }
 }

@@ -1,11 +1,12 @@
 //! The cache of the whole process: that of functions that name none.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use tracing::error;
 
 use super::call::AsCache;
 use crate::cache::Cache;
+use crate::config::ConfigError;
 use crate::error::Error;
 use crate::{blocking, blocking::runtime};
 
@@ -89,21 +90,11 @@ fn from_environment() -> Result<blocking::Cache, Error> {
     described()?.blocking()
 }
 
-#[cfg(feature = "config")]
 fn described() -> Result<Cache, Error> {
-    use std::sync::Arc;
-
-    use crate::config::ConfigError;
-
     Cache::from_env().map_err(|error| match error {
         ConfigError::Cache(error) => error,
         error => Error::Environment(Arc::new(error)),
     })
-}
-
-#[cfg(not(feature = "config"))]
-fn described() -> Result<Cache, Error> {
-    Cache::builder().build()
 }
 
 /// Where an expansion has no expression for a cache.

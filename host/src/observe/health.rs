@@ -13,6 +13,7 @@ use tideover_core::cache::Dependency;
 
 use super::look::Circuit;
 use super::tally::Tally;
+use crate::clock::HostClock;
 use crate::engine::Report;
 use crate::store::Guarantees;
 
@@ -214,6 +215,11 @@ pub struct CircuitHealth {
     pub slow: u64,
 }
 
+/// How long a circuit has been as it is. One that has never changed is as old as the cache.
+pub(super) fn in_state_for(breaker: &BreakerReport, now: Instant) -> Duration {
+    now - if breaker.since == Instant::ZERO { HostClock::birth() } else { breaker.since }
+}
+
 impl CircuitHealth {
     fn of(breaker: &BreakerReport, opened_at: Option<Instant>, now: Instant) -> Self {
         let stats = breaker.stats;
@@ -221,9 +227,10 @@ impl CircuitHealth {
             state: breaker.state.into(),
             gauge: breaker.state.gauge(),
             mode: breaker.mode,
-            in_state_for: now - breaker.since,
+            in_state_for: in_state_for(breaker, now),
             next_probe_in: breaker.next_probe.map(|at| at - now),
-            open_for: (breaker.state != State::Closed).then(|| now - opened_at.unwrap_or(breaker.since)),
+            open_for: (breaker.state != State::Closed)
+                .then(|| opened_at.map_or_else(|| in_state_for(breaker, now), |at| now - at)),
             recovers_in: breaker.recovers_until.map(|until| until - now).filter(|left| !left.is_zero()),
             trips: stats.trips,
             recoveries: stats.recoveries,

@@ -443,6 +443,7 @@ mod facade {
 
     use super::{METRICS, Metric, MetricKind, Source};
     use crate::engine::Report;
+    use crate::observe::health::in_state_for;
     use crate::observe::look::Circuit;
     use crate::observe::tally::{grown, more};
 
@@ -527,7 +528,7 @@ mod facade {
             reading: fn(&BreakerReport, Duration) -> f64,
         ) {
             let label = Some(Label::new("circuit", label.clone()));
-            let read = |breaker: &BreakerReport| reading(breaker, self.now - breaker.since);
+            let read = |breaker: &BreakerReport| reading(breaker, in_state_for(breaker, self.now));
             if metric.kind == MetricKind::Counter {
                 let before = before.map_or(0, |before| read(before) as u64);
                 self.add(metric, label, more(read(report) as u64, before));

@@ -62,7 +62,8 @@ fn cache_status(response: StatusCode, fetched: &Fetched<()>, hand: &Hand) -> Cac
     {
         status = status.fwd_status(origin);
     }
-    if let Some(ttl) = fetched.ttl {
+    // What is in doubt is stale with lifetime left, which nobody is to take for freshness.
+    if let Some(ttl) = fetched.ttl.filter(|ttl| fetched.stale.is_none() || fetched.age >= *ttl) {
         status = status.ttl(ttl, fetched.age);
     }
     if fetched.source == Source::Load && hand.stored {

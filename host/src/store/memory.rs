@@ -22,9 +22,8 @@ type Rows = Memory<Box<str>, Payload>;
 
 /// A bounded store in the memory of this process.
 ///
-/// It keeps the most recently used entries up to a number, and each exactly for its time to live. The bound counts
-/// entries, not bytes: what a value weighs is the caller's to limit. All callers share one lock, held for a table
-/// lookup at most.
+/// It keeps the most recently used entries up to a number, and up to a weight if it is given one, and each exactly for its
+/// time to live. All callers share one lock, held for a table lookup at most.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -51,8 +50,28 @@ impl MemoryStore {
     /// An empty store for `entries_max` entries (at least one). When it is full, the least recently used one leaves.
     #[must_use]
     pub fn new(entries_max: usize) -> Self {
+        Self::bounded(entries_max, 0)
+    }
+
+    /// As [`new`](Self::new), for values of `bytes_max` bytes together, 0 for any number: the least recently used leave. A
+    /// value that is larger by itself is not kept, nor is what was under its key.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tideover::store::StoreError> {
+    /// use tideover::store::{MemoryStore, Store};
+    ///
+    /// let store = MemoryStore::bounded(10_000, 10);
+    /// store.write("a", "123456".into(), None).await?;
+    /// store.write("b", "123456".into(), None).await?;
+    /// assert_eq!((store.exists("a").await?, store.exists("b").await?), (false, true));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn bounded(entries_max: usize, bytes_max: u64) -> Self {
         let entries_max = u32::try_from(entries_max).unwrap_or(u32::MAX);
-        let memory = Memory::new(MemoryPolicy { entries_max, ..MemoryPolicy::default() });
+        let memory = Memory::new(MemoryPolicy { entries_max, weight_max: bytes_max, ..MemoryPolicy::default() });
         Self {
             memory: Mutex::new(Some(memory)),
             log: Mutex::default(),

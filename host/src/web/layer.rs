@@ -11,7 +11,7 @@ use tideover_core::Windows;
 use tower_layer::Layer;
 
 use super::key::KeyChoices;
-use super::rule::{Rule, fresh_for};
+use super::rule::Rule;
 use super::service::CacheService;
 use crate::cache::Cache;
 use crate::responses::Responses;
@@ -119,7 +119,7 @@ impl CacheLayer {
     /// Default: they are not kept.
     #[must_use]
     pub fn ttl(self, ttl: Duration) -> Self {
-        self.windows(fresh_for(ttl))
+        self.windows(Windows::fresh_for(ttl))
     }
 
     /// Responses that have no freshness of their own are used for these windows. [`Windows::keep`] does not matter: what

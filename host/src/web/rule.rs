@@ -58,7 +58,7 @@ impl Rule {
 
     /// As [`windows`](Self::windows): fresh for `ttl`, with no stale windows; zero never expires.
     pub fn ttl(self, ttl: Duration) -> Self {
-        self.windows(fresh_for(ttl))
+        self.windows(Windows::fresh_for(ttl))
     }
 
     /// The windows of this rule, or of the layer, hold whatever freshness a response gives itself: `max-age`, `s-maxage`,
@@ -85,11 +85,6 @@ impl Rule {
     pub fn timeout(self, timeout: Duration) -> Self {
         Self { options: self.options.timeout(timeout), ..self }
     }
-}
-
-/// The windows of what is fresh for so long, and never served stale; zero never expires.
-pub(super) fn fresh_for(ttl: Duration) -> Windows {
-    Windows { ttl: Some(ttl).filter(|ttl| !ttl.is_zero()), ..Windows::FOREVER }
 }
 
 /// Names of tags that a response is to bear, put among its extensions by the service that made it. They join those of the

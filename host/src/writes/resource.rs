@@ -211,8 +211,7 @@ impl<V: Cacheable> View<V> {
     /// Fresh for `ttl`, with no stale windows; zero never expires.
     #[must_use]
     pub fn ttl(self, ttl: Duration) -> Self {
-        let ttl = Some(ttl).filter(|ttl| !ttl.is_zero());
-        self.windows(Windows { ttl, ..Windows::FOREVER })
+        self.windows(Windows::fresh_for(ttl))
     }
 
     /// It also bears these tags, which may name the id: `profiles`, `audit:{user_id}`.

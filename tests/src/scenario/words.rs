@@ -57,10 +57,13 @@ impl Words {
     /// A value, with the tags named here.
     pub(super) fn tagged_value(&mut self) -> Result<Payload, String> {
         let value = Payload::from(self.next("a value")?);
-        Ok(match self.text("tags")? {
-            Some(names) => value.tagged(names.split(',').map(Tag::named)),
-            None => value,
-        })
+        let tags = self.tags()?;
+        Ok(if tags.is_empty() { value } else { value.tagged(tags) })
+    }
+
+    /// Takes `tags` and the names behind it, as in `a,b`, away if they are there.
+    pub(super) fn tags(&mut self) -> Result<Vec<Tag>, String> {
+        Ok(self.text("tags")?.map_or_else(Vec::new, |names| names.split(',').map(Tag::named).collect()))
     }
 
     /// Which write, as in `version 7.3`: the third one of writer 7.

@@ -229,7 +229,7 @@ impl World {
         }
         Event::Loaded(match (result, reply) {
             (Err(class), _) if reply != Reply::NotModified => Err(LoadFailure::from(class)),
-            (Ok(Brought::Nothing), _) => Ok(Loaded::Absent { ttl: None }),
+            (Ok(Brought::Nothing), _) => Ok(Loaded::absent(None, &[])),
             (_, Reply::NotModified) => Ok(Loaded::NotModified { age: Duration::ZERO, windows: None }),
             (Ok(Brought::Value(value)), _) => Ok(Loaded::Value { value, age: Duration::ZERO, windows: None, sharing }),
             (Err(class), _) => Err(LoadFailure::from(class)),

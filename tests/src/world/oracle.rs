@@ -114,20 +114,19 @@ impl World {
         let lives = value.births().flat_map(|birth| {
             let ended = self.ended(value, birth);
             // It may have been asked for before.
-            let missed = self.missed.iter().filter(move |at| **at + longest >= birth.at);
-            let missed = missed.map(move |at| (*at).max(birth.at));
-            let missed = missed.map(move |at| (birth, Some(ended.map_or(at, |ended| ended.min(at)))));
-            [(birth, ended)].into_iter().chain(missed)
+            let in_doubt = self.missed.iter().any(|at| *at + longest >= birth.at);
+            [(birth, ended, false)].into_iter().chain(in_doubt.then_some((birth, ended, true)))
         });
-        for (birth, ended) in lives {
+        for (birth, ended, in_doubt) in lives {
             let age = self.now - birth.at;
             // What was expired may count as aged to the end of its freshness.
             if served.age == age || ended.is_some() && served.age > age {
                 let past = ended.map_or(Duration::ZERO, |at| self.now - at);
                 let cut = ended.map(|at| at - birth.at).filter(|cut| value.windows.ttl.is_none_or(|ttl| *cut < ttl));
-                zones.push(cut.map_or(value.windows.zone(age), |cut| {
+                let zone = cut.map_or(value.windows.zone(age), |cut| {
                     Windows { ttl: Some(cut), ..value.windows }.zone(cut.saturating_add(past))
-                }));
+                });
+                zones.push(if in_doubt { in_doubt_of(zone, &value.windows) } else { zone });
             }
         }
         law(!zones.is_empty(), || {
@@ -396,5 +395,14 @@ pub(super) fn deadline(step: &Step<Key, Value>) -> Option<Instant> {
         | Step::InvalidateStore { deadline, .. }
         | Step::AcquireLease { deadline, .. } => Some(*deadline),
         _ => None,
+    }
+}
+
+/// Doubt takes freshness away.
+fn in_doubt_of(zone: Zone, windows: &Windows) -> Zone {
+    match zone {
+        Zone::Fresh if windows.stale_while_revalidate.is_zero() => Zone::StaleIfError,
+        Zone::Fresh => Zone::StaleWhileRevalidate,
+        zone => zone,
     }
 }

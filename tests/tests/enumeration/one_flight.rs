@@ -176,7 +176,7 @@ fn answers(step: &Step<Key, u32>) -> Vec<Event<u32>> {
                 Ok(loaded(0, Sharing::Share)),
                 Ok(loaded(0, Sharing::Private)),
                 Ok(Loaded::NotModified { age, windows }),
-                Ok(Loaded::Absent { ttl: None }),
+                Ok(Loaded::absent(None, &[])),
                 Err(failure(Class::Isolated, None)),
                 Err(failure(Class::Unavailable, None)),
                 Err(failure(Class::TimedOut, Some(Duration::from_secs(3)))),

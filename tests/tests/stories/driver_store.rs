@@ -116,6 +116,23 @@ async fn warm_keys_stay_readable_in_an_outage_although_memory_has_let_go_of_them
 }
 
 #[tokio::test(start_paused = true)]
+async fn tagged_values_are_in_the_fallback_until_a_tag_is_invalidated() {
+    for &engine in ENGINES {
+        let store = ScriptedStore::default();
+        let cache = cache_on(&store, engine, &[("time_to_idle", "10s"), ("ttl", "10m"), ("load_attempts", "1")]);
+        for key in ["pear", "plum"] {
+            cache.get_or_load(key, move |_| async move { Ok(Loaded::new("v").tags([key])) }).await.expect("a value");
+        }
+        sleep(seconds(20)).await;
+        store.set(Weather::Away);
+        cache.invalidate_tag("plum").await.expect("an invalidation");
+        let down = |key| cache.get_or_load(key, |_| async { Err(LoadError::unavailable("down")) });
+        assert_eq!(down("pear").await.expect("a value").source, Source::Fallback, "{engine:?}");
+        assert!(down("plum").await.is_err(), "{engine:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_that_panics_is_a_store_that_is_away() {
     for &engine in ENGINES {
         let store = ScriptedStore::default();

@@ -1,4 +1,4 @@
-//! `cargo run --release -p tideover-core --example bytes_per_entry`: heap bytes of each entry, counted at the allocator,
+//! `cargo run --release -p tideover-benches --example bytes_per_entry`: heap bytes of each entry, counted at the allocator,
 //! for 100 000 entries with keys of 24 bytes and values of 100, TTL included.
 
 use std::alloc::{GlobalAlloc, Layout, System};

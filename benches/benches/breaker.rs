@@ -1,9 +1,8 @@
-//! `cargo bench -p tideover-core --bench breaker`: what a breaker adds to a call, beside peers in one process.
+//! `cargo bench -p tideover-benches --bench breaker`: what a breaker adds to a call, beside peers in one process.
 //!
 //! The candidates take turns in every round; shown is the median of what each adds to a bare call of the same round.
 //! Ours leaves lock and clock to its driver. The peers bring a lock or atomics of their own, and where they read the
 //! clock they do it inside; so ours is shown bare, behind a lock, and behind a lock with two readings of the clock.
-#![expect(clippy::disallowed_methods, reason = "this measures, the machine does not")]
 
 use std::hint::black_box;
 use std::sync::{Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! `cargo run --release -p tideover-core --example hit_ratios -- [FOLDER OF TRACES] [DOCUMENT]`: how often each policy of
+//! `cargo run --release -p tideover-benches --example hit_ratios -- [FOLDER OF TRACES] [DOCUMENT]`: how often each policy of
 //! eviction hits on real traces, beside first-in-first-out, the best possible (Belady), and peers.
 //!
 //! Each key is asked for once and inserted if it was not there; all entries have the same size; capacities are shares

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tideover::core::breaker::State;
 use tideover::store::{RedisConfig, RedisStore};
-use tideover::{Cache, EngineKind, Fetched, LoadError, Loaded, Settled, Source};
+use tideover::{Cache, EngineKind, Fetched, LoadError, Loaded, Settled, Source, Stale};
 use tideover_tests::redis_server::RedisServer;
 use tokio::task::JoinSet;
 
@@ -97,6 +97,34 @@ async fn a_killed_store_costs_nobody_an_error_and_takes_back_nothing() {
         assert_eq!(fresh.get("sold").await.expect("no error"), None, "{engine:?}");
         let report = shop.stats().await.expect("a report");
         assert!(report.store_breaker.stats.trips >= 1 && report.store_breaker.stats.recoveries >= 1);
+    }
+}
+
+/// By default nothing stale is served. But what nobody can vouch for, since the server went, is no older than it was to
+/// become.
+#[tokio::test(flavor = "multi_thread")]
+async fn warm_keys_stay_readable_for_as_long_as_the_server_is_away() {
+    for &engine in EngineKind::ALL {
+        let mut server = RedisServer::start();
+        let config = RedisConfig { backplane_grace: Duration::from_millis(100), ..RedisConfig::new(server.url()) };
+        let builder = Cache::builder().engine(engine).store(RedisStore::new(config).expect("a store"));
+        let shop = builder.set("load_attempts", "1").expect("an option").build().expect("a cache");
+        assert_eq!(put(&shop, "price", "v1").await, Settled::Store);
+        shop.put_tagged("page", "v1", None, ["pages"]).await.expect("a put");
+        let missed = shop.stats().await.expect("a report").count("missed");
+        server.kill();
+        let began = Instant::now();
+        while shop.stats().await.expect("a report").count("missed") == missed {
+            assert!(began.elapsed() < HANG, "{engine:?}: nobody noticed");
+            shop.get("nobody").await.expect("no error");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let price = shop.get("price").await.expect("no error").expect("it is warm");
+        assert_eq!((&price.value[..], price.stale), (&b"v1"[..], Some(Stale::IfError)), "{engine:?}");
+        let down = shop.get_or_load("page", |_| async { Err::<Loaded, _>(LoadError::unavailable("down")) }).await;
+        let page = down.expect("it is warm");
+        assert_eq!((&page.value[..], page.stale), (&b"v1"[..], Some(Stale::IfError)), "{engine:?}");
+        assert_eq!(load(&shop, "price", "v2").await.value, "v2", "{engine:?}: where it can be had, it is had anew");
     }
 }
 

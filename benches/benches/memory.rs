@@ -1,11 +1,9 @@
-//! `cargo bench -p tideover-core --bench memory`: what a hit and an insertion cost, beside peers in one process.
+//! `cargo bench -p tideover-benches --bench memory`: what a hit and an insertion cost, beside peers in one process.
 //!
 //! Candidates take turns in rounds; shown is the median over the rounds, with the ratio to the first candidate of the
 //! row, since on a shared machine only ratios say anything. One thread. `Memory` has no lock of its own: "locked" is one
 //! behind a `std` mutex, as a driver with threads has it for each shard. It is given the time; "reads the clock" asks
 //! the operating system for it at each call. Keys of 24 bytes or `u64`, values of 100 bytes shared by reference count.
-
-#![expect(clippy::disallowed_methods, reason = "measuring is what this program is for")]
 
 use std::hint::black_box;
 use std::sync::{Arc, Mutex};

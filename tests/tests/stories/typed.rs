@@ -166,15 +166,18 @@ async fn a_new_field_is_a_miss_and_loaded_anew_once() {
 #[tokio::test(start_paused = true)]
 async fn an_origin_that_is_down_tells_so_itself_where_what_is_cached_cannot_be_decoded() {
     for &engine in ENGINES {
-        let store = ScriptedStore::default();
-        let cache = cache_on(&store, engine).typed::<User>();
-        cache_on(&store, engine).put(KEY, "written by hand", None).await.expect("a put");
-        sleep(seconds(1)).await;
-        for _ in 0..2 {
-            let failed =
-                cache.get_or_load(KEY, |_| async { Err::<User, _>(Down) }).await.expect_err("nothing to serve");
-            assert_eq!(failed.loader(), Some(&Down), "{engine:?}: {failed:?}");
-            sleep(seconds(301)).await;
+        for stale_if_error in ["0s", "1h"] {
+            let store = ScriptedStore::default();
+            let options = [("ttl", "5m"), ("stale_if_error", stale_if_error)];
+            let cache = || exact(engine, &options).store(store.clone()).build().expect("a cache");
+            cache().put(KEY, "written by hand", None).await.expect("a put");
+            let cache = cache().typed::<User>();
+            sleep(seconds(1)).await;
+            for _ in 0..2 {
+                let failed = cache.get_or_load(KEY, |_| async { Err::<User, _>(Down) }).await.expect_err("no value");
+                assert_eq!(failed.loader(), Some(&Down), "{engine:?}, {stale_if_error}: {failed:?}");
+                sleep(seconds(301)).await;
+            }
         }
     }
 }
