@@ -362,6 +362,9 @@ async fn make_a_scene(cache: &Cache, store: &ScriptedStore) {
     let typed = cache.typed::<u64>();
     cache.put(&key("text"), format!("\"{CANARY_VALUE}\""), None).await.expect("a put");
     assert_eq!(typed.get(&key("text")).await.expect("no error"), None.map(|()| unreachable!()));
+    let options = cache.typed::<(String, Option<Option<u8>>)>();
+    let nested = |_| async { Ok::<_, Error>((CANARY_VALUE.to_owned(), Some(None::<u8>))) };
+    let _error = options.get_or_load(&key("unkept"), nested).await.expect_err("JSON has no options of options");
     store.set(Weather::Away);
     sleep(seconds(100)).await;
     let failing = || async { Err::<Loaded, _>(LoadError::unavailable(CANARY_VALUE).with_detail(CANARY_VALUE.into())) };
@@ -397,7 +400,7 @@ async fn no_key_and_no_value_is_ever_seen() {
             assert!(told.iter().any(|what| what.name() == name), "{engine:?}: the scene has no {name}: {told:?}");
         }
         let lines = witness.lines(Level::DEBUG);
-        for trouble in ["store", "load", "undecodable", "corrupt", "store_circuit", "loader_circuit"] {
+        for trouble in ["store", "load", "undecodable", "unkept", "corrupt", "store_circuit", "loader_circuit"] {
             assert!(lines.iter().any(|line| line.field("trouble") == trouble), "{engine:?}: no {trouble}: {lines:#?}");
         }
         let health = serde_json::to_string(&health).expect("JSON");

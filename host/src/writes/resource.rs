@@ -202,6 +202,31 @@ impl<V: Cacheable> View<V> {
         Self { typed: self.typed.classify(class), ..self }
     }
 
+    /// After how long the origin asked to be asked again; see [`Typed::retry_after`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tideover::Cache;
+    /// use tokio::time::Instant;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), tideover::Error> {
+    /// let users = Cache::builder().set("load_attempts", "2")?.build()?.resource("user", "user_id");
+    /// let name = users.view::<String>("name").retry_after(|wait: &Duration| Some(*wait));
+    /// let began = Instant::now();
+    /// let ada = name.get_or_load(&7, |context| async move {
+    ///     if context.attempt == 1 { Err(Duration::from_secs(3)) } else { Ok("Ada".to_owned()) }
+    /// });
+    /// assert_eq!(*ada.await.expect("the second attempt succeeds").value, "Ada");
+    /// assert!(began.elapsed() >= Duration::from_secs(3));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn retry_after<E: 'static>(self, wait: impl Fn(&E) -> Option<Duration> + Send + Sync + 'static) -> Self {
+        Self { typed: self.typed.retry_after(wait), ..self }
+    }
+
     /// Kept for these windows, unless a loader or a call says for which; by default for those of the cache.
     #[must_use]
     pub fn windows(self, windows: Windows) -> Self {
