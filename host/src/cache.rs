@@ -484,8 +484,9 @@ impl Cache {
         }
     }
 
-    /// Takes no more calls, lets flights that are under way end for up to five seconds, and closes the store. A second
-    /// call does nothing.
+    /// Takes no more calls, lets flights that are under way end for up to five seconds, and closes the store, unless that is
+    /// shared with other caches ([`Builder::shared_store`]): then it is left to whoever made it. A second call does
+    /// nothing.
     pub async fn shutdown(&self) {
         match &self.backend {
             Backend::Driver(driver) => driver.shutdown(SHUTDOWN_GRACE).await,

@@ -274,6 +274,29 @@ async fn shutting_down_beside_a_hung_store_releases_puts_within_the_grace() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_store_of_its_own_is_closed_by_the_shutdown_and_one_that_others_share_is_not() {
+    for &engine in ENGINES {
+        let own = ScriptedStore::default();
+        let cache = exact(engine, &[]).store(own.clone()).build().expect("a cache");
+        cache.shutdown().await;
+        assert!(matches!(own.ping().await, Err(StoreError::Closed)), "{engine:?}");
+
+        let shared: Arc<dyn Store> = Arc::new(ScriptedStore::default());
+        let sharing = || exact(engine, &[]).shared_store(Arc::clone(&shared)).build().expect("a cache");
+        let (one, other) = (sharing(), sharing());
+        one.put("key", "v", None).await.expect("a put");
+        one.shutdown().await;
+        one.shutdown().await;
+        assert_eq!(
+            other.get("key").await.expect("an answer").map(|found| found.source),
+            Some(Source::Store),
+            "{engine:?}"
+        );
+        assert_eq!(other.put("key", "w", None).await.expect("a put"), Settled::Store, "{engine:?}");
+    }
+}
+
 /// A flight that is abandoned while its runtime goes away hands its place to the next one, which nobody can fly any more.
 #[test]
 fn a_runtime_that_goes_away_takes_queued_writes_and_debts_with_it() {

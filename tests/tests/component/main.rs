@@ -576,8 +576,8 @@ async fn limits_are_refusals(engine: EngineKind) {
 }
 
 async fn shutdown_waits_for_flights_and_closes_the_store(engine: EngineKind) {
-    let store = Arc::new(MemoryStore::new(100));
-    let (cache, origin) = (built(builder(engine).shared_store(store.clone())), Origin::held());
+    let store = ScriptedStore::default();
+    let (cache, origin) = (built(builder(engine).store(store.clone())), Origin::held());
     let caller = origin.ask(&cache, "k", value("v"));
     sleep(ms(100)).await;
     let end = tokio::spawn({
@@ -594,6 +594,11 @@ async fn shutdown_waits_for_flights_and_closes_the_store(engine: EngineKind) {
     cache.shutdown().await;
     assert!(matches!(cache.get("k").await, Err(Error::Closed)));
     assert!(matches!(store.read("k").await, Err(StoreError::Closed)));
+
+    let store = Arc::new(MemoryStore::new(100));
+    let sharing = built(builder(engine).shared_store(store.clone()));
+    sharing.shutdown().await;
+    assert!(store.ping().await.is_ok(), "it is for whoever shares it to close");
 }
 
 async fn shutdown_does_not_wait_for_ever(engine: EngineKind) {
