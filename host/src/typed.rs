@@ -256,7 +256,7 @@ impl<V: Cacheable> Typed<V> {
         options: CallOptions,
         loader: Loader,
     ) -> Result<Fetched<Arc<V>>, CallError<E>> {
-        let options = if options.loader == LoaderId::UNNAMED { options.loader(self.loader) } else { options };
+        let options = options.or_loader(self.loader);
         let fetched = self.cache.load(key, Arc::clone(&loader), options).await.0?;
         let undecoded = match self.decoded(key, fetched) {
             Ok(fetched) => return Ok(fetched),

@@ -80,6 +80,26 @@ impl<V: Cacheable> Typed<V> {
         Self { typed: self.typed.codec(codec), ..self }
     }
 
+    /// See [`Typed::loader`](AsyncTyped::loader).
+    ///
+    /// ```
+    /// use tideover::{Cache, CallError, Error, LoadError};
+    ///
+    /// # fn main() -> Result<(), tideover::Error> {
+    /// let cache = Cache::builder().set("load_breaker_failures", "1")?.build_blocking()?;
+    /// let (prices, names) = (cache.typed::<u32>().loader("prices"), cache.typed::<u32>().loader("names"));
+    /// assert!(prices.get_or_load("price:7", |_| Err::<u32, _>(LoadError::unavailable("down"))).is_err());
+    /// let refused = prices.get_or_load("price:8", |_| Ok::<_, LoadError>(42_u32));
+    /// assert!(matches!(refused, Err(CallError::Cache(Error::Open { .. }))));
+    /// assert!(names.get_or_load("name:7", |_| Ok::<_, LoadError>(7_u32)).is_ok(), "a circuit of its own");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn loader(self, name: &str) -> Self {
+        Self { typed: self.typed.loader(name), ..self }
+    }
+
     /// See [`Typed::classify`](AsyncTyped::classify).
     #[must_use]
     pub fn classify<E: 'static>(self, class: impl Fn(&E) -> Class + Send + Sync + 'static) -> Self {
