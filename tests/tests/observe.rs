@@ -235,6 +235,33 @@ async fn stale_hits_are_a_series_of_their_own_and_counters_survive_a_clear() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn metrics_tell_how_long_it_is_until_the_next_probe() {
+    for &engine in EngineKind::ALL {
+        let figures = Figures::default();
+        let _guard = metrics::set_default_local_recorder(&figures);
+        let options = [("load_breaker_failures", "2"), ("load_breaker_open_for", "10s")];
+        let cache = exact(engine, &options).name("probed").build().expect("a cache");
+        let next = async || {
+            cache.update_metrics().await.expect("a look");
+            figures.value("tideover.circuit.next_probe_in{cache=probed,circuit=loader}")
+        };
+        assert_eq!(next().await, Some(0.0), "{engine:?}: it is closed");
+        for key in ["a", "b"] {
+            assert!(fail(&cache, key).await.is_err(), "{engine:?}");
+        }
+        sleep(seconds(4)).await;
+        let wait = next().await.expect("a gauge");
+        assert!(wait > 5.9 && wait <= 6.0, "{engine:?}: {wait}");
+        sleep(seconds(7)).await;
+        assert_eq!(next().await, Some(0.0), "{engine:?}: a probe may pass");
+        load(&cache, "c").await;
+        assert_eq!(next().await, Some(0.0), "{engine:?}: it is closed again");
+        cache.set_breaker_mode(Dependency::Loader, BreakerMode::ForcedOpen).await.expect("a mode");
+        assert_eq!(next().await, Some(0.0), "{engine:?}: only an operator closes it");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn every_metric_of_the_table_is_described_and_told() {
     let figures = Figures::default();
     let _guard = metrics::set_default_local_recorder(&figures);
