@@ -204,18 +204,18 @@ async fn a_call_has_an_age_that_it_accepts_and_an_end_to_its_patience() {
 
 #[tokio::test(start_paused = true)]
 async fn a_function_may_require_the_store() {
-    #[cached(key = "tolerant:{id}", cache = cache)]
-    async fn tolerant(cache: &Cache, id: u64) -> Result<u64, Error> {
+    #[cached(key = "tolerant:{id}", cache = _cache)]
+    async fn tolerant(_cache: &Cache, id: u64) -> Result<u64, Error> {
         Ok(id)
     }
 
-    #[cached(key = "strict:{id}", cache = cache, require_store)]
-    async fn strict(cache: &Cache, id: u64) -> Result<u64, Error> {
+    #[cached(key = "strict:{id}", cache = _cache, require_store)]
+    async fn strict(_cache: &Cache, id: u64) -> Result<u64, Error> {
         Ok(id)
     }
 
-    #[cached(key = "not:{id}", cache = cache, require_store = false)]
-    async fn not_strict(cache: &Cache, id: u64) -> u64 {
+    #[cached(key = "not:{id}", cache = _cache, require_store = false)]
+    async fn not_strict(_cache: &Cache, id: u64) -> u64 {
         id
     }
     let store = ScriptedStore::default();
@@ -230,8 +230,8 @@ async fn a_function_may_require_the_store() {
 
 #[test]
 fn a_function_without_async_may_require_the_store_too() {
-    #[cached(key = "strict:{id}", cache = cache, require_store)]
-    fn strict(cache: &blocking::Cache, id: u64) -> Result<u64, Error> {
+    #[cached(key = "strict:{id}", cache = _cache, require_store)]
+    fn strict(_cache: &blocking::Cache, id: u64) -> Result<u64, Error> {
         Ok(id)
     }
     let store = ScriptedStore::default();
