@@ -1,5 +1,6 @@
 //! Ways to fail, as small values that carry only what is decided on.
 
+use core::fmt;
 use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -74,6 +75,19 @@ pub enum StoreFailure {
         version: Option<Version>,
     },
 }
+
+/// What was to be in the shared store is not: it is away, and owed the change. See
+/// [`Settled::require_store`](crate::step::Settled::require_store).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreAway;
+
+impl fmt::Display for StoreAway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the shared store is away, and owed the change")
+    }
+}
+
+impl core::error::Error for StoreAway {}
 
 /// Why a caller gets no value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -114,7 +114,7 @@ pub mod value;
 pub use crate::cache::{Cache, Machine, Shards};
 pub use crate::entry::{Entry, Windows, Zone};
 pub use crate::eviction::Eviction;
-pub use crate::failure::{Class, Failure, LoadFailure, Refusal, StoreFailure};
+pub use crate::failure::{Class, Failure, LoadFailure, Refusal, StoreAway, StoreFailure};
 pub use crate::policy::{Policy, PolicyError};
 pub use crate::step::{
     Absence, Answer, Call, Command, Event, FlightId, Found, Launch, Leased, Left, Loaded, LoaderId, Lookup, News, Note,

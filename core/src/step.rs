@@ -26,7 +26,7 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::entry::{Entry, Windows};
-use crate::failure::{Failure, LoadFailure, Refusal, StoreFailure};
+use crate::failure::{Failure, LoadFailure, Refusal, StoreAway, StoreFailure};
 use crate::stamp::{Intent, Version, Written};
 use crate::time::Instant;
 use crate::value::{AbsenceTags, Invalidation, Tag};
@@ -325,6 +325,30 @@ pub enum Settled {
     /// Nowhere any more: it had to wait, and another process has written something newer to the shared store meanwhile.
     /// Memory has let go of it.
     Overtaken,
+}
+
+impl Settled {
+    /// This, unless the shared store is away. The change has taken effect here nevertheless, and the store is owed it: who
+    /// goes no further without the store need not undo it. Where there is no store, none is required.
+    ///
+    /// ```
+    /// use tideover_core::{Settled, StoreAway};
+    ///
+    /// assert_eq!(Settled::Store.require_store(), Ok(Settled::Store));
+    /// assert_eq!(Settled::Memory.require_store(), Ok(Settled::Memory));
+    /// assert_eq!(Settled::Overtaken.require_store(), Ok(Settled::Overtaken));
+    /// assert_eq!(Settled::Journaled.require_store(), Err(StoreAway));
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`StoreAway`].
+    pub const fn require_store(self) -> Result<Self, StoreAway> {
+        match self {
+            Self::Journaled => Err(StoreAway),
+            Self::Memory | Self::Store | Self::Overtaken => Ok(self),
+        }
+    }
 }
 
 /// A flight that the driver is to fly, and its first step.

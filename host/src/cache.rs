@@ -271,7 +271,26 @@ impl Cache {
     /// # Errors
     ///
     /// [`Error::Refused`] at a limit, [`Error::DeadlinePassed`], [`Error::Closed`]. A store that is away is no error:
-    /// then the answer is [`Settled::Journaled`].
+    /// then the answer is [`Settled::Journaled`], and [`Settled::require_store`] makes one of it for who wants it.
+    ///
+    /// ```
+    /// use tideover::store::MemoryStore;
+    /// use tideover::{BreakerMode, Cache, Dependency, Error, Settled};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// async fn strict(cache: &Cache) -> Result<Settled, Error> {
+    ///     Ok(cache.put("price:7", "9.99", None).await?.require_store()?)
+    /// }
+    ///
+    /// let cache = Cache::builder().store(MemoryStore::new(1_000)).build()?;
+    /// assert_eq!(strict(&cache).await?, Settled::Store);
+    /// cache.set_breaker_mode(Dependency::Store, BreakerMode::ForcedOpen).await?;
+    /// assert!(strict(&cache).await.is_err_and(|error| error.is_store()));
+    /// assert!(cache.get("price:7").await?.is_some(), "it is here, and owed to the store");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn put(&self, key: &str, value: impl Into<Bytes>, windows: Option<Windows>) -> Result<Settled, Error> {
         self.put_tagged(key, value, windows, [""; 0]).await
     }
@@ -492,8 +511,9 @@ impl Cache {
         }
     }
 
-    /// Takes no more calls, lets flights that are under way end for up to five seconds, and closes the store. A second
-    /// call does nothing.
+    /// Takes no more calls, lets flights that are under way end for up to five seconds, and closes the store, unless that is
+    /// shared with other caches ([`Builder::shared_store`]): then it is left to whoever made it. A second call does
+    /// nothing.
     pub async fn shutdown(&self) {
         match &self.backend {
             Backend::Driver(driver) => driver.shutdown(SHUTDOWN_GRACE).await,

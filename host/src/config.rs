@@ -200,7 +200,7 @@ impl Config {
         }
         match self.store.open() {
             Ok(None) => Ok(builder),
-            Ok(Some(store)) => Ok(builder.shared_store(store)),
+            Ok(Some(store)) => Ok(builder.own_store(store)),
             Err(reason) => {
                 let url = self.settings.iter().find(|setting| setting.option == "url");
                 let refusals = url.map(|url| url.finding(reason)).into_iter().collect();

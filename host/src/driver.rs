@@ -419,7 +419,8 @@ impl Driver {
         }
     }
 
-    /// Takes no more calls, lets flights end for `grace`, cuts the rest short, and closes the stores.
+    /// Takes no more calls, lets flights end for `grace`, cuts the rest short, and closes the stores, or stops to listen
+    /// to one that goes on without it.
     pub(crate) async fn shutdown(self: &Arc<Self>, grace: Duration) {
         self.closing.store(true, Ordering::Release);
         self.tasks.close();
@@ -430,6 +431,7 @@ impl Driver {
         // Nobody is left who could name them.
         self.cut_short.cancel();
         self.abandon_parked();
+        self.stop_listening();
         self.stores.close().await;
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tideover_core::cache::snapshot::SnapshotError;
-use tideover_core::{Class, PolicyError, Refusal, StoreUse};
+use tideover_core::{Class, PolicyError, Refusal, StoreAway, StoreUse};
 
 use crate::codec::CodecError;
 use crate::engine::EngineError;
@@ -50,8 +50,8 @@ pub enum Error {
     /// A limit of the cache; nothing was changed.
     #[error("{}", refusal_text(.0))]
     Refused(Refusal),
-    /// The shared store was required ([`CallOptions::require_store`](crate::CallOptions::require_store),
-    /// [`Stages::require_store`](crate::writes::Stages::require_store)), and did not take part.
+    /// The shared store was required ([`CallOptions::require_store`](crate::CallOptions::require_store) for reads,
+    /// [`Settled::require_store`](crate::Settled::require_store) for writes), and did not take part.
     #[error("the shared store is required, and {}", store_text(*.store))]
     Store {
         /// Why; `None` if that is not known.
@@ -141,6 +141,13 @@ impl Error {
             Self::Load(error) => Some(error),
             _ => None,
         }
+    }
+}
+
+/// A write that required the store: `cache.put(..).await?.require_store()?`.
+impl From<StoreAway> for Error {
+    fn from(_: StoreAway) -> Self {
+        Self::Store { store: None }
     }
 }
 

@@ -66,7 +66,7 @@ pub use tideover_core::cache::explain::Story;
 pub use tideover_core::cache::snapshot::{Restored, SnapshotError, Taken};
 pub use tideover_core::memory::Reason as RemovalReason;
 pub use tideover_core::{
-    Class, Invalidation, LoaderId, Policy, PolicyError, Refusal, Settled, Source, Stale, StoreUse, Windows,
+    Class, Invalidation, LoaderId, Policy, PolicyError, Refusal, Settled, Source, Stale, StoreAway, StoreUse, Windows,
 };
 
 pub use crate::cache::{Builder, Cache, CallOptions, EngineKind, Fetched, Ttl, TtlBuckets};

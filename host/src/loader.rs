@@ -363,7 +363,7 @@ impl LoadError {
     /// There was no thread to load on, which says nothing of the origin.
     #[cfg(feature = "blocking")]
     pub(crate) fn no_thread() -> Self {
-        Self::owned(Class::Isolated, NoThread)
+        Self::of_class(Class::Isolated).owning(NoThread)
     }
 
     /// Whether too much was to be loaded at once for this load to begin.
@@ -393,9 +393,15 @@ impl LoadError {
         Self { class, retry_after: None, message: message.into(), detail: Bytes::new(), own: None }
     }
 
-    /// The error of a loader that has errors of its own, which callers get as it was.
-    pub(crate) fn owned<E: Send + Sync + 'static>(class: Class, own: E) -> Self {
-        Self { own: Some(Arc::new(own)), ..Self::of_class(class) }
+    /// The same of a loader that has errors of its own, which callers get as it was.
+    pub(crate) fn owning<E: Send + Sync + 'static>(self, own: E) -> Self {
+        Self { own: Some(Arc::new(own)), ..self }
+    }
+
+    /// The same as another kind of failure.
+    pub(crate) fn failing(self, failure: LoadFailure) -> Self {
+        let LoadFailure { class, retry_after } = failure;
+        Self { class, retry_after, ..self }
     }
 
     /// The loader's own error, if it is of that type.

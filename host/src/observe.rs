@@ -28,6 +28,8 @@ pub use self::health::{
     CircuitHealth, CircuitState, Circuits, Health, MemoryHealth, Rates, Reason, Status, StoreHealth,
 };
 pub use self::metrics::{METRICS, Metric, MetricKind};
+#[cfg(any(feature = "gateway", feature = "tower"))]
+pub(crate) use self::metrics::{NEXT_PROBE_IN, next_probe_in};
 pub use self::spans::{SPANS, SpanDoc};
 pub use self::tally::Tally;
 pub(crate) use self::troubles::Trouble;

@@ -134,6 +134,8 @@ impl Origin {
 /// The stores of a cache: the shared one if there is one, and what stands in for it.
 pub(crate) struct Stores {
     pub(crate) primary: Option<Arc<dyn Store>>,
+    /// The shared one is not this cache's to close.
+    pub(crate) primary_is_shared: bool,
     pub(crate) fallback: Arc<dyn Store>,
     pub(crate) observed: Arc<Observed>,
 }
@@ -224,8 +226,9 @@ impl Stores {
         }
     }
 
+    /// Closes what is this cache's own.
     pub(crate) async fn close(&self) {
-        if let Some(primary) = &self.primary {
+        if let Some(primary) = self.primary.as_ref().filter(|_| !self.primary_is_shared) {
             primary.close().await;
         }
         self.fallback.close().await;

@@ -4,8 +4,8 @@
 //! them.
 
 mod error;
+mod judging;
 
-use std::any::{Any, TypeId};
 use std::borrow::Borrow;
 use std::fmt;
 use std::future::Future;
@@ -19,12 +19,13 @@ use serde::de::DeserializeOwned;
 use tideover_core::{Class, LoaderId, Settled, Windows};
 
 pub use self::error::CallError;
+use self::judging::Judges;
 use crate::cache::{Cache, CallOptions, Fetched};
 use crate::codec::{Codec, CodecError};
 use crate::engine::Payload;
 use crate::error::Error;
 use crate::loader::{LoadContext, LoadError, Loaded, Loader, Tags, boxed_payload};
-use crate::observe::Trouble;
+use crate::observe::{Observed, Trouble};
 
 /// What can be cached: whatever serde can write and read, and threads may share. Implemented for all such types.
 #[diagnostic::on_unimplemented(
@@ -74,31 +75,17 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cacheable for V {}
 pub struct Typed<V> {
     cache: Cache,
     codec: Codec,
-    classes: Arc<[Classify]>,
+    judges: Judges,
     loader: LoaderId,
     /// `fn() -> V`: it holds none.
     values: PhantomData<fn() -> V>,
 }
 
-/// What one error type says of the origin.
-#[derive(Clone)]
-struct Classify {
-    of: TypeId,
-    class: Arc<ClassOf>,
-}
-
-type ClassOf = dyn Fn(&dyn Any) -> Class + Send + Sync;
-
 impl<V> Clone for Typed<V> {
     fn clone(&self) -> Self {
-        let Self { cache, codec, classes, loader, values } = self;
-        Self {
-            cache: cache.clone(),
-            codec: codec.clone(),
-            classes: Arc::clone(classes),
-            loader: *loader,
-            values: *values,
-        }
+        let Self { cache, codec, judges, loader, values } = self;
+        let (cache, codec, judges) = (cache.clone(), codec.clone(), judges.clone());
+        Self { cache, codec, judges, loader: *loader, values: *values }
     }
 }
 
@@ -117,8 +104,8 @@ impl Cache {
     #[must_use]
     pub fn typed<V: Cacheable>(&self) -> Typed<V> {
         self.remember_faces();
-        let (cache, codec, classes) = (self.clone(), Codec::default(), Arc::default());
-        Typed { cache, codec, classes, loader: LoaderId::UNNAMED, values: PhantomData }
+        let (cache, codec, judges) = (self.clone(), Codec::default(), Judges::default());
+        Typed { cache, codec, judges, loader: LoaderId::UNNAMED, values: PhantomData }
     }
 }
 
@@ -140,14 +127,69 @@ impl<V: Cacheable> Typed<V> {
     /// another attempt may be made and the circuit breaker counts it. [`Class::Answer`]: the origin has answered ("not
     /// found", "forbidden"), which nothing stale ever masks. The last word on a type counts.
     ///
-    /// Errors of a type about which nothing was said are [`Class::Unavailable`].
+    /// [`LoadError`] and [`Error`] say themselves what they are. Errors of any other type about which nothing was said are
+    /// [`Class::Unavailable`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tideover::{Cache, CallError, CallOptions, LoadError};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tideover::Error> {
+    /// let cache = Cache::builder().stale_if_error(Duration::from_secs(3600)).build()?;
+    /// let users = cache.typed::<String>();
+    /// users.put("user:7", &"Ada".to_owned()).await?;
+    /// cache.expire("user:7").await?;
+    ///
+    /// let down = |_| async { Err::<String, _>(LoadError::unavailable("down")) };
+    /// assert!(users.get_or_load("user:7", down).await.expect("the old value stands in").is_stale());
+    /// let anew = CallOptions::new().max_age(Duration::ZERO);
+    /// let gone = |_| async { Err::<String, _>(LoadError::answer("no such user")) };
+    /// let answer = users.get_or_load_with("user:7", anew, gone).await;
+    /// assert!(matches!(answer, Err(CallError::Loader(error)) if error.to_string() == "no such user"));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn classify<E: 'static>(self, class: impl Fn(&E) -> Class + Send + Sync + 'static) -> Self {
-        let of = TypeId::of::<E>();
-        let class = move |error: &dyn Any| error.downcast_ref().map_or(Class::Unavailable, &class);
-        let added = Classify { of, class: Arc::new(class) };
-        let others = self.classes.iter().filter(|classify| classify.of != of).cloned();
-        Self { classes: others.chain([added]).collect(), ..self }
+        Self { judges: self.judges.class(class), ..self }
+    }
+
+    /// After how long the origin asked to be asked again (`Retry-After`): `None`, the default, if an error does not say.
+    /// The next attempt of the load waits at least that long, and is not made where that would be past the deadline; whoever
+    /// gets the load's failure as an [`Error`] finds it in [`Error::retry_after`]. The last word on a type counts.
+    ///
+    /// [`LoadError`] and [`Error`] say it themselves.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tideover::Cache;
+    /// use tokio::time::Instant;
+    ///
+    /// struct Busy(Duration);
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), tideover::Error> {
+    /// let cache = Cache::builder().set("load_attempts", "2")?.build()?;
+    /// let prices = cache.typed::<u32>().retry_after(|busy: &Busy| Some(busy.0));
+    ///
+    /// let began = Instant::now();
+    /// let price = prices.get_or_load("price:7", |context| async move {
+    ///     if context.attempt == 1 { Err(Busy(Duration::from_secs(3))) } else { Ok(42_u32) }
+    /// });
+    /// assert_eq!(*price.await.ok().expect("the second attempt succeeds").value, 42);
+    /// assert!(began.elapsed() >= Duration::from_secs(3));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn retry_after<E: 'static>(self, wait: impl Fn(&E) -> Option<Duration> + Send + Sync + 'static) -> Self {
+        Self { judges: self.judges.retry_after(wait), ..self }
+    }
+
+    /// Whose circuit its loads ask.
+    pub(crate) const fn loader_id(&self) -> LoaderId {
+        self.loader
     }
 
     /// The cache behind it, for bytes and for values of other types.
@@ -214,7 +256,7 @@ impl<V: Cacheable> Typed<V> {
         options: CallOptions,
         loader: Loader,
     ) -> Result<Fetched<Arc<V>>, CallError<E>> {
-        let options = if options.loader == LoaderId::UNNAMED { options.loader(self.loader) } else { options };
+        let options = options.or_loader(self.loader);
         let fetched = self.cache.load(key, Arc::clone(&loader), options).await.0?;
         let undecoded = match self.decoded(key, fetched) {
             Ok(fetched) => return Ok(fetched),
@@ -311,7 +353,8 @@ impl<V: Cacheable> Typed<V> {
 
     /// What loaders for these windows are told and bring crosses it.
     pub(crate) fn border(&self, windows: Option<Windows>) -> Border<V> {
-        Border { codec: self.codec.clone(), classes: Arc::clone(&self.classes), windows, values: PhantomData }
+        let (codec, judges, observed) = (self.codec.clone(), self.judges.clone(), self.cache.shared_observed());
+        Border { codec, judges, observed, windows, values: PhantomData }
     }
 
     /// What was fetched, or with the reason instead of a value.
@@ -330,15 +373,17 @@ impl<V: Cacheable> Typed<V> {
 /// Between a loader's values and errors and those of the cache of bytes.
 pub(crate) struct Border<V> {
     codec: Codec,
-    classes: Arc<[Classify]>,
+    judges: Judges,
+    observed: Arc<Observed>,
     windows: Option<Windows>,
     values: PhantomData<fn() -> V>,
 }
 
 impl<V> Clone for Border<V> {
     fn clone(&self) -> Self {
-        let Self { codec, classes, windows, values } = self;
-        Self { codec: codec.clone(), classes: Arc::clone(classes), windows: *windows, values: *values }
+        let Self { codec, judges, observed, windows, values } = self;
+        let (codec, judges, observed) = (codec.clone(), judges.clone(), Arc::clone(observed));
+        Self { codec, judges, observed, windows: *windows, values: *values }
     }
 }
 
@@ -349,7 +394,8 @@ impl<V: Cacheable> Border<V> {
         context.map(|value| decode(&self.codec, &key, &value).ok())
     }
 
-    /// What a loader brought, encoded, or its error, classified.
+    /// What a loader brought, encoded, or its error, judged. A value that the codec cannot keep is no failure of the origin,
+    /// which has answered; and it is an answer that nothing stale may mask, or nobody would hear of it.
     pub(crate) fn brought<L, B, E>(&self, key: &str, brought: Result<L, E>) -> Result<Loaded<Payload>, LoadError>
     where
         L: Into<Loaded<B>>,
@@ -358,16 +404,14 @@ impl<V: Cacheable> Border<V> {
     {
         let loaded: Loaded<B> = match brought {
             Ok(loaded) => loaded.into(),
-            Err(error) => return Err(LoadError::owned(class_of(&self.classes, &error), error)),
+            Err(error) => return Err(self.judges.judge(error)),
         };
         let encode = |value: B| encoded::<V>(&self.codec, key, value.borrow());
-        loaded.or_windows(self.windows).try_map(encode).map_err(|error| LoadError::owned(Class::Panicked, error))
+        loaded.or_windows(self.windows).try_map(encode).map_err(|refusal| {
+            self.observed.failed(Trouble::Unkept, &refusal);
+            LoadError::answer(format!("the value cannot be kept: {refusal}")).owning(refusal)
+        })
     }
-}
-
-fn class_of<E: 'static>(classes: &[Classify], error: &E) -> Class {
-    let said = classes.iter().find(|classify| classify.of == TypeId::of::<E>());
-    said.map_or(Class::Unavailable, |classify| (classify.class)(error))
 }
 
 /// The value as bytes, beside what it will be decoded to.

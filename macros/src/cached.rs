@@ -22,11 +22,13 @@ pub(crate) const OPTIONS: &[&str] = &[
     "store_if",
     "unavailable_if",
     "class",
+    "retry_after",
     "map_err",
     "cache",
     "codec",
     "max_age",
     "timeout",
+    "require_store",
     "associated",
 ];
 
@@ -42,18 +44,21 @@ struct Choices {
     store_if: Option<Expr>,
     unavailable_if: Option<Expr>,
     class: Option<Expr>,
+    retry_after: Option<Expr>,
     map_err: Option<Expr>,
     cache: Option<Expr>,
     codec: Option<Expr>,
     max_age: Option<TokenStream>,
     timeout: Option<TokenStream>,
+    require_store: bool,
     associated: bool,
 }
 
 pub(crate) fn cached(options: TokenStream, item: TokenStream) -> syn::Result<TokenStream> {
     let options: Options = syn::parse2(options)?;
     let item = function(item)?;
-    let choices = Choices::read(&options.known("cached", OPTIONS)?)?;
+    let options = options.known("cached", OPTIONS)?;
+    let choices = Choices::read(&options)?;
     let function = Function::read(item);
     let Some(ty) = check(&function)? else {
         let message = "there is nothing to cache: the function returns nothing";
@@ -66,6 +71,7 @@ pub(crate) fn cached(options: TokenStream, item: TokenStream) -> syn::Result<Tok
         return Err(syn::Error::new(ty.span(), message));
     };
     check_errors(&choices, &returned, ty)?;
+    check_store(&options, &choices, &returned)?;
     Ok(Expansion::new(&function, &choices, &returned).all())
 }
 
@@ -98,11 +104,13 @@ impl Choices {
             store_if: own("store_if")?,
             unavailable_if: own("unavailable_if")?,
             class: own("class")?,
+            retry_after: own("retry_after")?,
             map_err: own("map_err")?,
             cache: own("cache")?,
             codec: own("codec")?,
             max_age: options.duration("max_age")?,
             timeout: options.duration("timeout")?,
+            require_store: options.flag("require_store")?,
             associated: options.flag("associated")?,
         })
     }
@@ -193,13 +201,30 @@ fn check_names(choices: &Choices, function: &Function) -> syn::Result<()> {
     Ok(())
 }
 
+/// Refuses to require the store of a function that cannot say that it is away.
+fn check_store(options: &Options, choices: &Choices, returned: &Returned) -> syn::Result<()> {
+    match options.name("require_store") {
+        Some(name) if choices.require_store && returned.error.is_none() => {
+            let message = "`require_store` fails calls while the store is away, but the function cannot fail: it returns no \
+                           `Result`";
+            Err(syn::Error::new(name.span(), message))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn check_errors(choices: &Choices, returned: &Returned, ty: &Type) -> syn::Result<()> {
     if choices.class.is_some()
         && let Some(other) = &choices.unavailable_if
     {
         return Err(syn::Error::new(other.span(), "`class` and `unavailable_if` say the same: give one of them"));
     }
-    let about = [("unavailable_if", &choices.unavailable_if), ("class", &choices.class), ("map_err", &choices.map_err)];
+    let about = [
+        ("unavailable_if", &choices.unavailable_if),
+        ("class", &choices.class),
+        ("retry_after", &choices.retry_after),
+        ("map_err", &choices.map_err),
+    ];
     for (name, value) in about {
         if let (Some(value), None) = (value, &returned.error) {
             let message = format!("`{name}` is about errors, but the function cannot fail: it returns no `Result`");

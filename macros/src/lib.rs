@@ -42,13 +42,15 @@ use proc_macro::TokenStream;
 /// | `negative_ttl = "10s"` | `None` means that there is no such thing, which is remembered for so long. |
 /// | `tags = ["user:{user_id}", "org:{result.org}"]` | Tags to invalidate it by; `result` is the value. Or an expression, or a function that is called with references to all arguments but `self`. |
 /// | `store_if = \|value: &T\| …` | Whether the value is kept, or only for those who wait for it. |
-/// | `unavailable_if = \|error: &E\| …` | Which errors mean that the origin is unavailable: stale may stand in, and the circuit breaker counts it. The others are answers. Without it, all are. |
+/// | `unavailable_if = \|error: &E\| …` | Which errors mean that the origin is unavailable: stale may stand in, and the circuit breaker counts it. The others are answers. Without it, all are, but for those of tideover, which say themselves what they are. |
 /// | `class = path` | The same by a function from `&E` to a `tideover::Class`. |
+/// | `retry_after = \|error: &E\| …` | After how long the origin asked to be asked again, as an `Option<Duration>`: the next attempt waits at least that long. |
 /// | `map_err = path` | Makes the function's error of a `tideover::CallError<E>`. |
 /// | `cache = self.cache` | The cache: an expression over the arguments. Without it, that of the process. A function that is not `async` had best name a `tideover::blocking::Cache`, which knows how many may run at once. |
 /// | `codec = expression` | How values are written; JSON without it. |
 /// | `max_age = "5s"` | What is older does not do, fresh or not. |
 /// | `timeout = "200ms"` | Callers wait no longer. |
+/// | `require_store` | Calls fail with `tideover::Error::Store` where the shared store would have been asked and is away, although the load may have succeeded. What memory has fresh is served. For functions that return a `Result`. |
 /// | `associated` | It belongs to a type, although neither `self` nor `Self` shows that. |
 ///
 /// In the expressions of options, arguments are references. Durations, templates and names are checked when the program is

@@ -470,3 +470,23 @@ fn a_process_ends_with_loads_in_flight() {
     let output = Command::new(this).args(["--exact", NAME]).env(ENDS, "1").output().expect("a process");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+#[test]
+fn an_error_of_this_crate_is_what_it_says_it_is_to_threads_too() {
+    for &engine in EngineKind::ALL {
+        let (cache, clock) = stopped(engine, &[("ttl", "10s"), ("stale_if_error", "1h"), ("load_attempts", "3")]);
+        let users = cache.typed::<String>();
+        users.put("user:7", &"Ada".to_owned()).expect("a put");
+        clock.advance(seconds(20));
+        let calls = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&calls);
+        let gone = users.get_or_load("user:7", move |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+            Err::<String, _>(LoadError::answer("gone").with_detail("page".into()))
+        });
+        let Err(CallError::Loader(own)) = gone else { panic!("{engine:?}: {gone:?}") };
+        assert_eq!((own.class(), own.detail().as_ref()), (Class::Answer, &b"page"[..]), "{engine:?}");
+        assert_eq!(calls.load(Ordering::Relaxed), 1, "{engine:?}");
+        assert_eq!(cache.stats().expect("counts").load_breaker.stats.failures, 0, "{engine:?}");
+    }
+}

@@ -20,18 +20,18 @@ fn read(path: &str) -> String {
 fn sources() -> Vec<String> {
     let mut found = Vec::new();
     for folder in ["core", "wasm-guest", "macros", "host", "tests", "benches", "examples"] {
-        collect(&root().join(folder), folder, &mut found);
+        collect(&root().join(folder), folder, ".rs", &mut found);
     }
     found
 }
 
-fn collect(folder: &Path, name: &str, found: &mut Vec<String>) {
+fn collect(folder: &Path, name: &str, ending: &str, found: &mut Vec<String>) {
     for entry in fs::read_dir(folder).expect("a folder") {
         let entry = entry.expect("an entry");
         let name = format!("{name}/{}", entry.file_name().to_string_lossy());
         if entry.file_type().expect("its type").is_dir() {
-            collect(&entry.path(), &name, found);
-        } else if name.ends_with(".rs") {
+            collect(&entry.path(), &name, ending, found);
+        } else if name.ends_with(ending) {
             found.push(name);
         }
     }
@@ -248,4 +248,91 @@ fn law_number(line: &str) -> Option<u32> {
 fn the_core_has_no_unsafe_code_and_no_standard_library() {
     let core = read("core/src/lib.rs");
     assert!(core.contains("#![forbid(unsafe_code)]") && core.contains("#![no_std]"));
+}
+
+/// The pages of the book, as paths from the root.
+fn pages() -> Vec<String> {
+    let mut found = Vec::new();
+    collect(&root().join("docs"), "docs", ".md", &mut found);
+    found.retain(|page| !page.starts_with("docs/book/"));
+    found
+}
+
+/// A document without its blocks of code.
+fn prose(path: &str) -> String {
+    let text = read(path);
+    let parts: Vec<&str> = text.split("\n```").step_by(2).collect();
+    parts.join("\n")
+}
+
+/// Where the links of a document lead, other sites left out.
+fn links(path: &str) -> Vec<String> {
+    let prose = prose(path);
+    // Code in a line may have brackets of its own.
+    let plain: String = prose.split('`').step_by(2).collect();
+    let ends = plain.split("](").skip(1).filter_map(|rest| rest.split([')', ' ']).next());
+    let definitions = plain.lines().filter_map(|line| line.strip_prefix('[')?.split_once("]: ").map(|(_, end)| end));
+    ends.chain(definitions).filter(|end| !end.contains("://")).map(str::to_owned).collect()
+}
+
+/// The anchors that a page has for its headings, as GitHub and mdBook make them.
+fn anchors(path: &str) -> Vec<String> {
+    let keeps = |letter: &char| letter.is_alphanumeric() || ['-', '_', ' '].contains(letter);
+    let anchor = |heading: &str| heading.to_lowercase().chars().filter(keeps).collect::<String>().replace(' ', "-");
+    let prose = prose(path);
+    let headings = prose.lines().filter(|line| line.starts_with('#'));
+    headings.map(|line| anchor(line.trim_start_matches('#').trim())).collect()
+}
+
+/// `folder/../page` without the detour.
+fn resolved(from: &str, end: &str) -> String {
+    let mut parts: Vec<&str> = from.split('/').collect();
+    parts.pop();
+    for part in end.split('/') {
+        match part {
+            ".." => drop(parts.pop()),
+            "." | "" => {}
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+#[test]
+fn every_link_of_the_documents_leads_somewhere() {
+    let others = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"].map(str::to_owned);
+    let mut followed = 0;
+    for from in pages().into_iter().chain(others) {
+        for link in links(&from) {
+            let (end, anchor) = link.split_once('#').unwrap_or((&link, ""));
+            let end = if end.is_empty() { from.clone() } else { resolved(&from, end) };
+            assert!(root().join(&end).exists(), "{from} leads to {link}, which does not exist");
+            assert!(anchor.is_empty() || anchors(&end).iter().any(|known| known == anchor), "{from}: {link}");
+            followed += 1;
+        }
+    }
+    assert!(followed > 30, "are these all links? {followed}");
+}
+
+/// In a built book only its own pages are there, and only those that the summary names are built.
+#[test]
+fn the_links_of_the_book_stay_inside_it() {
+    assert!(read("docs/book.toml").contains("\nsrc = \".\"\n"), "pages have the same paths as in the repository");
+    let named: Vec<String> = links("docs/SUMMARY.md").iter().map(|link| resolved("docs/SUMMARY.md", link)).collect();
+    for page in pages().iter().filter(|page| *page != "docs/SUMMARY.md") {
+        assert!(named.contains(page), "docs/SUMMARY.md does not name {page}");
+        for link in links(page) {
+            let end = resolved(page, link.split('#').next().unwrap_or_default());
+            assert!(link.starts_with('#') || named.contains(&end), "{page} leads to {link}, out of the book");
+        }
+    }
+}
+
+/// Each page of the guide has its snippets compiled.
+#[test]
+fn every_page_of_the_guide_is_compiled() {
+    let compiled = read("examples/src/lib.rs");
+    for page in pages().iter().filter_map(|page| page.strip_prefix("docs/guide/")) {
+        assert!(compiled.contains(&format!("\"{page}\"")), "examples/src/lib.rs does not name {page}");
+    }
 }

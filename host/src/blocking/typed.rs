@@ -4,6 +4,7 @@
 use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Cache;
 use crate::cache::{CallOptions, Fetched};
@@ -79,10 +80,55 @@ impl<V: Cacheable> Typed<V> {
         Self { typed: self.typed.codec(codec), ..self }
     }
 
+    /// See [`Typed::loader`](AsyncTyped::loader).
+    ///
+    /// ```
+    /// use tideover::{Cache, CallError, Error, LoadError};
+    ///
+    /// # fn main() -> Result<(), tideover::Error> {
+    /// let cache = Cache::builder().set("load_breaker_failures", "1")?.build_blocking()?;
+    /// let (prices, names) = (cache.typed::<u32>().loader("prices"), cache.typed::<u32>().loader("names"));
+    /// assert!(prices.get_or_load("price:7", |_| Err::<u32, _>(LoadError::unavailable("down"))).is_err());
+    /// let refused = prices.get_or_load("price:8", |_| Ok::<_, LoadError>(42_u32));
+    /// assert!(matches!(refused, Err(CallError::Cache(Error::Open { .. }))));
+    /// assert!(names.get_or_load("name:7", |_| Ok::<_, LoadError>(7_u32)).is_ok(), "a circuit of its own");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn loader(self, name: &str) -> Self {
+        Self { typed: self.typed.loader(name), ..self }
+    }
+
     /// See [`Typed::classify`](AsyncTyped::classify).
     #[must_use]
     pub fn classify<E: 'static>(self, class: impl Fn(&E) -> Class + Send + Sync + 'static) -> Self {
         Self { typed: self.typed.classify(class), ..self }
+    }
+
+    /// See [`Typed::retry_after`](AsyncTyped::retry_after).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tideover::{Cache, CallError};
+    ///
+    /// #[derive(Debug, PartialEq)]
+    /// struct Busy(u64);
+    ///
+    /// # fn main() -> Result<(), tideover::Error> {
+    /// let cache = Cache::builder().set("load_attempts", "2")?.build_blocking()?;
+    /// let prices = cache.typed::<u32>().retry_after(|busy: &Busy| Some(Duration::from_millis(busy.0)));
+    /// let price = prices.get_or_load("price:7", |context| if context.attempt == 1 { Err(Busy(50)) } else { Ok(42_u32) });
+    /// assert_eq!(*price.expect("the second attempt succeeds").value, 42);
+    /// // An hour is past the deadline: no second attempt is made.
+    /// let busy = prices.get_or_load("price:8", |_| Err::<u32, _>(Busy(3_600_000)));
+    /// assert!(matches!(busy, Err(CallError::Loader(error)) if *error == Busy(3_600_000)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn retry_after<E: 'static>(self, wait: impl Fn(&E) -> Option<Duration> + Send + Sync + 'static) -> Self {
+        Self { typed: self.typed.retry_after(wait), ..self }
     }
 
     /// The cache behind it, for bytes and for values of other types.

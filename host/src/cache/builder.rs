@@ -24,6 +24,8 @@ pub struct Builder {
     policy: Policy,
     pub(super) ttls: TtlBuckets,
     store: Option<Arc<dyn Store>>,
+    /// It belongs to somebody else, who closes it.
+    store_is_shared: bool,
     engine: EngineKind,
     seed: Option<u64>,
     #[cfg(feature = "testing")]
@@ -70,16 +72,44 @@ impl Builder {
         self
     }
 
-    /// The shared store behind memory. Without one, memory is all there is.
+    /// The shared store behind memory. Without one, memory is all there is. It is the cache's own from here on:
+    /// [`Cache::shutdown`] closes it.
     #[must_use]
     pub fn store(self, store: impl Store) -> Self {
-        self.shared_store(Arc::new(store))
+        self.own_store(Arc::new(store))
     }
 
-    /// As [`store`](Self::store), for a store that other caches of this process use, too, over the same connections.
+    pub(crate) fn own_store(self, store: Arc<dyn Store>) -> Self {
+        Self { store: Some(store), store_is_shared: false, ..self }
+    }
+
+    /// As [`store`](Self::store), for a store that other caches of this process use, too, over the same connections. It
+    /// belongs to those who share it: [`Cache::shutdown`] leaves it open, and whoever made it closes it after the last of
+    /// the caches ([`Store::close`]).
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use tideover::Cache;
+    /// use tideover::store::{MemoryStore, Store};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tideover::Error> {
+    /// let store: Arc<dyn Store> = Arc::new(MemoryStore::new(1_000));
+    /// let users = Cache::builder().shared_store(store.clone()).build()?;
+    /// let prices = Cache::builder().shared_store(store.clone()).build()?;
+    /// users.shutdown().await;
+    /// prices.put("price:7", "9.99", None).await?;
+    /// assert!(store.ping().await.is_ok(), "the other cache still needs it");
+    ///
+    /// prices.shutdown().await;
+    /// store.close().await;
+    /// assert!(store.ping().await.is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn shared_store(self, store: Arc<dyn Store>) -> Self {
-        Self { store: Some(store), ..self }
+        Self { store: Some(store), store_is_shared: true, ..self }
     }
 
     /// Where the policy runs.
@@ -135,7 +165,12 @@ impl Builder {
         let seed = self.seed.unwrap_or_else(random_seed);
         let observed = Arc::new(Observed::new(self.name, self.reveal_keys));
         let fallback = Arc::new(MemoryStore::bounded(self.policy.entries_max as usize, self.policy.weight_max));
-        let stores = Stores { primary: self.store, fallback, observed: Arc::clone(&observed) };
+        let stores = Stores {
+            primary: self.store,
+            primary_is_shared: self.store_is_shared,
+            fallback,
+            observed: Arc::clone(&observed),
+        };
         let backend = backend(self.engine, &self.policy, seed, stores, clock)?;
         let ttls = TtlBuckets { default: self.policy.ttl.unwrap_or_default(), ..self.ttls };
         let shared = Shared {

@@ -63,6 +63,11 @@ impl CallOptions {
         Self { loader, ..self }
     }
 
+    /// This one's, unless it has been said whose.
+    pub(crate) fn or_loader(self, loader: LoaderId) -> Self {
+        if self.loader == LoaderId::UNNAMED { self.loader(loader) } else { self }
+    }
+
     /// What this call loads is kept for these windows, unless its loader says for which.
     #[must_use]
     pub const fn windows(self, windows: Windows) -> Self {

@@ -479,7 +479,12 @@ mod tests {
     #[tokio::test]
     async fn nobody_waits_for_an_instance_that_cannot_be_made() {
         let nonsense = types::Setting { name: "nonsense".to_owned(), value: "1".to_owned() };
-        let stores = Stores { primary: None, fallback: Arc::new(MemoryStore::new(1)), observed: Arc::default() };
+        let stores = Stores {
+            primary: None,
+            primary_is_shared: false,
+            fallback: Arc::new(MemoryStore::new(1)),
+            observed: Arc::default(),
+        };
         let cache = Embedding::configured(vec![nonsense], 1, stores, HostClock::new()).expect("it compiles");
         for _ in 0..3 {
             let error = cache.report().await.expect_err("there is no instance");

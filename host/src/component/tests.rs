@@ -33,7 +33,12 @@ fn megabyte(number: u32) -> Command<Key, Payload> {
 }
 
 fn embedding() -> Arc<Embedding> {
-    let stores = Stores { primary: None, fallback: Arc::new(MemoryStore::new(10)), observed: Arc::default() };
+    let stores = Stores {
+        primary: None,
+        primary_is_shared: false,
+        fallback: Arc::new(MemoryStore::new(10)),
+        observed: Arc::default(),
+    };
     Embedding::new(&Policy::default(), 1, stores, HostClock::new()).expect("a component")
 }
 
@@ -131,6 +136,7 @@ fn with_store() -> (Policy, Stores) {
         policy,
         Stores {
             primary: Some(Arc::new(MemoryStore::new(100))),
+            primary_is_shared: false,
             fallback: Arc::new(MemoryStore::new(10)),
             observed: Arc::default(),
         },

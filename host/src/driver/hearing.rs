@@ -18,6 +18,11 @@ impl Driver {
         *self.ear.lock().unwrap_or_else(PoisonError::into_inner) = Some(ear);
     }
 
+    /// The store may be somebody else's, too, and go on telling.
+    pub(super) fn stop_listening(&self) {
+        drop(self.ear.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
     /// Whatever takes the place of an engine that broke knows nothing of the log, and is told when no lock is held.
     pub(super) fn hearing<T, E: Borrow<EngineError>>(&self, result: Result<T, E>) -> Result<T, E> {
         if let Err(broken) = &result {

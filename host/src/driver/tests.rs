@@ -187,7 +187,12 @@ impl Engine for Scripted {
 }
 
 fn driver(engine: &Arc<Scripted>) -> Arc<Driver> {
-    let stores = Stores { primary: None, fallback: Arc::new(MemoryStore::new(1)), observed: Arc::default() };
+    let stores = Stores {
+        primary: None,
+        primary_is_shared: false,
+        fallback: Arc::new(MemoryStore::new(1)),
+        observed: Arc::default(),
+    };
     Driver::new(Arc::<Scripted>::clone(engine), stores, HostClock::new())
 }
 
@@ -324,7 +329,12 @@ fn a_long_chain_of_flights_is_abandoned_one_after_the_other() {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let driver = runtime.block_on(async {
-        let stores = Stores { primary: None, fallback: Arc::new(MemoryStore::new(1)), observed: Arc::default() };
+        let stores = Stores {
+            primary: None,
+            primary_is_shared: false,
+            fallback: Arc::new(MemoryStore::new(1)),
+            observed: Arc::default(),
+        };
         let driver = Driver::new(Arc::new(Chain), stores, HostClock::new());
         ask(&driver, "a", hung()).await;
         driver

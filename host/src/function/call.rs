@@ -183,6 +183,12 @@ impl<V: Cacheable> Call<V> {
         Self { options: self.options.timeout(timeout), ..self }
     }
 
+    /// It fails if it would have needed the shared store and that is away.
+    #[must_use]
+    pub fn require_store(self) -> Self {
+        Self { options: self.options.require_store(), ..self }
+    }
+
     /// How long it is remembered that there is no such thing.
     #[must_use]
     pub fn negative_ttl(self, absent_for: Duration) -> Self {
@@ -214,6 +220,12 @@ impl<V: Cacheable> Call<V> {
     #[must_use]
     pub fn unavailable_if<E: 'static>(self, unavailable: impl Fn(&E) -> bool + Send + Sync + 'static) -> Self {
         self.class(move |error: &E| if unavailable(error) { Class::Unavailable } else { Class::Answer })
+    }
+
+    /// After how long the function's own error asks to be asked again.
+    #[must_use]
+    pub fn retry_after<E: 'static>(self, wait: impl Fn(&E) -> Option<Duration> + Send + Sync + 'static) -> Self {
+        self.typed(|typed| typed.retry_after(wait))
     }
 
     fn typed(self, change: impl FnOnce(Typed<V>) -> Typed<V>) -> Self {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
+use tideover_core::Clock;
 
 use super::Gateway;
 use crate::observe::Reason;
@@ -49,7 +50,7 @@ pub(super) async fn answer(gateway: &Gateway, request: &Parts) -> Response<Body>
         }
         "/-/metrics" => match gateway.cache().stats().await {
             Ok(report) => {
-                let mut text = report::metrics(&report);
+                let mut text = report::metrics(&report, gateway.cache().clock().now());
                 gateway.seen.metrics(&mut text);
                 own(METRICS, text)
             }

@@ -3,9 +3,10 @@
 //! Counters and gauges are brought up to date from the machine's own counts, twice a second and when somebody asks, so that
 //! a hit pays nothing for them. Durations are recorded where they happen.
 
-use std::time::Duration;
+use tideover_core::Instant;
+use tideover_core::breaker::{BreakerReport, State};
 
-use tideover_core::breaker::BreakerReport;
+use super::health::in_state_for;
 
 /// A metric and what it means.
 #[derive(Debug, Clone, Copy)]
@@ -55,7 +56,7 @@ enum Source {
     /// Several, told apart by a label: its name, then each of its values with a count.
     Counts(&'static str, &'static [(&'static str, &'static str)]),
     /// Of each circuit.
-    Circuit(fn(&BreakerReport, Duration) -> f64),
+    Circuit(fn(&BreakerReport, Instant) -> f64),
     /// Of the host.
     Replacements,
     /// Recorded where it happens, with these labels.
@@ -120,12 +121,23 @@ impl Metric {
         name: &'static str,
         kind: MetricKind,
         unit: &'static str,
-        reading: fn(&BreakerReport, Duration) -> f64,
+        reading: fn(&BreakerReport, Instant) -> f64,
         doc: &'static str,
     ) -> Self {
         Self::new(name, kind, unit, Source::Circuit(reading), doc)
     }
 }
+
+/// Until the next probe may pass, in seconds.
+pub(crate) fn next_probe_in(breaker: &BreakerReport, now: Instant) -> f64 {
+    // Under metrics-only the rules may have opened a circuit that lets everything pass.
+    let next = breaker.next_probe.filter(|_| breaker.state != State::Closed);
+    next.map_or(0.0, |next| (next - now).as_secs_f64())
+}
+
+/// What [`next_probe_in`] means.
+pub(crate) const NEXT_PROBE_IN: &str =
+    "Until the next probe may pass; 0 if it may already, or the rules have not opened the circuit.";
 
 /// Values of the label `circuit`; the last one is for loaders that have a name.
 const CIRCUITS: [&str; 3] = ["store", "loader", "loader:NAME"];
@@ -364,9 +376,10 @@ pub const METRICS: &[Metric] = &[
         "tideover.circuit.time_in_state",
         MetricKind::Gauge,
         "s",
-        |_, time| time.as_secs_f64(),
+        |breaker, now| in_state_for(breaker, now).as_secs_f64(),
         "How long the circuit has been in that state.",
     ),
+    Metric::circuit("tideover.circuit.next_probe_in", MetricKind::Gauge, "s", next_probe_in, NEXT_PROBE_IN),
     Metric::circuit(
         "tideover.circuit.trips",
         MetricKind::Counter,
@@ -443,7 +456,6 @@ mod facade {
 
     use super::{METRICS, Metric, MetricKind, Source};
     use crate::engine::Report;
-    use crate::observe::health::in_state_for;
     use crate::observe::look::Circuit;
     use crate::observe::tally::{grown, more};
 
@@ -525,10 +537,10 @@ mod facade {
             metric: &Metric,
             Circuit { label, report, .. }: &Circuit,
             before: Option<&BreakerReport>,
-            reading: fn(&BreakerReport, Duration) -> f64,
+            reading: fn(&BreakerReport, Instant) -> f64,
         ) {
             let label = Some(Label::new("circuit", label.clone()));
-            let read = |breaker: &BreakerReport| reading(breaker, in_state_for(breaker, self.now));
+            let read = |breaker: &BreakerReport| reading(breaker, self.now);
             if metric.kind == MetricKind::Counter {
                 let before = before.map_or(0, |before| read(before) as u64);
                 self.add(metric, label, more(read(report) as u64, before));

@@ -35,6 +35,8 @@ pub(crate) enum Trouble {
     Invalidation,
     /// What is cached is no value of the type that was asked for.
     Undecodable,
+    /// What a loader has brought is no value that its codec can keep.
+    Unkept,
     /// Bytes in the store are no envelope of ours.
     Corrupt,
     /// The engine breaks and is replaced.
@@ -43,13 +45,14 @@ pub(crate) enum Trouble {
 
 impl Trouble {
     /// Every trouble.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Store,
         Self::Load,
         Self::StoreCircuit,
         Self::LoaderCircuit,
         Self::Invalidation,
         Self::Undecodable,
+        Self::Unkept,
         Self::Corrupt,
         Self::Engine,
     ];
@@ -63,6 +66,7 @@ impl Trouble {
             Self::LoaderCircuit => "loader_circuit",
             Self::Invalidation => "invalidation",
             Self::Undecodable => "undecodable",
+            Self::Unkept => "unkept",
             Self::Corrupt => "corrupt",
             Self::Engine => "engine",
         }
@@ -89,6 +93,11 @@ impl Trouble {
                 "what is cached still cannot be decoded",
                 "nothing undecodable was met for a while",
             ],
+            Self::Unkept => [
+                "a loaded value cannot be kept by its codec",
+                "loaded values still cannot be kept by their codecs",
+                "nothing was loaded for a while that its codec cannot keep",
+            ],
             Self::Corrupt => [
                 "bytes in the store are no entry of ours",
                 "bytes in the store are still no entries of ours",
@@ -100,7 +109,7 @@ impl Trouble {
 
     /// Whether somebody says when it goes well.
     const fn is_known_to_end(self) -> bool {
-        !matches!(self, Self::Undecodable | Self::Corrupt | Self::Engine)
+        !matches!(self, Self::Undecodable | Self::Unkept | Self::Corrupt | Self::Engine)
     }
 
     const fn bit(self) -> u32 {

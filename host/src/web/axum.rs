@@ -44,6 +44,7 @@ use ::axum::response::{IntoResponse, Response};
 use ::axum::routing::{MethodRouter, get};
 use http::StatusCode;
 use serde_json::Value;
+use tideover_core::Clock;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -155,7 +156,7 @@ impl Lifecycle {
         let cache = self.cache.clone();
         get(move || async move {
             let response = match cache.stats().await {
-                Ok(report) => own(METRICS, report::metrics(&report)),
+                Ok(report) => own(METRICS, report::metrics(&report, cache.clock().now())),
                 Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, "the engine was just replaced\n"),
             };
             response.map(Body::from)

@@ -196,10 +196,62 @@ impl<V: Cacheable> View<V> {
         Self { typed: self.typed.codec(codec), ..self }
     }
 
+    /// Loads ask a circuit breaker of that name, so that the origin of this view and the others do not close each other off;
+    /// see [`Typed::loader`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tideover::Error> {
+    /// use tideover::{Cache, CallError, Error, LoadError};
+    ///
+    /// let users = Cache::builder().set("load_breaker_failures", "1")?.build()?.resource("user", "user_id");
+    /// let profile = users.view::<String>("profile").loader("profiles");
+    /// let settings = users.view::<String>("settings").loader("settings");
+    ///
+    /// let down = |_| async { Err::<String, _>(LoadError::unavailable("no profiles today")) };
+    /// assert!(profile.get_or_load(&7, down).await.is_err());
+    /// // The circuit of the profiles is open; that of the settings is not.
+    /// let refused = profile.get_or_load(&8, down).await;
+    /// assert!(matches!(refused, Err(CallError::Cache(Error::Open { .. }))));
+    /// let dark = |_| async { Ok::<_, LoadError>("dark".to_owned()) };
+    /// assert_eq!(*settings.get_or_load(&7, dark).await.expect("it is asked").value, "dark");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn loader(self, name: &str) -> Self {
+        Self { typed: self.typed.loader(name), ..self }
+    }
+
     /// What an error of a loader says of its origin; see [`Typed::classify`].
     #[must_use]
     pub fn classify<E: 'static>(self, class: impl Fn(&E) -> Class + Send + Sync + 'static) -> Self {
         Self { typed: self.typed.classify(class), ..self }
+    }
+
+    /// After how long the origin asked to be asked again; see [`Typed::retry_after`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tideover::Cache;
+    /// use tokio::time::Instant;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), tideover::Error> {
+    /// let users = Cache::builder().set("load_attempts", "2")?.build()?.resource("user", "user_id");
+    /// let name = users.view::<String>("name").retry_after(|wait: &Duration| Some(*wait));
+    /// let began = Instant::now();
+    /// let ada = name.get_or_load(&7, |context| async move {
+    ///     if context.attempt == 1 { Err(Duration::from_secs(3)) } else { Ok("Ada".to_owned()) }
+    /// });
+    /// assert_eq!(*ada.await.expect("the second attempt succeeds").value, "Ada");
+    /// assert!(began.elapsed() >= Duration::from_secs(3));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn retry_after<E: 'static>(self, wait: impl Fn(&E) -> Option<Duration> + Send + Sync + 'static) -> Self {
+        Self { typed: self.typed.retry_after(wait), ..self }
     }
 
     /// Kept for these windows, unless a loader or a call says for which; by default for those of the cache.

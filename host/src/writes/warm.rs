@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tideover_core::Source;
+use tideover_core::{LoaderId, Source};
 use tokio::time::Instant;
 
 use crate::cache::{Cache, CallOptions};
@@ -56,6 +56,8 @@ pub struct Warming {
     cache: Cache,
     jobs: Box<dyn Iterator<Item = (Key, Loader)> + Send>,
     options: CallOptions,
+    /// Whose circuit is asked, unless the options say.
+    loader: LoaderId,
     concurrency: usize,
     budget: Option<Duration>,
     progress: Option<Box<dyn FnMut(Progress) + Send>>,
@@ -117,9 +119,9 @@ pub enum WarmEnd {
 }
 
 impl Warming {
-    fn new(cache: Cache, jobs: impl Iterator<Item = (Key, Loader)> + Send + 'static) -> Self {
+    fn new(cache: Cache, loader: LoaderId, jobs: impl Iterator<Item = (Key, Loader)> + Send + 'static) -> Self {
         let (jobs, options) = (Box::new(jobs), CallOptions::new());
-        Self { cache, jobs, options, concurrency: AT_ONCE, budget: None, progress: None }
+        Self { cache, jobs, options, loader, concurrency: AT_ONCE, budget: None, progress: None }
     }
 
     /// So many keys at once, at least one. The default is 8.
@@ -144,7 +146,8 @@ impl Warming {
 
     /// Loads them. Dropping the future ends it: loads that nobody else waits for are given up.
     pub async fn run(self) -> Warmed {
-        let Self { cache, mut jobs, options, concurrency, budget, mut progress } = self;
+        let Self { cache, mut jobs, options, loader, concurrency, budget, mut progress } = self;
+        let options = options.or_loader(loader);
         let began = Instant::now();
         let total = match jobs.size_hint() {
             (least, Some(most)) if least == most => Some(most),
@@ -237,7 +240,7 @@ impl Cache {
     {
         let loader = boxed(load, self.shared_policy());
         let jobs = keys.into_iter().map(move |key| (Key::from(key.as_ref()), Loader::clone(&loader)));
-        Warming::new(self.clone(), jobs)
+        Warming::new(self.clone(), LoaderId::UNNAMED, jobs)
     }
 }
 
@@ -254,7 +257,7 @@ impl<V: Cacheable> Typed<V> {
     {
         let loader = self.boxed(load, None);
         let jobs = keys.into_iter().map(move |key| (Key::from(key.as_ref()), Loader::clone(&loader)));
-        Warming::new(self.cache().clone(), jobs)
+        Warming::new(self.cache().clone(), self.loader_id(), jobs)
     }
 
     /// As [`warm`](Self::warm), each key with a loader of its own.
@@ -269,6 +272,6 @@ impl<V: Cacheable> Typed<V> {
     {
         let typed = self.clone();
         let jobs = pairs.into_iter().map(move |(key, load)| (Key::from(key.as_ref()), typed.boxed(load, None)));
-        Warming::new(self.cache().clone(), jobs)
+        Warming::new(self.cache().clone(), self.loader_id(), jobs)
     }
 }

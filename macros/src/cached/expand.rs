@@ -203,6 +203,9 @@ impl<'a> Expansion<'a> {
             let name = format_ident!("{name}");
             wishes.extend(quote!(.#name(#duration)));
         }
+        if self.choices.require_store {
+            wishes.extend(quote!(.require_store()));
+        }
         if !self.function.is_async() {
             let cache = self.cache();
             wishes.extend(quote!(.threads(&(#cache))));
@@ -216,6 +219,9 @@ impl<'a> Expansion<'a> {
         }
         if let Some(unavailable) = &self.choices.unavailable_if {
             wishes.extend(quote_spanned!(unavailable.span()=> .unavailable_if::<#error>(#unavailable)));
+        }
+        if let Some(wait) = &self.choices.retry_after {
+            wishes.extend(quote_spanned!(wait.span()=> .retry_after::<#error>(#wait)));
         }
         wishes
     }

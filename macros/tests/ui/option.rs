@@ -47,6 +47,26 @@ async fn no_errors(id: u64) -> u64 {
     id
 }
 
+#[cached(retry_after = |_: &u64| None)]
+async fn no_wait(id: u64) -> u64 {
+    id
+}
+
+#[cached(retry_after)]
+async fn no_value(id: u64) -> Result<u64, u64> {
+    Ok(id)
+}
+
+#[cached(require_store)]
+async fn no_way_to_fail(id: u64) -> u64 {
+    id
+}
+
+#[cached(require_store = "yes")]
+async fn no_flag(id: u64) -> Result<u64, String> {
+    Ok(id)
+}
+
 #[cached(cache = 7)]
 async fn no_cache(id: u64) -> u64 {
     id

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tideover::store::{MemoryStore, Store, StoreError};
+use tideover::store::{MemoryStore, Store};
 use tideover::testing::{ScriptedStore, Weather};
 use tideover::{
     Builder, Cache, Class, EngineKind, Error, Fetched, LoadContext, LoadError, Loaded, Refusal, Settled, Source, Stale,
@@ -576,8 +576,7 @@ async fn limits_are_refusals(engine: EngineKind) {
 }
 
 async fn shutdown_waits_for_flights_and_closes_the_store(engine: EngineKind) {
-    let store = Arc::new(MemoryStore::new(100));
-    let (cache, origin) = (built(builder(engine).shared_store(store.clone())), Origin::held());
+    let (cache, origin) = (built(builder(engine).store(MemoryStore::new(100))), Origin::held());
     let caller = origin.ask(&cache, "k", value("v"));
     sleep(ms(100)).await;
     let end = tokio::spawn({
@@ -593,7 +592,12 @@ async fn shutdown_waits_for_flights_and_closes_the_store(engine: EngineKind) {
     end.await.expect("no panic");
     cache.shutdown().await;
     assert!(matches!(cache.get("k").await, Err(Error::Closed)));
-    assert!(matches!(store.read("k").await, Err(StoreError::Closed)));
+    assert_eq!(cache.store_answers().await, Some(false), "it is closed");
+
+    let store = Arc::new(MemoryStore::new(100));
+    let sharing = built(builder(engine).shared_store(store.clone()));
+    sharing.shutdown().await;
+    assert!(store.ping().await.is_ok(), "it is for whoever shares it to close");
 }
 
 async fn shutdown_does_not_wait_for_ever(engine: EngineKind) {

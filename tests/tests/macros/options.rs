@@ -1,9 +1,11 @@
 //! The options of `#[cached]`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tideover::{CallError, Class, Stale, cached};
-use tideover_tests::driving::{about, millis, seconds};
+use tideover::testing::{ScriptedStore, Weather};
+use tideover::{Cache, CallError, Class, EngineKind, Error, LoadError, Stale, blocking, cached};
+use tideover_tests::driving::{about, exact, millis, seconds};
 use tokio::time::{Instant, advance};
 
 use crate::database::{Db, DbError, User};
@@ -91,6 +93,52 @@ async fn a_class_says_the_same_in_more_words() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_error_of_the_cache_is_what_it_says_it_is() {
+    fn own(error: CallError<LoadError>) -> LoadError {
+        error.loader().cloned().unwrap_or_else(|| LoadError::unavailable("the cache has no answer"))
+    }
+
+    #[cached(key = "own:{id}", cache = db.cache, ttl = "10s", stale_if_error = "1h", map_err = own)]
+    async fn found(db: &Db, id: u64) -> Result<User, LoadError> {
+        db.user(id).await.map_err(|error| match error {
+            DbError::Away => LoadError::answer("the database has moved").with_detail("page".into()),
+            _ => LoadError::unavailable("nobody"),
+        })
+    }
+
+    #[cached(key = "outer:{id}", cache = db.cache, ttl = "10s", stale_if_error = "1h")]
+    async fn outer(db: &Db, id: u64) -> Result<User, Error> {
+        db.user(id).await.map_err(|_| Error::Load(Arc::new(LoadError::answer("the database has moved"))))
+    }
+    let db = Db::new();
+    found(&db, 7).await.expect("a user");
+    outer(&db, 7).await.expect("a user");
+    advance(seconds(60)).await;
+    db.go_away(true);
+    let error = found(&db, 7).await.expect_err("it is an answer, which nothing stale masks");
+    assert_eq!((error.class(), error.detail().as_ref()), (Class::Answer, &b"page"[..]));
+    assert!(!outer(&db, 7).await.expect_err("it is an answer, too").is_unavailable());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_origin_is_asked_again_when_its_error_says() {
+    #[cached(
+        key = "busy:{id}",
+        cache = db.cache,
+        class = |_: &DbError| Class::Unavailable,
+        retry_after = |error: &DbError| (*error == DbError::NoSuchUser).then(|| seconds(3)),
+    )]
+    async fn patient(db: &Db, id: u64) -> Result<User, DbError> {
+        db.user(id).await
+    }
+    let db = Db::with(&[("load_attempts", "2")]);
+    let began = Instant::now();
+    assert_eq!(patient(&db, 0).await, Err(DbError::NoSuchUser));
+    assert_eq!(db.asked(), 2);
+    assert!(about(began, seconds(5)), "two seconds for two questions and three between them: {:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_not_to_be_stored_is_for_those_who_wait() {
     #[cached(key = "even:{id}", cache = db.cache, store_if = |user: &User| user.read % 2 == 0)]
     async fn even(db: &Db, id: u64) -> Result<User, DbError> {
@@ -152,6 +200,45 @@ async fn a_call_has_an_age_that_it_accepts_and_an_end_to_its_patience() {
     let began = Instant::now();
     assert!(matches!(hurried(&db, 7).await, Err(DbError::Cache(_))));
     assert!(about(began, millis(200)), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_function_may_require_the_store() {
+    #[cached(key = "tolerant:{id}", cache = _cache)]
+    async fn tolerant(_cache: &Cache, id: u64) -> Result<u64, Error> {
+        Ok(id)
+    }
+
+    #[cached(key = "strict:{id}", cache = _cache, require_store)]
+    async fn strict(_cache: &Cache, id: u64) -> Result<u64, Error> {
+        Ok(id)
+    }
+
+    #[cached(key = "not:{id}", cache = _cache, require_store = false)]
+    async fn not_strict(_cache: &Cache, id: u64) -> u64 {
+        id
+    }
+    let store = ScriptedStore::default();
+    let cache = exact(EngineKind::Native, &[]).store(store.clone()).build().expect("a cache");
+    assert_eq!(strict(&cache, 7).await.expect("the store answers"), 7);
+    store.set(Weather::Away);
+    assert_eq!(strict(&cache, 7).await.expect("memory has it"), 7);
+    assert_eq!((tolerant(&cache, 8).await.expect("tolerated"), not_strict(&cache, 8).await), (8, 8));
+    assert!(strict(&cache, 8).await.is_err_and(|error| error.is_store()));
+    assert!(strict::refresh(&cache, 7).await.is_err_and(|error| error.is_store()));
+}
+
+#[test]
+fn a_function_without_async_may_require_the_store_too() {
+    #[cached(key = "strict:{id}", cache = _cache, require_store)]
+    fn strict(_cache: &blocking::Cache, id: u64) -> Result<u64, Error> {
+        Ok(id)
+    }
+    let store = ScriptedStore::default();
+    let cache = exact(EngineKind::Native, &[]).store(store.clone()).build_blocking().expect("a cache");
+    assert_eq!(strict(&cache, 7).expect("the store answers"), 7);
+    store.set(Weather::Away);
+    assert!(strict(&cache, 8).is_err_and(|error| error.is_store()));
 }
 
 #[tokio::test(start_paused = true)]

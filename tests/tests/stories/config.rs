@@ -83,6 +83,7 @@ async fn what_is_configured_reaches_the_cache_on_every_engine() {
         let found = timeout(HANG, cache.get_or_load("k", load)).await.expect("no hang").expect("a value");
         assert_eq!(found.source, Source::Load);
         cache.shutdown().await;
+        assert_eq!(cache.store_answers().await, Some(false), "the store that it has made is closed with it");
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use tideover::store::{Store, StoreError};
+use tideover::store::{MemoryStore, Store, StoreError};
 use tideover::testing::{ScriptedStore, Weather};
 use tideover::{Cache, Class, EngineKind, Error, LoadError, Loaded, Settled, Source};
 use tideover_tests::driving::{ENGINES, about, exact, millis, seconds};
@@ -288,6 +288,29 @@ async fn shutting_down_beside_a_hung_store_releases_puts_within_the_grace() {
         for put in puts.join_all().await {
             assert!(matches!(put, Ok(Settled::Journaled) | Err(Error::Abandoned)), "{engine:?}: {put:?}");
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_of_its_own_is_closed_by_the_shutdown_and_one_that_others_share_is_not() {
+    for &engine in ENGINES {
+        let cache = exact(engine, &[]).store(MemoryStore::new(100)).build().expect("a cache");
+        assert_eq!(cache.store_answers().await, Some(true), "{engine:?}");
+        cache.shutdown().await;
+        assert_eq!(cache.store_answers().await, Some(false), "{engine:?}");
+
+        let shared: Arc<dyn Store> = Arc::new(MemoryStore::new(100));
+        let sharing = || exact(engine, &[]).shared_store(Arc::clone(&shared)).build().expect("a cache");
+        let (one, other) = (sharing(), sharing());
+        one.put("key", "v", None).await.expect("a put");
+        one.shutdown().await;
+        one.shutdown().await;
+        assert_eq!(
+            other.get("key").await.expect("an answer").map(|found| found.source),
+            Some(Source::Store),
+            "{engine:?}"
+        );
+        assert_eq!(other.put("key", "w", None).await.expect("a put"), Settled::Store, "{engine:?}");
     }
 }
 

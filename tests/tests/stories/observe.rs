@@ -235,6 +235,33 @@ async fn stale_hits_are_a_series_of_their_own_and_counters_survive_a_clear() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn metrics_tell_how_long_it_is_until_the_next_probe() {
+    for &engine in EngineKind::ALL {
+        let figures = Figures::default();
+        let _guard = metrics::set_default_local_recorder(&figures);
+        let options = [("load_breaker_failures", "2"), ("load_breaker_open_for", "10s")];
+        let cache = exact(engine, &options).name("probed").build().expect("a cache");
+        let next = async || {
+            cache.update_metrics().await.expect("a look");
+            figures.value("tideover.circuit.next_probe_in{cache=probed,circuit=loader}")
+        };
+        assert_eq!(next().await, Some(0.0), "{engine:?}: it is closed");
+        for key in ["a", "b"] {
+            assert!(fail(&cache, key).await.is_err(), "{engine:?}");
+        }
+        sleep(seconds(4)).await;
+        let wait = next().await.expect("a gauge");
+        assert!(wait > 5.9 && wait <= 6.0, "{engine:?}: {wait}");
+        sleep(seconds(7)).await;
+        assert_eq!(next().await, Some(0.0), "{engine:?}: a probe may pass");
+        load(&cache, "c").await;
+        assert_eq!(next().await, Some(0.0), "{engine:?}: it is closed again");
+        cache.set_breaker_mode(Dependency::Loader, BreakerMode::ForcedOpen).await.expect("a mode");
+        assert_eq!(next().await, Some(0.0), "{engine:?}: only an operator closes it");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn every_metric_of_the_table_is_described_and_told() {
     let figures = Figures::default();
     let _guard = metrics::set_default_local_recorder(&figures);
@@ -362,6 +389,9 @@ async fn make_a_scene(cache: &Cache, store: &ScriptedStore) {
     let typed = cache.typed::<u64>();
     cache.put(&key("text"), format!("\"{CANARY_VALUE}\""), None).await.expect("a put");
     assert_eq!(typed.get(&key("text")).await.expect("no error"), None.map(|()| unreachable!()));
+    let options = cache.typed::<(String, Option<Option<u8>>)>();
+    let nested = |_| async { Ok::<_, Error>((CANARY_VALUE.to_owned(), Some(None::<u8>))) };
+    let _error = options.get_or_load(&key("unkept"), nested).await.expect_err("JSON has no options of options");
     store.set(Weather::Away);
     sleep(seconds(100)).await;
     let failing = || async { Err::<Loaded, _>(LoadError::unavailable(CANARY_VALUE).with_detail(CANARY_VALUE.into())) };
@@ -397,7 +427,7 @@ async fn no_key_and_no_value_is_ever_seen() {
             assert!(told.iter().any(|what| what.name() == name), "{engine:?}: the scene has no {name}: {told:?}");
         }
         let lines = witness.lines(Level::DEBUG);
-        for trouble in ["store", "load", "undecodable", "corrupt", "store_circuit", "loader_circuit"] {
+        for trouble in ["store", "load", "undecodable", "unkept", "corrupt", "store_circuit", "loader_circuit"] {
             assert!(lines.iter().any(|line| line.field("trouble") == trouble), "{engine:?}: no {trouble}: {lines:#?}");
         }
         let health = serde_json::to_string(&health).expect("JSON");

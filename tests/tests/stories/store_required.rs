@@ -94,6 +94,11 @@ async fn a_write_tells_what_became_of_each_of_its_stages() {
         let owed = cache.stages(Write::Tag, settled);
         assert!(owed.journaled && owed.memory == MemoryStage::Done && owed.others.is_some(), "{engine:?}");
         assert!(owed.require_store().expect_err("it is away").is_store(), "{engine:?}");
+        for settled in [cache.put("k", "v", None).await, cache.remove("k").await, cache.typed().put("n", &7_u32).await]
+        {
+            let required = settled.expect("owed").require_store().map_err(Error::from);
+            assert!(required.expect_err("it is away").is_store(), "{engine:?}");
+        }
         let many = cache.remove_many(["a", "b"]).await;
         assert!(many.require_store().expect_err("it is away").is_store(), "{engine:?}");
         let alone = exact(engine, &[]).build().expect("a cache");

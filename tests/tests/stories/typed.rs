@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 use tideover::codec::{Codec, CodecError, Keys};
 use tideover::store::{RedisConfig, RedisStore, Store};
 use tideover::testing::{ScriptedStore, Weather};
-use tideover::{Cache, CallError, CallOptions, EngineKind, Error, Loaded, Source, Typed};
-use tideover_tests::driving::{ENGINES, exact, millis, seconds};
+use tideover::{Cache, CallError, CallOptions, Class, EngineKind, Error, LoadError, Loaded, Source, Stale, Typed};
+use tideover_tests::driving::{ENGINES, about, exact, millis, seconds};
 use tideover_tests::redis_server::RedisServer;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 const KEY: &str = "user:7";
 
@@ -216,6 +216,120 @@ async fn a_value_that_the_codec_cannot_keep_fails_loudly_and_leaves_nothing() {
 
         let all_floats = cache.codec(Codec::postcard());
         all_floats.put(KEY, &Some(f64::INFINITY)).await.expect("postcard keeps it");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_that_the_codec_cannot_keep_is_no_failure_of_the_origin_and_masked_by_nothing() {
+    for &engine in ENGINES {
+        let options =
+            [("ttl", "10s"), ("stale_if_error", "1h"), ("load_attempts", "3"), ("load_breaker_failures", "5")];
+        let cache = exact(engine, &options).build().expect("a cache").typed::<f64>();
+        cache.put(KEY, &1.5).await.expect("a put");
+        sleep(seconds(20)).await;
+        let refused = |answer: Result<_, CallError<Down>>| {
+            let inexact = matches!(answer, Err(CallError::Cache(Error::Codec(CodecError::Inexact { .. }))));
+            assert!(inexact, "{engine:?}: {answer:?}");
+        };
+        for key in std::iter::once(KEY.to_owned()).chain((0..20).map(|number| format!("reading:{number}"))) {
+            refused(cache.get_or_load(&key, |_| async { Ok(f64::NAN) }).await);
+        }
+        let report = cache.cache().stats().await.expect("counts");
+        assert_eq!(
+            (report.count("loads"), report.load_breaker.stats.failures),
+            (21, 0),
+            "{engine:?}: none was made again"
+        );
+        let other = cache.get_or_load("other", |_| async { Ok::<_, Down>(2.5) }).await.expect("the circuit is closed");
+        assert_eq!(*other.value, 2.5, "{engine:?}");
+    }
+}
+
+/// What a loader brings that fails like this: the answer, and how often it was called.
+async fn failing(cache: &Typed<u32>, key: &str, error: LoadError) -> (Result<Option<Stale>, Arc<LoadError>>, usize) {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&calls);
+    let answer = cache.get_or_load(key, move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+        let error = error.clone();
+        async move { Err::<u32, _>(error) }
+    });
+    let answer = match answer.await {
+        Ok(fetched) => Ok(fetched.stale),
+        Err(CallError::Loader(own)) => Err(own),
+        Err(CallError::Cache(error)) => panic!("not the loader's own: {error}"),
+    };
+    (answer, calls.load(Ordering::Relaxed))
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_of_this_crate_is_what_it_says_it_is() {
+    for &engine in ENGINES {
+        let options = [
+            ("ttl", "10s"),
+            ("stale_if_error", "1h"),
+            ("load_attempts", "2"),
+            ("load_breaker_failures", "100"),
+            ("retry_budget", "0"),
+        ];
+        let cache = exact(engine, &options).build().expect("a cache").typed::<u32>();
+        let failures = async || cache.cache().stats().await.expect("counts").load_breaker.stats.failures;
+        for key in ["answer", "isolated", "timed out", "unavailable"] {
+            cache.put(key, &7).await.expect("a put");
+        }
+        sleep(seconds(20)).await;
+
+        let (answer, calls) = failing(&cache, "answer", LoadError::answer("gone").with_detail("page".into())).await;
+        let own = answer.expect_err("nothing masks an answer");
+        assert_eq!((own.class(), own.detail().as_ref(), calls), (Class::Answer, &b"page"[..], 1), "{engine:?}");
+        let (answer, calls) = failing(&cache, "isolated", LoadError::isolated("one shard is down")).await;
+        assert_eq!((answer.expect("stale"), calls), (Some(Stale::IfError), 2), "{engine:?}");
+        assert_eq!(failures().await, 0, "{engine:?}: neither speaks against the origin");
+
+        for (key, error) in
+            [("timed out", LoadError::timed_out("late")), ("unavailable", LoadError::unavailable("down"))]
+        {
+            let (answer, calls) = failing(&cache, key, error.clone()).await;
+            assert_eq!((answer.expect("stale"), calls), (Some(Stale::IfError), 2), "{engine:?} {key}");
+            let (answer, _) = failing(&cache, "unknown", error.clone()).await;
+            assert_eq!(answer.expect_err("nothing stands in").class(), error.class(), "{engine:?} {key}");
+        }
+        assert_eq!(failures().await, 8, "{engine:?}");
+    }
+}
+
+/// The origin asks to be left alone for so many seconds.
+#[derive(Debug, PartialEq)]
+struct Busy(u64);
+
+#[tokio::test(start_paused = true)]
+async fn an_origin_is_asked_again_when_it_said() {
+    for &engine in ENGINES {
+        let options = [("load_attempts", "2"), ("retry_base", "100ms")];
+        let cache = exact(engine, &options).build().expect("a cache");
+        let told = cache.typed::<u32>().retry_after(|busy: &Busy| Some(seconds(busy.0)).filter(|wait| !wait.is_zero()));
+
+        let began = Instant::now();
+        let load = |context: tideover::LoadContext<_>| async move {
+            if context.attempt == 1 { Err(Busy(3)) } else { Ok(7_u32) }
+        };
+        assert_eq!(*told.get_or_load("k", load).await.expect("the second attempt succeeds").value, 7, "{engine:?}");
+        assert!(about(began, seconds(3)), "{engine:?}: {:?}", began.elapsed());
+
+        let (began, own) = (Instant::now(), LoadError::unavailable("busy").retry_after(seconds(3)));
+        let (_, calls) = failing(&cache.typed(), "own", own).await;
+        assert!(calls == 2 && about(began, seconds(3)), "{engine:?}: {:?}", began.elapsed());
+
+        let began = Instant::now();
+        let late = |_| async { Err::<u32, _>(Busy(3_600)) };
+        let bytes = cache.get_or_load("late", |_| async { panic!("it joins the load under way") });
+        let (typed, bytes) = tokio::join!(told.get_or_load("late", late), bytes);
+        assert_eq!(typed.expect_err("no value").loader(), Some(&Busy(3_600)), "{engine:?}");
+        assert_eq!(bytes.expect_err("no value").retry_after(), Some(seconds(3_600)), "{engine:?}");
+        assert!(began.elapsed() < seconds(1), "{engine:?}: no attempt is made past the deadline");
+
+        let silent = told.get_or_load("silent", |_| async { Err::<u32, _>(Busy(0)) });
+        assert!(silent.await.is_err() && began.elapsed() < seconds(1), "{engine:?}: the schedule's own wait");
     }
 }
 

@@ -12,7 +12,9 @@ use tideover::testing::{ScriptedStore, Weather};
 use tideover::writes::{
     Invalidate, Progress, Recache, RecacheReason, TemplateError, WarmEnd, collect, invalidate, transaction,
 };
-use tideover::{Cache, CallOptions, EngineKind, Error, LoadContext, LoadError, Loaded, Refusal, Settled, Source};
+use tideover::{
+    Cache, CallError, CallOptions, EngineKind, Error, LoadContext, LoadError, Loaded, Refusal, Settled, Source,
+};
 use tideover_tests::driving::{ENGINES, about, exact, millis, seconds};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -629,4 +631,39 @@ async fn a_template_that_would_put_all_ids_under_one_key_is_refused() {
     assert!(matches!(constant, TemplateError::Constant { .. }), "{constant}");
     let unknown = users.view::<String>("name").tags(["org:{org_id}"]).expect_err("the resource has no such id");
     assert_eq!(unknown.to_string(), "the template `org:{org_id}` names `{org_id}`; the resource knows `{user_id}`");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_loads_of_a_view_have_a_circuit_of_their_own_warmed_or_asked_for() {
+    for &engine in ENGINES {
+        let users =
+            exact(engine, &[("load_breaker_failures", "3")]).build().expect("a cache").resource("user", "user_id");
+        let profiles = users.view::<String>("profile").loader("profiles");
+        let down = |_: u64| async { Err::<String, _>(LoadError::unavailable("down")) };
+        let warmed = profiles.warm(0..1_000_u64, down).concurrency(1).run().await;
+        assert!(matches!(warmed.ended, WarmEnd::CircuitOpen { .. }), "{engine:?}");
+        let refused = profiles.get_or_load(&7, |_| async { Ok::<_, LoadError>("Ada".to_owned()) }).await;
+        assert!(matches!(refused, Err(CallError::Cache(Error::Open { .. }))), "{engine:?}: {refused:?}");
+
+        let settings = users.view::<String>("settings");
+        let warmed = settings.warm(0..3_u64, |_| async { Ok::<_, LoadError>("dark".to_owned()) }).run().await;
+        assert_eq!(warmed.progress.loaded, 3, "{engine:?}: the circuit of the others is closed");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_view_asks_its_origin_again_when_that_said() {
+    for &engine in ENGINES {
+        let users = exact(engine, &[("load_attempts", "2")]).build().expect("a cache").resource("user", "user_id");
+        let names = users.view::<String>("name").retry_after(|wait: &Duration| Some(*wait));
+        let began = Instant::now();
+        let load = |context: LoadContext<_>| async move {
+            if context.attempt == 1 { Err(seconds(3)) } else { Ok("Ada".to_owned()) }
+        };
+        assert_eq!(*names.get_or_load(&7, load).await.expect("the second attempt succeeds").value, "Ada", "{engine:?}");
+        assert!(about(began, seconds(3)), "{engine:?}: {:?}", began.elapsed());
+        let late = names.warm([8], |_| async { Err::<String, _>(seconds(3_600)) }).run().await;
+        let told = late.error.and_then(|error| error.retry_after());
+        assert_eq!(told, Some(seconds(3_600)), "{engine:?}");
+    }
 }
