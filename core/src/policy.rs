@@ -498,7 +498,9 @@ impl Policy {
         }
     }
 
-    pub(crate) fn store_breaker_policy(&self) -> BreakerPolicy {
+    /// The choices of the store's [breaker](crate::breaker), for whoever else asks the same store.
+    #[must_use]
+    pub fn store_breaker_policy(&self) -> BreakerPolicy {
         BreakerPolicy {
             mode: if self.store_breaker { self.store_breaker_mode } else { Mode::Disabled },
             consecutive_failures: self.store_breaker_failures,
