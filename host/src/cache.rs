@@ -20,13 +20,14 @@ use tideover_core::{
 use crate::clock::HostClock;
 #[cfg(feature = "component")]
 use crate::component::Embedding;
+use crate::direct::Direct;
 use crate::driver::{Driver, Reply};
 use crate::engine::{Key, Payload, Report};
 use crate::error::Error;
 use crate::loader::{LoadContext, LoadError, Loaded, Loader, Tags, boxed, lasting};
 use crate::observe::Observed;
 use crate::outside::Ask;
-use crate::store::{Guarantees, Store};
+use crate::store::{Guarantees, Store, is_direct};
 #[cfg(feature = "testing")]
 use crate::testing::disabled;
 
@@ -60,6 +61,7 @@ pub struct Cache {
     policy: Arc<Policy>,
     ttls: TtlBuckets,
     store: Option<Arc<dyn Store>>,
+    direct: Direct,
     loaders: Arc<LoaderNames>,
     #[cfg(feature = "blocking")]
     threads: crate::blocking::Threads,
@@ -244,7 +246,7 @@ impl Cache {
     }
 
     async fn ask(&self, key: &str, loader: Option<Loader>, options: CallOptions) -> Result<Reply, Error> {
-        self.policy.check_key(key).map_err(Error::Refused)?;
+        self.check_key(key)?;
         // Over however many rounds the call goes, this is its end.
         let patience = options.timeout.map_or(self.policy.call_deadline, |own| own.min(self.policy.call_deadline));
         let deadline = self.clock().now() + patience;
@@ -307,8 +309,15 @@ impl Cache {
     /// Refuses what is past the limits.
     pub(crate) fn check_put(&self, key: &str, value: &Payload, tags: &Tags) -> Result<(), Error> {
         self.policy.check_value(value.bytes.len()).map_err(Error::Refused)?;
-        self.policy.check_key(key).map_err(Error::Refused)?;
+        self.check_key(key)?;
         tags.check(&self.policy).map_err(Error::Refused)
+    }
+
+    fn check_key(&self, key: &str) -> Result<(), Error> {
+        if is_direct(key) {
+            return Err(Error::ReservedKey);
+        }
+        self.policy.check_key(key).map_err(Error::Refused)
     }
 
     /// Removes `key`. What a load that is under way brings is not kept.
@@ -317,7 +326,7 @@ impl Cache {
     ///
     /// As [`Cache::put`].
     pub async fn remove(&self, key: &str) -> Result<Settled, Error> {
-        self.policy.check_key(key).map_err(Error::Refused)?;
+        self.check_key(key)?;
         self.change(Command::Remove { key: key.into() }).await
     }
 
@@ -328,7 +337,7 @@ impl Cache {
     ///
     /// As [`Cache::put`].
     pub async fn expire(&self, key: &str) -> Result<Settled, Error> {
-        self.policy.check_key(key).map_err(Error::Refused)?;
+        self.check_key(key)?;
         self.change(Command::Expire { key: key.into() }).await
     }
 
@@ -357,7 +366,9 @@ impl Cache {
         self.change(Command::Invalidate { tag: Tag::named(name), how }).await
     }
 
-    /// Removes everything, here and in the own namespace of the store.
+    /// Removes everything that is cached, here and in the own namespace of the store. What lies there by
+    /// [direct operations](Self::direct) stays; [`Direct::clear`] removes that. (A store of one's own may know no difference; see
+    /// [`DIRECT_PREFIX`](crate::store::DIRECT_PREFIX).)
     ///
     /// # Errors
     ///
@@ -398,11 +409,35 @@ impl Cache {
     ///
     /// [`Error::Engine`] when the engine broke while it was asked; it has been replaced.
     pub async fn stats(&self) -> Result<Report, Error> {
-        match &self.backend {
-            Backend::Driver(driver) => Ok(driver.report()?),
+        let mut report = match &self.backend {
+            Backend::Driver(driver) => driver.report()?,
             #[cfg(feature = "component")]
-            Backend::Component(embedding) => embedding.report().await,
-        }
+            Backend::Component(embedding) => embedding.report().await?,
+        };
+        report.counts.extend(self.direct.stats().counts().map(|(name, count)| (name.to_owned(), count)));
+        Ok(report)
+    }
+
+    /// Bytes under keys in the shared store, for what is no cached value: get, put, count, take, scan and so on, with the cache's
+    /// deadlines, a circuit of their own, and what stands in for the store while that is away. Without a store they work on a bounded
+    /// memory of their own.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tideover::Error> {
+    /// let cache = tideover::Cache::builder().build()?;
+    /// assert_eq!(cache.direct().increment("visits", 1, None).await?.value, 1);
+    /// assert!(cache.get("visits").await?.is_none(), "its keys are apart from those of cached values");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn direct(&self) -> Direct {
+        self.direct.clone()
+    }
+
+    pub(crate) const fn direct_operations(&self) -> &Direct {
+        &self.direct
     }
 
     /// The name of the engine: `native`, `policy` or `component`.
@@ -485,8 +520,10 @@ impl Cache {
     }
 
     /// Takes no more calls, lets flights that are under way end for up to five seconds, and closes the store. A second
-    /// call does nothing.
+    /// call does nothing. What [direct operations](Self::direct) owe to the store is paid first, if it answers, for up to five seconds
+    /// more.
     pub async fn shutdown(&self) {
+        self.direct.close(SHUTDOWN_GRACE).await;
         match &self.backend {
             Backend::Driver(driver) => driver.shutdown(SHUTDOWN_GRACE).await,
             #[cfg(feature = "component")]
@@ -533,6 +570,7 @@ impl Cache {
 
     pub(crate) fn maintain(&self) {
         self.clock().look();
+        self.direct.maintain();
         match &self.backend {
             Backend::Driver(driver) => driver.maintain(),
             #[cfg(feature = "component")]
@@ -550,6 +588,7 @@ impl Cache {
             policy: Arc::clone(&self.policy),
             ttls: self.ttls,
             store: self.store.clone(),
+            direct: self.direct.clone(),
             loaders: Arc::clone(&self.loaders),
             #[cfg(feature = "blocking")]
             threads: self.threads.clone(),
@@ -564,6 +603,7 @@ pub(crate) struct WeakCache {
     policy: Arc<Policy>,
     ttls: TtlBuckets,
     store: Option<Arc<dyn Store>>,
+    direct: Direct,
     loaders: Arc<LoaderNames>,
     #[cfg(feature = "blocking")]
     threads: crate::blocking::Threads,
@@ -588,6 +628,7 @@ impl WeakCache {
             policy: Arc::clone(&self.policy),
             ttls: self.ttls,
             store: self.store.clone(),
+            direct: self.direct.clone(),
             loaders: Arc::clone(&self.loaders),
             #[cfg(feature = "blocking")]
             threads: self.threads.clone(),

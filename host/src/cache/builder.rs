@@ -9,6 +9,7 @@ use super::{Backend, Cache, EngineKind, TtlBuckets};
 use crate::clock::HostClock;
 #[cfg(feature = "component")]
 use crate::component::{Embedding, PolicyEngine};
+use crate::direct::Direct;
 use crate::driver::Driver;
 use crate::engine::NativeEngine;
 use crate::error::Error;
@@ -135,6 +136,8 @@ impl Builder {
         let observed = Arc::new(Observed::new(self.name, self.reveal_keys));
         let fallback = Arc::new(MemoryStore::new(self.policy.entries_max as usize));
         let stores = Stores { primary: self.store, fallback, observed: Arc::clone(&observed) };
+        let (policy, shared) = (self.policy.clone(), store.clone());
+        let direct = Direct::new(shared, policy, seed, clock.clone(), Arc::clone(&observed));
         let backend = backend(self.engine, &self.policy, seed, stores, clock)?;
         let ttls = TtlBuckets { default: self.policy.ttl.unwrap_or_default(), ..self.ttls };
         let cache = Cache {
@@ -142,6 +145,7 @@ impl Builder {
             policy: Arc::new(self.policy),
             ttls,
             store,
+            direct,
             loaders: Arc::default(),
             #[cfg(feature = "blocking")]
             threads: crate::blocking::Threads::default(),
