@@ -20,7 +20,7 @@ use tideover_core::{
 use crate::clock::HostClock;
 #[cfg(feature = "component")]
 use crate::component::Embedding;
-use crate::direct::Direct;
+use crate::direct::{self, Direct};
 use crate::driver::{Driver, Reply};
 use crate::engine::{Key, Payload, Report};
 use crate::error::Error;
@@ -61,7 +61,7 @@ pub struct Cache {
     policy: Arc<Policy>,
     ttls: TtlBuckets,
     store: Option<Arc<dyn Store>>,
-    direct: Direct,
+    direct: Arc<direct::Shared>,
     loaders: Arc<LoaderNames>,
     #[cfg(feature = "blocking")]
     threads: crate::blocking::Threads,
@@ -433,10 +433,10 @@ impl Cache {
     /// ```
     #[must_use]
     pub fn direct(&self) -> Direct {
-        self.direct.clone()
+        Direct::over(self.clone(), Arc::clone(&self.direct))
     }
 
-    pub(crate) const fn direct_operations(&self) -> &Direct {
+    pub(crate) fn direct_operations(&self) -> &direct::Shared {
         &self.direct
     }
 
@@ -588,7 +588,7 @@ impl Cache {
             policy: Arc::clone(&self.policy),
             ttls: self.ttls,
             store: self.store.clone(),
-            direct: self.direct.clone(),
+            direct: Arc::clone(&self.direct),
             loaders: Arc::clone(&self.loaders),
             #[cfg(feature = "blocking")]
             threads: self.threads.clone(),
@@ -603,7 +603,7 @@ pub(crate) struct WeakCache {
     policy: Arc<Policy>,
     ttls: TtlBuckets,
     store: Option<Arc<dyn Store>>,
-    direct: Direct,
+    direct: Arc<direct::Shared>,
     loaders: Arc<LoaderNames>,
     #[cfg(feature = "blocking")]
     threads: crate::blocking::Threads,
@@ -628,7 +628,7 @@ impl WeakCache {
             policy: Arc::clone(&self.policy),
             ttls: self.ttls,
             store: self.store.clone(),
-            direct: self.direct.clone(),
+            direct: Arc::clone(&self.direct),
             loaders: Arc::clone(&self.loaders),
             #[cfg(feature = "blocking")]
             threads: self.threads.clone(),

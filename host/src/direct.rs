@@ -14,7 +14,7 @@ mod many;
 mod pay;
 mod place;
 mod shared;
-#[cfg(test)]
+#[cfg(all(test, feature = "testing"))]
 mod tests;
 
 use std::fmt;
@@ -22,18 +22,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tideover_core::Policy;
-use tideover_core::breaker::{BreakerReport, Mode};
+use tideover_core::breaker::Mode;
 
 pub use self::answer::Answer;
 pub use self::counts::DirectStats;
 use self::fallback::{Fallback, Undone};
 use self::journal::State;
 use self::place::place;
-use self::shared::{Concerns, Fate, Shared, with_end};
-use crate::clock::HostClock;
+pub(crate) use self::shared::Shared;
+use self::shared::{Concerns, Fate, with_end};
+use crate::cache::Cache;
 use crate::error::Error;
-use crate::observe::Observed;
 use crate::store::{Remaining, Store, When};
 
 /// The direct operations of a cache, by [`Cache::direct`](crate::Cache::direct). Cheap to clone; all handles of a cache share one state.
@@ -52,6 +51,7 @@ use crate::store::{Remaining, Store, When};
 /// - of puts and removals the newest of each key, with what is left of its time to live; they win over what other processes have
 ///   written meanwhile;
 /// - counts as differences, so that those of several processes add up; a count has ended with its number;
+/// - what was given more time than it had left is put there anew, if it has ended meanwhile;
 /// - what depends on a condition with that condition, so that the first process to be back wins.
 ///
 /// What is not promised in an outage: that two processes see each other, so both may be told that a key was absent and now is theirs.
@@ -79,29 +79,21 @@ use crate::store::{Remaining, Store, When};
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Direct(Arc<Shared>);
+pub struct Direct {
+    /// As long as there is a handle the cache lives, and with it whoever pays although nobody calls.
+    cache: Cache,
+    shared: Arc<Shared>,
+}
 
 impl Direct {
-    pub(crate) fn new(
-        store: Option<Arc<dyn Store>>,
-        policy: Policy,
-        seed: u64,
-        clock: HostClock,
-        observed: Arc<Observed>,
-    ) -> Self {
-        Self(Arc::new(Shared::new(store, policy, seed, clock, observed)))
+    pub(crate) const fn over(cache: Cache, shared: Arc<Shared>) -> Self {
+        Self { cache, shared }
     }
 
-    pub(crate) fn look(&self) -> BreakerReport {
-        self.0.look()
-    }
-
-    pub(crate) fn maintain(&self) {
-        self.0.maintain();
-    }
-
-    pub(crate) async fn close(&self, grace: Duration) {
-        self.0.close(grace).await;
+    /// The cache whose operations these are.
+    #[must_use]
+    pub const fn cache(&self) -> &Cache {
+        &self.cache
     }
 
     /// The bytes under `key`.
@@ -123,15 +115,15 @@ impl Direct {
     /// answers and refuses, [`Error::Closed`] after the shutdown, and where the option `fallback` is off [`Error::Store`] while the store
     /// is away. Changes are refused with [`Error::JournalFull`] in an outage, past `journal_max`.
     pub async fn get(&self, key: &str) -> Result<Answer<Option<Bytes>>, Error> {
-        let (call, place) = (self.0.reading("get", &[key])?, place(key));
-        let asks = self.0.asks_end(key);
-        let work = self.0.store().map(|store| with_end(store, &place, asks, store.read(&place)));
-        let asked = self.0.ask(&call, Concerns::Keys(&[key]), work).await;
+        let (mut call, place) = (self.shared.reading("get", &[key])?, place(key));
+        let asks = self.shared.asks_end(key);
+        let work = self.shared.store().map(|store| with_end(store, &place, asks, store.read(&place)));
+        let asked = self.shared.ask(&mut call, Concerns::Keys(&[key]), work).await;
         let seen = |fallback: &mut Fallback, (value, left): (Option<Bytes>, _), now| {
             fallback.mirror_read(key, value.as_ref(), left, call.number, now);
             value
         };
-        self.0.answer(&call, asked, seen, |fallback, _, now| Ok(fallback.read(key, now)))
+        self.shared.answer(&call, asked, seen, |fallback, _, now| Ok(fallback.read(key, now)))
     }
 
     /// Whether something is under `key`, without reading it.
@@ -149,16 +141,16 @@ impl Direct {
     ///
     /// As [`get`](Self::get).
     pub async fn exists(&self, key: &str) -> Result<Answer<bool>, Error> {
-        let (call, place) = (self.0.reading("exists", &[key])?, place(key));
-        let work = self.0.store().map(|store| store.exists(&place));
-        let asked = self.0.ask(&call, Concerns::Keys(&[key]), work).await;
+        let (mut call, place) = (self.shared.reading("exists", &[key])?, place(key));
+        let work = self.shared.store().map(|store| store.exists(&place));
+        let asked = self.shared.ask(&mut call, Concerns::Keys(&[key]), work).await;
         let seen = |fallback: &mut Fallback, exists: bool, now| {
             if !exists {
                 fallback.mirror(key, State::ABSENT, call.number, now);
             }
             exists
         };
-        self.0.answer(&call, asked, seen, |fallback, _, now| Ok(fallback.read(key, now).is_some()))
+        self.shared.answer(&call, asked, seen, |fallback, _, now| Ok(fallback.read(key, now).is_some()))
     }
 
     /// Keeps `value` under `key`, whatever is there, for `ttl` (`None`: until it is removed).
@@ -181,15 +173,15 @@ impl Direct {
     /// As [`get`](Self::get).
     pub async fn put(&self, key: &str, value: impl Into<Bytes>, ttl: Option<Duration>) -> Result<Answer<()>, Error> {
         let (value, place) = (self.checked(value.into())?, place(key));
-        let (call, ends) = (self.0.writing("put", &[key], |_| true)?, self.0.ends(ttl));
-        let work = self.0.store().map(|store| store.write(&place, value.clone(), ttl));
-        let asked = self.0.ask(&call, Concerns::Keys(&[key]), work).await;
+        let (mut call, ends) = (self.shared.writing("put", &[key], |_| true)?, self.shared.ends(ttl));
+        let work = self.shared.store().map(|store| store.write(&place, value.clone(), ttl));
+        let asked = self.shared.ask(&mut call, Concerns::Keys(&[key]), work).await;
         let seen = |fallback: &mut Fallback, (), now| {
             fallback.mirror(key, State::ending(value.clone(), ends), call.number, now);
         };
         let instead =
             |fallback: &mut Fallback, _, now| fallback.write(key, value.clone(), ends, When::Always, now).map(drop);
-        self.0.answer(&call, asked, seen, instead)
+        self.shared.answer(&call, asked, seen, instead)
     }
 
     /// As [`put`](Self::put), only if nothing is there; `false`: something is, and nothing was changed.
@@ -251,9 +243,10 @@ impl Direct {
         when: When,
     ) -> Result<Answer<bool>, Error> {
         let (value, place) = (self.checked(value)?, place(key));
-        let (call, ends) = (self.0.writing(operation, &[key], |store| store.conditional)?, self.0.ends(ttl));
-        let work = self.0.store().map(|store| store.write_when(&place, value.clone(), ttl, when));
-        let asked = self.0.ask(&call, Concerns::Keys(&[key]), work).await;
+        let (mut call, ends) =
+            (self.shared.writing(operation, &[key], |store| store.conditional)?, self.shared.ends(ttl));
+        let work = self.shared.store().map(|store| store.write_when(&place, value.clone(), ttl, when));
+        let asked = self.shared.ask(&mut call, Concerns::Keys(&[key]), work).await;
         let seen = |fallback: &mut Fallback, held, now| {
             match (held, when) {
                 (true, _) => fallback.mirror(key, State::ending(value.clone(), ends), call.number, now),
@@ -267,7 +260,7 @@ impl Direct {
             Ok(false) if fate == Fate::Unknown => Err(Undone::Unknown),
             done => done,
         };
-        self.0.answer(&call, asked, seen, instead)
+        self.shared.answer(&call, asked, seen, instead)
     }
 
     /// Removes `key` and returns what was there.
@@ -289,14 +282,14 @@ impl Direct {
     ///
     /// As [`get`](Self::get).
     pub async fn take(&self, key: &str) -> Result<Answer<Option<Bytes>>, Error> {
-        let (call, place) = (self.0.writing("take", &[key], |store| store.conditional)?, place(key));
-        let work = self.0.store().map(|store| store.take(&place));
-        let asked = self.0.ask(&call, Concerns::Keys(&[key]), work).await;
+        let (mut call, place) = (self.shared.writing("take", &[key], |store| store.conditional)?, place(key));
+        let work = self.shared.store().map(|store| store.take(&place));
+        let asked = self.shared.ask(&mut call, Concerns::Keys(&[key]), work).await;
         let seen = |fallback: &mut Fallback, taken, now| {
             fallback.mirror(key, State::ABSENT, call.number, now);
             taken
         };
-        self.0.answer(&call, asked, seen, |fallback, _, now| fallback.remove(key, now))
+        self.shared.answer(&call, asked, seen, |fallback, _, now| fallback.remove(key, now))
     }
 
     /// Removes `key`, and tells whether something was there.
@@ -316,14 +309,14 @@ impl Direct {
     ///
     /// As [`get`](Self::get).
     pub async fn remove(&self, key: &str) -> Result<Answer<bool>, Error> {
-        let (call, place) = (self.0.writing("remove", &[key], |store| store.conditional)?, place(key));
-        let work = self.0.store().map(|store| store.delete(&place));
-        let asked = self.0.ask(&call, Concerns::Keys(&[key]), work).await;
+        let (mut call, place) = (self.shared.writing("remove", &[key], |store| store.conditional)?, place(key));
+        let work = self.shared.store().map(|store| store.delete(&place));
+        let asked = self.shared.ask(&mut call, Concerns::Keys(&[key]), work).await;
         let seen = |fallback: &mut Fallback, was_there, now| {
             fallback.mirror(key, State::ABSENT, call.number, now);
             was_there
         };
-        self.0.answer(&call, asked, seen, |fallback, _, now| Ok(fallback.remove(key, now)?.is_some()))
+        self.shared.answer(&call, asked, seen, |fallback, _, now| Ok(fallback.remove(key, now)?.is_some()))
     }
 
     /// Adds `by` to the whole number under `key` (decimal text; zero if nothing is there) and returns the sum. What is there keeps
@@ -355,10 +348,10 @@ impl Direct {
     /// As [`get`](Self::get); [`Error::StoreRefused`] when something else than a number of 64 bits is there, or the sum would not be one;
     /// [`Error::OutcomeUnknown`] when it was sent and not answered: then it may have been counted, and is not counted here.
     pub async fn increment(&self, key: &str, by: i64, ttl: Option<Duration>) -> Result<Answer<i64>, Error> {
-        let (call, place) = (self.0.writing("increment", &[key], |store| store.counters)?, place(key));
-        let (ends, asks) = (self.0.ends(ttl), self.0.asks_end(key));
-        let work = self.0.store().map(|store| with_end(store, &place, asks, store.increment(&place, by, ttl)));
-        let asked = self.0.ask(&call, Concerns::Keys(&[key]), work).await;
+        let (mut call, place) = (self.shared.writing("increment", &[key], |store| store.counters)?, place(key));
+        let (ends, asks) = (self.shared.ends(ttl), self.shared.asks_end(key));
+        let work = self.shared.store().map(|store| with_end(store, &place, asks, store.increment(&place, by, ttl)));
+        let asked = self.shared.ask(&mut call, Concerns::Keys(&[key]), work).await;
         let seen = |fallback: &mut Fallback, (sum, left), now| {
             fallback.mirror_sum(key, sum, left, call.number, now);
             sum
@@ -367,7 +360,7 @@ impl Direct {
             Fate::Unknown => Err(Undone::Unknown),
             Fate::Skipped | Fate::NotDone => fallback.add(key, by, ends, now),
         };
-        self.0.answer(&call, asked, seen, instead)
+        self.shared.answer(&call, asked, seen, instead)
     }
 
     /// Lets `key` end after `ttl` from now (`None`: never). `false`: it is not there.
@@ -393,10 +386,10 @@ impl Direct {
     ///
     /// As [`get`](Self::get).
     pub async fn set_ttl(&self, key: &str, ttl: Option<Duration>) -> Result<Answer<bool>, Error> {
-        let (call, place) = (self.0.writing("set_ttl", &[key], |store| store.ttl)?, place(key));
-        let ends = self.0.ends(ttl);
-        let work = self.0.store().map(|store| store.expire(&place, ttl));
-        let asked = self.0.ask(&call, Concerns::Keys(&[key]), work).await;
+        let (mut call, place) = (self.shared.writing("set_ttl", &[key], |store| store.ttl)?, place(key));
+        let ends = self.shared.ends(ttl);
+        let work = self.shared.store().map(|store| store.expire(&place, ttl));
+        let asked = self.shared.ask(&mut call, Concerns::Keys(&[key]), work).await;
         let seen = |fallback: &mut Fallback, was_there: bool, now| {
             let left = match ttl {
                 _ if !was_there => Remaining::NoSuchKey,
@@ -406,7 +399,7 @@ impl Direct {
             fallback.mirror_end(key, left, call.number, now);
             was_there
         };
-        self.0.answer(&call, asked, seen, |fallback, _, now| fallback.expire(key, ends, now))
+        self.shared.answer(&call, asked, seen, |fallback, _, now| fallback.expire(key, ends, now))
     }
 
     /// How long `key` will still be there: not at all, for ever, or for so long. While the store is away, a copy whose end is not known
@@ -429,14 +422,14 @@ impl Direct {
     ///
     /// As [`get`](Self::get).
     pub async fn remaining(&self, key: &str) -> Result<Answer<Remaining>, Error> {
-        let (call, place) = (self.0.reading("remaining", &[key])?, place(key));
-        let work = self.0.store().map(|store| store.remaining(&place));
-        let asked = self.0.ask(&call, Concerns::Keys(&[key]), work).await;
+        let (mut call, place) = (self.shared.reading("remaining", &[key])?, place(key));
+        let work = self.shared.store().map(|store| store.remaining(&place));
+        let asked = self.shared.ask(&mut call, Concerns::Keys(&[key]), work).await;
         let seen = |fallback: &mut Fallback, left, now| {
             fallback.mirror_end(key, left, call.number, now);
             left
         };
-        self.0.answer(&call, asked, seen, |fallback, _, now| Ok(fallback.remaining(key, now)))
+        self.shared.answer(&call, asked, seen, |fallback, _, now| Ok(fallback.remaining(key, now)))
     }
 
     /// Whether the store answers: [`source`](Answer::source) says who has.
@@ -460,10 +453,10 @@ impl Direct {
     ///
     /// As [`get`](Self::get).
     pub async fn ping(&self) -> Result<Answer<()>, Error> {
-        let call = self.0.reading("ping", &[])?;
-        let work = self.0.store().map(|store| store.ping());
-        let asked = self.0.ask(&call, Concerns::Nothing, work).await;
-        self.0.answer(&call, asked, |_, (), _| (), |_, _, _| Ok(()))
+        let mut call = self.shared.reading("ping", &[])?;
+        let work = self.shared.store().map(|store| store.ping());
+        let asked = self.shared.ask(&mut call, Concerns::Nothing, work).await;
+        self.shared.answer(&call, asked, |_, (), _| (), |_, _, _| Ok(()))
     }
 
     /// What was counted, and what is owed.
@@ -482,7 +475,7 @@ impl Direct {
     /// ```
     #[must_use]
     pub fn stats(&self) -> DirectStats {
-        self.0.stats()
+        self.shared.stats()
     }
 
     /// Overrules the circuit of direct operations, or lets it decide again; as
@@ -501,7 +494,7 @@ impl Direct {
     /// # }
     /// ```
     pub fn set_breaker_mode(&self, mode: Mode) {
-        self.0.circuit.set_mode(mode);
+        self.shared.circuit.set_mode(mode);
     }
 
     /// Closes the circuit of direct operations and forgets what was counted against the store. In a forced mode it stays forced.
@@ -514,12 +507,12 @@ impl Direct {
     /// # }
     /// ```
     pub fn reset_breaker(&self) {
-        self.0.circuit.reset();
+        self.shared.circuit.reset();
     }
 
     /// Refuses what is past the limit.
     fn checked(&self, value: Bytes) -> Result<Bytes, Error> {
-        self.0.policy.check_value(value.len()).map_err(Error::Refused)?;
+        self.shared.policy.check_value(value.len()).map_err(Error::Refused)?;
         Ok(value)
     }
 }
@@ -527,7 +520,7 @@ impl Direct {
 /// Says how much is owed, not what.
 impl fmt::Debug for Direct {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let store = self.0.store().map(Store::name);
+        let store = self.shared.store().map(Store::name);
         f.debug_struct("Direct").field("store", &store).field("owed", &self.stats().owed).finish_non_exhaustive()
     }
 }

@@ -9,7 +9,7 @@ use super::{Backend, Cache, EngineKind, TtlBuckets};
 use crate::clock::HostClock;
 #[cfg(feature = "component")]
 use crate::component::{Embedding, PolicyEngine};
-use crate::direct::Direct;
+use crate::direct;
 use crate::driver::Driver;
 use crate::engine::NativeEngine;
 use crate::error::Error;
@@ -137,7 +137,7 @@ impl Builder {
         let fallback = Arc::new(MemoryStore::new(self.policy.entries_max as usize));
         let stores = Stores { primary: self.store, fallback, observed: Arc::clone(&observed) };
         let (policy, shared) = (self.policy.clone(), store.clone());
-        let direct = Direct::new(shared, policy, seed, clock.clone(), Arc::clone(&observed));
+        let direct = direct::Shared::new(shared, policy, seed, clock.clone(), Arc::clone(&observed));
         let backend = backend(self.engine, &self.policy, seed, stores, clock)?;
         let ttls = TtlBuckets { default: self.policy.ttl.unwrap_or_default(), ..self.ttls };
         let cache = Cache {
@@ -145,7 +145,7 @@ impl Builder {
             policy: Arc::new(self.policy),
             ttls,
             store,
-            direct,
+            direct: Arc::new(direct),
             loaders: Arc::default(),
             #[cfg(feature = "blocking")]
             threads: crate::blocking::Threads::default(),

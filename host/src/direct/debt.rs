@@ -13,12 +13,16 @@ use crate::store::{When, number};
 pub(super) type Ends = Instant;
 
 /// One operation of the store.
+///
+/// Where it is for something that is there, `until` is when that ends in the store by itself. Afterwards its absence is nobody's
+/// removal, and what was told to callers is put there anew.
 #[derive(Clone)]
 pub(super) enum Step {
     Write {
         value: Bytes,
         ends: Ends,
         when: When,
+        until: Ends,
     },
     Remove,
     /// `ends` is for a number that this creates.
@@ -26,8 +30,11 @@ pub(super) enum Step {
         by: i64,
         ends: Ends,
     },
+    /// `value` is what ends later than it would have.
     Expire {
         ends: Ends,
+        until: Ends,
+        value: Option<Bytes>,
     },
 }
 
@@ -37,7 +44,15 @@ pub(super) struct TooLarge;
 
 impl Step {
     const fn write(value: Bytes, ends: Ends) -> Self {
-        Self::Write { value, ends, when: When::Always }
+        Self::Write { value, ends, when: When::Always, until: Instant::NEVER }
+    }
+
+    /// When what it is for ends in the store by itself.
+    fn until(&self) -> Ends {
+        match self {
+            Self::Write { until, .. } | Self::Expire { until, .. } => *until,
+            Self::Remove | Self::Add { .. } => Instant::NEVER,
+        }
     }
 
     /// Whether something is there when this is done.
@@ -84,17 +99,18 @@ impl Steps {
     pub(super) fn push(&mut self, step: Step) -> Result<(), TooLarge> {
         match step {
             Step::Remove | Step::Write { when: When::Always, .. } => self.0 = vec![step],
-            Step::Write { value, ends, when: When::Absent } => match &self.0[..] {
+            Step::Write { value, ends, when: When::Absent, .. } => match &self.0[..] {
                 [Step::Remove] => self.0 = vec![Step::write(value, ends)],
-                _ => self.0.push(Step::Write { value, ends, when: When::Absent }),
+                _ => self.0.push(Step::Write { value, ends, when: When::Absent, until: Instant::NEVER }),
             },
-            Step::Write { value, ends, when: When::Present } => {
+            Step::Write { value, ends, when: When::Present, until } => {
                 let is_certain = self.0.iter().any(Step::leaves_something);
                 let when = if is_certain { When::Always } else { When::Present };
-                self.0 = vec![Step::Write { value, ends, when }];
+                let until = self.0.iter().map(Step::until).fold(until, Ends::min);
+                self.0 = vec![Step::Write { value, ends, when, until }];
             }
             Step::Add { by, ends } => return self.add(by, ends),
-            Step::Expire { ends } => self.expire(ends),
+            Step::Expire { ends, until, value } => self.expire(ends, until, value),
         }
         Ok(())
     }
@@ -121,27 +137,34 @@ impl Steps {
         Ok(())
     }
 
-    fn expire(&mut self, new: Ends) {
+    fn expire(&mut self, new: Ends, until: Ends, value: Option<Bytes>) {
         if let [Step::Remove] = &self.0[..] {
             return;
         }
         // What these create ends so, too.
-        let mut is_settled = false;
+        let (mut is_settled, mut is_count, mut creates) = (false, false, false);
         for step in &mut self.0 {
             match step {
                 Step::Write { ends, when, .. } => {
                     *ends = new;
-                    is_settled = *when != When::Absent;
+                    is_settled |= *when != When::Absent;
+                    creates |= *when == When::Absent;
                 }
-                Step::Add { ends, .. } => *ends = new,
-                Step::Expire { .. } | Step::Remove => {}
+                Step::Add { ends, .. } => (*ends, is_count) = (new, true),
+                Step::Expire { ends, .. } => (*ends, is_settled) = (new, true),
+                Step::Remove => {}
             }
         }
-        is_settled &= self.0.len() == 1;
-        if let Some(Step::Expire { ends }) = self.0.last_mut() {
-            *ends = new;
-        } else if !is_settled {
-            self.0.push(Step::Expire { ends: new });
+        if is_settled {
+            return;
+        }
+        if is_count && !creates {
+            // Before the count: if it has to be put there anew, then as it was before.
+            let value = value.as_deref().and_then(number).map(|sum| sum.saturating_sub(self.counted()));
+            let value = value.map(|number| number.to_string().into());
+            self.0.insert(0, Step::Expire { ends: new, until, value });
+        } else {
+            self.0.push(Step::Expire { ends: new, until, value: value.filter(|_| !creates) });
         }
     }
 
@@ -176,7 +199,11 @@ mod tests {
     }
 
     fn write(value: &'static str, when: When) -> Step {
-        Step::Write { value: value.into(), ends: NEVER, when }
+        Step::Write { value: value.into(), ends: NEVER, when, until: NEVER }
+    }
+
+    const fn end(ends: Ends) -> Step {
+        Step::Expire { ends, until: NEVER, value: None }
     }
 
     const fn add(by: i64) -> Step {
@@ -193,7 +220,7 @@ mod tests {
     fn told(owed: &Steps) -> String {
         let end = |ends: &Ends| if *ends == NEVER { String::new() } else { format!("/{ends:?}") };
         let word = |step: &Step| match step {
-            Step::Write { value, ends, when } => {
+            Step::Write { value, ends, when, .. } => {
                 let when = match when {
                     When::Always => "",
                     When::Absent => "?",
@@ -203,7 +230,10 @@ mod tests {
             }
             Step::Remove => "-".to_owned(),
             Step::Add { by, ends } => format!("+{by}{}", end(ends)),
-            Step::Expire { ends } => format!("end{}", end(ends)),
+            Step::Expire { ends, value, .. } => {
+                let anew = value.as_ref().map(|value| format!("({})", String::from_utf8_lossy(value)));
+                format!("end{}{}", end(ends), anew.unwrap_or_default())
+            }
         };
         owed.0.iter().map(word).collect::<Vec<_>>().join(" ")
     }
@@ -213,7 +243,7 @@ mod tests {
         for last in [Step::Remove, write("9", When::Always)] {
             let alone = after([last.clone()]);
             for first in [Step::Remove, write("1", When::Always), write("1", When::Absent), add(1)] {
-                assert_eq!(after([first, Step::Expire { ends: NEVER }, add(2), last.clone()]), alone);
+                assert_eq!(after([first, end(NEVER), add(2), last.clone()]), alone);
             }
         }
     }
@@ -225,7 +255,7 @@ mod tests {
         assert_eq!(after([write("5", When::Present), add(2)]), "5! +2");
         assert_eq!(after([write("5", When::Always), add(2)]), "7");
         assert_eq!(after([Step::Remove, add(2)]), "2");
-        assert_eq!(after([add(1), Step::Expire { ends: at(9) }, add(2)]), "+3/9s end/9s");
+        assert_eq!(after([add(1), end(at(9)), add(2)]), "end/9s +3/9s");
         let mut owed = Steps::default();
         owed.push(add(i64::MAX)).expect("it fits");
         assert_eq!(owed.push(add(1)), Err(TooLarge));
@@ -243,13 +273,22 @@ mod tests {
 
     #[test]
     fn the_newest_end_is_that_of_what_is_there_and_of_what_is_created() {
-        let end = |seconds| Step::Expire { ends: at(seconds) };
+        let end = |seconds| end(at(seconds));
         assert_eq!(after([end(5), end(6)]), "end/6s");
         assert_eq!(after([write("a", When::Always), end(5)]), "a/5s");
         assert_eq!(after([write("a", When::Absent), end(5)]), "a?/5s end/5s");
         assert_eq!(after([write("a", When::Present), end(5)]), "a!/5s");
         assert_eq!(after([Step::Remove, end(5)]), "-");
-        assert_eq!(after([add(1), end(5), end(6)]), "+1/6s end/6s");
+        assert_eq!(after([add(1), end(5), end(6)]), "end/6s +1/6s");
+    }
+
+    #[test]
+    fn what_ends_later_than_it_would_have_is_put_there_anew_as_it_was() {
+        let later = |value: &'static str| Step::Expire { ends: at(9), until: at(5), value: Some(value.into()) };
+        assert_eq!(after([later("a")]), "end/9s(a)");
+        assert_eq!(after([add(2), later("7")]), "end/9s(5) +2/9s");
+        assert_eq!(after([later("5"), add(2)]), "end/9s(5) +2");
+        assert_eq!(after([write("1", When::Absent), later("1")]), "1?/9s end/9s", "it was not there");
     }
 
     #[test]
@@ -264,7 +303,7 @@ mod tests {
         assert_eq!(ended(&[write("1", When::Absent), add(1)]), "");
         assert_eq!(ended(&[write("1", When::Always)]), "-");
         assert_eq!(ended(&[write("1", When::Present)]), "-");
-        assert_eq!(ended(&[add(1), Step::Expire { ends: at(1) }]), "-");
+        assert_eq!(ended(&[add(1), end(at(1))]), "-");
     }
 
     #[test]

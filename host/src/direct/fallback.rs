@@ -52,13 +52,16 @@ fn refused(why: &str) -> Undone {
     Undone::Refused(StoreError::Rejected(why.into()))
 }
 
-fn end_of(left: Remaining, now: Instant) -> End {
-    match left {
-        Remaining::Forever => End::At(Instant::NEVER),
-        Remaining::Left(left) => End::At(now + left),
+/// A value of which so much is left; if nobody has asked, it may be known.
+fn state_of(value: Bytes, left: Option<Remaining>, known: impl FnOnce() -> Option<End>, now: Instant) -> State {
+    let end = match left {
         // It has ended since.
-        Remaining::NoSuchKey => End::Unknown,
-    }
+        Some(Remaining::NoSuchKey) => return State::ABSENT,
+        Some(Remaining::Forever) => End::At(Instant::NEVER),
+        Some(Remaining::Left(left)) => End::At(now + left),
+        None => known().unwrap_or(End::Unknown),
+    };
+    State { value: Some(value), end }
 }
 
 pub(super) struct Fallback {
@@ -124,31 +127,25 @@ impl Fallback {
         number: u64,
         now: Instant,
     ) {
-        let state = value.map_or(State::ABSENT, |value| {
+        let state = value.map(|value| {
             let same = || self.copy(key, now).filter(|known| known.value.as_ref() == Some(value));
-            let end = left.map(|left| end_of(left, now)).or_else(|| same().map(|known| known.end));
-            State { value: Some(value.clone()), end: end.unwrap_or(End::Unknown) }
+            state_of(value.clone(), left, || same().map(|known| known.end), now)
         });
-        self.mirror(key, state, number, now);
+        self.mirror(key, state.unwrap_or(State::ABSENT), number, now);
     }
 
     /// Keeps what was counted to. A number keeps its end when it is counted on.
     pub(super) fn mirror_sum(&mut self, key: &str, sum: i64, left: Option<Remaining>, number: u64, now: Instant) {
         let known = || self.copy(key, now).filter(|known| known.value.is_some());
-        let end = left.map(|left| end_of(left, now)).or_else(|| known().map(|known| known.end));
-        let state = State { value: Some(sum.to_string().into()), end: end.unwrap_or(End::Unknown) };
+        let state = state_of(sum.to_string().into(), left, || known().map(|known| known.end), now);
         self.mirror(key, state, number, now);
     }
 
     /// Keeps when it ends.
     pub(super) fn mirror_end(&mut self, key: &str, left: Remaining, number: u64, now: Instant) {
         let known = self.copy(key, now).filter(|known| known.value.is_some());
-        let state = known.map(|known| match left {
-            Remaining::NoSuchKey => State::ABSENT,
-            left => State { end: end_of(left, now), ..known },
-        });
-        if let Some(state) = state {
-            self.mirror(key, state, number, now);
+        if let Some(value) = known.and_then(|known| known.value) {
+            self.mirror(key, state_of(value, Some(left), || None, now), number, now);
         }
     }
 
@@ -235,13 +232,14 @@ impl Fallback {
         when: When,
         now: Instant,
     ) -> Result<bool, Undone> {
+        let found = self.look(key, now);
         let holds = match when {
             When::Always => true,
-            When::Absent => self.look(key, now).value.is_none(),
-            When::Present => self.look(key, now).value.is_some(),
+            When::Absent => found.value.is_none(),
+            When::Present => found.value.is_some(),
         };
         if holds {
-            let step = Step::Write { value: value.clone(), ends, when };
+            let step = Step::Write { value: value.clone(), ends, when, until: found.until() };
             self.change(key, step, State::ending(value, ends), now)?;
         }
         Ok(holds)
@@ -279,7 +277,8 @@ impl Fallback {
         let is_there = found.value.is_some();
         if is_there || self.owes {
             let end = if is_there { End::At(ends) } else { found.end };
-            self.change(key, Step::Expire { ends }, State { end, ..found }, now)?;
+            let step = Step::Expire { ends, until: found.until(), value: found.value.clone() };
+            self.change(key, step, State { end, ..found }, now)?;
         }
         Ok(is_there)
     }

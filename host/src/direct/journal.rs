@@ -34,6 +34,14 @@ impl State {
         Self { value: Some(value), end: End::At(ends) }
     }
 
+    /// When it ends by itself, if that is known.
+    pub(super) const fn until(&self) -> Ends {
+        match self.end {
+            End::At(ends) => ends,
+            End::Unknown => Instant::NEVER,
+        }
+    }
+
     fn has_ended(&self, now: Instant) -> bool {
         self.value.is_some() && matches!(self.end, End::At(ends) if ends <= now)
     }
@@ -235,8 +243,8 @@ impl Journal {
     /// more is owed: what is there, if that is known.
     pub(super) fn done(&mut self, key: &str, sum: Option<i64>, held: bool) -> Option<Option<State>> {
         let row = self.rows.get_mut(key)?;
-        row.sent = None;
-        if row.steps.are_absolute() {
+        let has_written = matches!(row.sent.take(), Some(Step::Write { .. }));
+        if row.steps.are_absolute() || has_written && held {
             row.is_doubtful = false;
         } else {
             row.is_doubtful |= !held;
@@ -328,7 +336,7 @@ mod tests {
     }
 
     fn put(journal: &mut Journal, key: &str, value: &'static str, ends: Instant) -> Result<(), NotOwed> {
-        let step = Step::Write { value: value.into(), ends, when: When::Always };
+        let step = Step::Write { value: value.into(), ends, when: When::Always, until: Instant::NEVER };
         journal.push(key, step, State::ending(value.into(), ends), NOW)
     }
 

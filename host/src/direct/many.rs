@@ -30,10 +30,10 @@ impl Direct {
     ///
     /// As [`get`](Self::get).
     pub async fn get_many(&self, keys: &[&str]) -> Result<Answer<Vec<Option<Bytes>>>, Error> {
-        let (call, places) = (self.0.reading("get_many", keys)?, places(keys));
+        let (mut call, places) = (self.shared.reading("get_many", keys)?, places(keys));
         let places: Vec<&str> = places.iter().map(String::as_str).collect();
-        let work = self.0.store().map(|store| store.read_many(&places));
-        let asked = self.0.ask(&call, Concerns::Keys(keys), work).await;
+        let work = self.shared.store().map(|store| store.read_many(&places));
+        let asked = self.shared.ask(&mut call, Concerns::Keys(keys), work).await;
         let seen = |fallback: &mut Fallback, values: Vec<Option<Bytes>>, now| {
             for (key, value) in keys.iter().zip(&values) {
                 fallback.mirror_read(key, value.as_ref(), None, call.number, now);
@@ -41,7 +41,7 @@ impl Direct {
             values
         };
         let instead = |fallback: &mut Fallback, _, now| Ok(keys.iter().map(|key| fallback.read(key, now)).collect());
-        self.0.answer(&call, asked, seen, instead)
+        self.shared.answer(&call, asked, seen, instead)
     }
 
     /// Keeps these entries, each for `ttl`. It is not one step; but if the journal of an outage has no room for all of them, none
@@ -63,12 +63,12 @@ impl Direct {
     pub async fn put_many(&self, entries: &[(&str, Bytes)], ttl: Option<Duration>) -> Result<Answer<()>, Error> {
         let keys: Vec<&str> = entries.iter().map(|(key, _)| *key).collect();
         entries.iter().try_for_each(|(_, value)| self.checked(value.clone()).map(drop))?;
-        let (call, ends) = (self.0.writing("put_many", &keys, |store| store.batch)?, self.0.ends(ttl));
+        let (mut call, ends) = (self.shared.writing("put_many", &keys, |store| store.batch)?, self.shared.ends(ttl));
         let places = places(&keys);
         let values = entries.iter().map(|(_, value)| value.clone());
         let placed: Vec<(&str, Bytes)> = places.iter().map(String::as_str).zip(values).collect();
-        let work = self.0.store().map(|store| store.write_many(&placed, ttl));
-        let asked = self.0.ask(&call, Concerns::Keys(&keys), work).await;
+        let work = self.shared.store().map(|store| store.write_many(&placed, ttl));
+        let asked = self.shared.ask(&mut call, Concerns::Keys(&keys), work).await;
         let seen = |fallback: &mut Fallback, (), now| {
             for (key, value) in entries {
                 fallback.mirror(key, State::ending(value.clone(), ends), call.number, now);
@@ -79,7 +79,7 @@ impl Direct {
             let mut each = entries.iter();
             each.try_for_each(|(key, value)| fallback.write(key, value.clone(), ends, When::Always, now).map(drop))
         };
-        self.0.answer(&call, asked, seen, instead)
+        self.shared.answer(&call, asked, seen, instead)
     }
 
     /// Removes these keys, and tells how many were there. It is not one step; but if the journal of an outage has no room for all of
@@ -99,10 +99,10 @@ impl Direct {
     ///
     /// As [`get`](Self::get).
     pub async fn remove_many(&self, keys: &[&str]) -> Result<Answer<u64>, Error> {
-        let (call, places) = (self.0.writing("remove_many", keys, |store| store.batch)?, places(keys));
+        let (mut call, places) = (self.shared.writing("remove_many", keys, |store| store.batch)?, places(keys));
         let places: Vec<&str> = places.iter().map(String::as_str).collect();
-        let work = self.0.store().map(|store| store.remove_many(&places));
-        let asked = self.0.ask(&call, Concerns::Keys(keys), work).await;
+        let work = self.shared.store().map(|store| store.remove_many(&places));
+        let asked = self.shared.ask(&mut call, Concerns::Keys(keys), work).await;
         let seen = |fallback: &mut Fallback, count, now| {
             keys.iter().for_each(|key| fallback.mirror(key, State::ABSENT, call.number, now));
             count
@@ -115,7 +115,7 @@ impl Direct {
             }
             Ok(count)
         };
-        self.0.answer(&call, asked, seen, instead)
+        self.shared.answer(&call, asked, seen, instead)
     }
 
     /// Some of the keys that match `pattern`, from `cursor` on; about `count` keys are looked at. In the pattern `*` stands for any
@@ -147,15 +147,15 @@ impl Direct {
     ///
     /// As [`get`](Self::get), and [`Error::StoreRefused`] for a cursor that no scan has given.
     pub async fn scan(&self, pattern: &str, cursor: &Cursor, count: usize) -> Result<Answer<Page>, Error> {
-        let (call, place) = (self.0.reading("scan", &[pattern])?, place(pattern));
+        let (mut call, place) = (self.shared.reading("scan", &[pattern])?, place(pattern));
         let from = Place::of(cursor).map_err(|error| Error::StoreRefused { operation: "scan", error })?;
         let (in_store, count) = (from.in_store(), count.max(1));
-        let work = self.0.store().map(|store| store.scan(&place, &in_store, count));
-        let asked = self.0.ask(&call, Concerns::Everything, work).await;
+        let work = self.shared.store().map(|store| store.scan(&place, &in_store, count));
+        let asked = self.shared.ask(&mut call, Concerns::Everything, work).await;
         let instead = |fallback: &mut Fallback, _, now| {
             Ok(page_of_here(fallback.page(&Glob::new(pattern), from.here(), count, now)))
         };
-        self.0.answer(&call, asked, |_, page, _| page_of_store(page), instead)
+        self.shared.answer(&call, asked, |_, page, _| page_of_store(page), instead)
     }
 
     /// Removes the keys that match `pattern`, as [`scan`](Self::scan) finds them, and tells how many there were. It goes from page to
@@ -178,10 +178,10 @@ impl Direct {
     ///
     /// As [`get`](Self::get).
     pub async fn remove_matching(&self, pattern: &str) -> Result<Answer<u64>, Error> {
-        let call = self.0.writing("remove_matching", &[pattern], sweeps)?;
+        let call = self.shared.writing("remove_matching", &[pattern], sweeps)?;
         let asked = self.swept(&call, pattern).await;
         let instead = |fallback: &mut Fallback, _, now| fallback.remove_matching(pattern, now);
-        self.0.answer(&call, asked, |_, count, _| count, instead)
+        self.shared.answer(&call, asked, |_, count, _| count, instead)
     }
 
     /// Removes all keys of direct operations, and no cached value. What was owed is not any more.
@@ -203,21 +203,21 @@ impl Direct {
     ///
     /// As [`get`](Self::get); the journal has room for it in any case.
     pub async fn clear(&self) -> Result<Answer<()>, Error> {
-        let call = self.0.writing("clear", &[], sweeps)?;
+        let call = self.shared.writing("clear", &[], sweeps)?;
         let asked = self.swept(&call, "*").await.map(drop);
         let instead = |fallback: &mut Fallback, _, _| {
             fallback.clear();
             Ok(())
         };
-        self.0.answer(&call, asked, |_, (), _| (), instead)
+        self.shared.answer(&call, asked, |_, (), _| (), instead)
     }
 
     async fn swept(&self, call: &Call, pattern: &str) -> Result<u64, Unanswered> {
-        let Some(store) = self.0.store() else { return Err(Unanswered::Away(Fate::Skipped)) };
-        if !self.0.is_settled(call, &Concerns::Everything).await {
+        let Some(store) = self.shared.store() else { return Err(Unanswered::Away(Fate::Skipped)) };
+        if !self.shared.is_settled(call, &Concerns::Everything).await {
             return Err(Unanswered::Away(Fate::Skipped));
         }
-        self.0.sweep(store, call.operation, pattern).await
+        self.shared.sweep(store, call.operation, pattern).await
     }
 }
 

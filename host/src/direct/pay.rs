@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::join_all;
 use tideover_core::{Clock, Instant};
 use tracing::{debug, warn};
@@ -66,7 +67,7 @@ impl Shared {
     }
 
     /// Has done what is due although nobody calls.
-    pub(super) fn maintain(self: &Arc<Self>) {
+    pub(crate) fn maintain(self: &Arc<Self>) {
         let is_due = self.store().is_some() && (self.owes() || !self.circuit.is_closed());
         if is_due && !self.closing.load(Ordering::Acquire) {
             self.start_paying();
@@ -74,7 +75,7 @@ impl Shared {
     }
 
     /// Takes no more calls, and pays for as long as `grace` what is owed. What is left is lost with the process.
-    pub(super) async fn close(self: &Arc<Self>, grace: Duration) {
+    pub(crate) async fn close(self: &Arc<Self>, grace: Duration) {
         let closed_before = self.closing.swap(true, Ordering::AcqRel);
         if !self.owes() {
             return;
@@ -204,31 +205,47 @@ impl Shared {
 
     async fn pay_step(&self, store: &dyn Store, key: &str, step: Step) -> Result<Done, Unanswered> {
         let place = place(key);
-        let work = async {
-            Ok(match step {
-                Step::Write { value, ends, when: When::Always } => {
-                    store.write(&place, value, self.left(ends)).await?;
-                    Done::default()
-                }
-                Step::Write { value, ends, when } => {
-                    let held = store.write_when(&place, value, self.left(ends), when).await?;
-                    Done { failed: !held, sum: None }
-                }
-                Step::Remove => {
-                    store.remove(&place).await?;
-                    Done::default()
-                }
-                Step::Add { by, ends } => {
-                    let sum = store.increment(&place, by, self.left(ends)).await?;
-                    Done { sum: Some(sum), failed: false }
-                }
-                Step::Expire { ends } => {
-                    let held = store.expire(&place, self.left(ends)).await?;
-                    Done { failed: !held, sum: None }
-                }
-            })
-        };
+        let work = self.make(store, &place, step);
         self.try_store("replay", Some(key), self.write_by(), work).await
+    }
+
+    async fn make(&self, store: &dyn Store, place: &str, step: Step) -> Result<Done, StoreError> {
+        let held = match step {
+            Step::Write { value, ends, when: When::Always, .. } => {
+                store.write(place, value, self.left(ends)).await?;
+                true
+            }
+            Step::Write { value, ends, when, until } => {
+                let held = store.write_when(place, value.clone(), self.left(ends), when).await?;
+                held || self.put_anew(store, place, Some(value), ends, until).await?
+            }
+            Step::Remove => {
+                store.remove(place).await?;
+                true
+            }
+            Step::Add { by, ends } => {
+                let sum = store.increment(place, by, self.left(ends)).await?;
+                return Ok(Done { sum: Some(sum), failed: false });
+            }
+            Step::Expire { ends, until, value } => {
+                let held = store.expire(place, self.left(ends)).await?;
+                held || self.put_anew(store, place, value, ends, until).await?
+            }
+        };
+        Ok(Done { sum: None, failed: !held })
+    }
+
+    /// What was there for `until` has ended by itself, though callers were told that it is there for longer.
+    async fn put_anew(
+        &self,
+        store: &dyn Store,
+        place: &str,
+        value: Option<Bytes>,
+        ends: Ends,
+        until: Ends,
+    ) -> Result<bool, StoreError> {
+        let Some(value) = value.filter(|_| until <= self.clock.now()) else { return Ok(false) };
+        store.write_when(place, value, self.left(ends), When::Absent).await
     }
 
     /// Removes the keys that match from the store, page by page, each with deadlines of its own; tells how many there were.

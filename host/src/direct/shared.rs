@@ -21,7 +21,7 @@ use crate::observe::Observed;
 use crate::outside::judge;
 use crate::store::{Abilities, Remaining, Store, StoreError, due};
 
-pub(super) struct Shared {
+pub(crate) struct Shared {
     store: Option<Arc<dyn Store>>,
     pub(super) policy: Policy,
     pub(super) clock: HostClock,
@@ -38,6 +38,7 @@ pub(super) struct Shared {
 /// An operation under way.
 pub(super) struct Call {
     pub(super) operation: &'static str,
+    /// Since it asks the store.
     pub(super) number: u64,
     began: Instant,
     deadline: Instant,
@@ -79,7 +80,7 @@ pub(super) enum Fate {
 }
 
 impl Shared {
-    pub(super) fn new(
+    pub(crate) fn new(
         store: Option<Arc<dyn Store>>,
         policy: Policy,
         seed: u64,
@@ -114,13 +115,13 @@ impl Shared {
         !self.fallback().journal().is_empty()
     }
 
-    pub(super) fn stats(&self) -> DirectStats {
+    pub(crate) fn stats(&self) -> DirectStats {
         let fallback = self.fallback();
         let (owed, journaled) = (fallback.journal().len() as u64, fallback.journal().taken());
         DirectStats { owed, journaled, ..self.counts.read() }
     }
 
-    pub(super) fn look(&self) -> BreakerReport {
+    pub(crate) fn look(&self) -> BreakerReport {
         self.circuit.look()
     }
 
@@ -135,7 +136,7 @@ impl Shared {
         }
         keys.iter().try_for_each(|key| self.policy.check_key(key)).map_err(Error::Refused)?;
         let began = self.clock.now();
-        Ok(Call { operation, number: self.fallback().begin(), began, deadline: began + limit })
+        Ok(Call { operation, number: 0, began, deadline: began + limit })
     }
 
     pub(super) fn reading(&self, operation: &'static str, keys: &[&str]) -> Result<Call, Error> {
@@ -173,7 +174,7 @@ impl Shared {
     /// What the store answers, if its circuit lets the call pass, and what it is owed of that has been paid.
     pub(super) async fn ask<T>(
         self: &Arc<Self>,
-        call: &Call,
+        call: &mut Call,
         concerns: Concerns<'_>,
         work: Option<impl Future<Output = Result<T, StoreError>>>,
     ) -> Result<T, Unanswered> {
@@ -181,6 +182,8 @@ impl Shared {
         if !self.is_settled(call, &concerns).await {
             return Err(Unanswered::Away(Fate::Skipped));
         }
+        // What was paid while it waited is older than what it finds.
+        call.number = self.fallback().begin();
         let key = if let Concerns::Keys([key]) = concerns { Some(*key) } else { None };
         self.try_store(call.operation, key, call.deadline, work).await
     }
