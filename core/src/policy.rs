@@ -184,7 +184,7 @@ policy! {
     refresh_gap_max: Duration = Duration::from_secs(30);
     /// How long a key is remembered whose result must not be shared.
     private_for: Duration = Duration::from_secs(10);
-    /// Keys whose writes and removals are remembered while the store is away; past it the whole namespace is cleared when the store is back.
+    /// Keys whose writes and removals are remembered while the store is away; past it the whole namespace is cleared when the store is back. Direct operations have as many of their own, and refuse what is beyond.
     journal_max: u32 = 10_000;
     /// Whether the store has a circuit breaker.
     store_breaker: bool = true;
