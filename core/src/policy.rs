@@ -185,7 +185,7 @@ policy! {
     refresh_gap_max: Duration = Duration::from_secs(30);
     /// How long a key is remembered whose result must not be shared.
     private_for: Duration = Duration::from_secs(10);
-    /// Keys whose writes and removals are remembered while the store is away; past it the whole namespace is cleared when the store is back.
+    /// Keys whose writes and removals are remembered while the store is away; past it the whole namespace is cleared when the store is back. Direct operations have as many of their own, and refuse what is beyond.
     journal_max: u32 = 10_000;
     /// Whether the store has a circuit breaker.
     store_breaker: bool = true;
@@ -499,7 +499,9 @@ impl Policy {
         }
     }
 
-    pub(crate) fn store_breaker_policy(&self) -> BreakerPolicy {
+    /// The choices of the store's [breaker](crate::breaker), for whoever else asks the same store.
+    #[must_use]
+    pub fn store_breaker_policy(&self) -> BreakerPolicy {
         BreakerPolicy {
             mode: if self.store_breaker { self.store_breaker_mode } else { Mode::Disabled },
             consecutive_failures: self.store_breaker_failures,

@@ -20,6 +20,7 @@ pages! {
     functions: "functions.md",
     writes: "writes.md",
     values: "values.md",
+    direct: "direct.md",
     configuring: "configuring.md",
     testing: "testing.md",
     observing: "observing.md",

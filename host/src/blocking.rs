@@ -29,6 +29,7 @@
 //!
 //! What is decided here is which thread does what. What a call gets, and when, is decided by the machine.
 
+mod direct;
 mod loaders;
 mod park;
 pub(crate) mod runtime;
@@ -43,6 +44,7 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
+pub use self::direct::Direct;
 pub use self::loaders::LoaderThreads;
 use self::loaders::Loaders;
 pub(crate) use self::loaders::Threads;
@@ -209,6 +211,12 @@ impl Cache {
     #[must_use]
     pub fn typed<V: Cacheable>(&self) -> Typed<V> {
         Typed::over(self.clone(), self.cache.typed())
+    }
+
+    /// The direct operations of this cache; see [`Cache::direct`](AsyncCache::direct).
+    #[must_use]
+    pub fn direct(&self) -> Direct {
+        Direct::over(self.clone(), self.cache.direct())
     }
 
     /// Waits on this thread for something asynchronous of the cache, as [`wait`] does.

@@ -20,13 +20,14 @@ use tideover_core::{
 use crate::clock::HostClock;
 #[cfg(feature = "component")]
 use crate::component::Embedding;
+use crate::direct::{self, Direct};
 use crate::driver::{Driver, Reply};
 use crate::engine::{Key, Payload, Report};
 use crate::error::Error;
 use crate::loader::{LoadContext, LoadError, Loaded, Loader, Tags, boxed, lasting};
 use crate::observe::Observed;
 use crate::outside::Ask;
-use crate::store::{Guarantees, Store};
+use crate::store::{Guarantees, Store, is_direct};
 #[cfg(feature = "testing")]
 use crate::testing::disabled;
 
@@ -65,6 +66,7 @@ struct Shared {
     policy: Arc<Policy>,
     ttls: TtlBuckets,
     store: Option<Arc<dyn Store>>,
+    direct: Arc<direct::Shared>,
     loaders: LoaderNames,
     #[cfg(feature = "blocking")]
     threads: crate::blocking::Threads,
@@ -251,7 +253,7 @@ impl Cache {
     }
 
     async fn ask(&self, key: &str, loader: Option<Loader>, options: CallOptions) -> Result<Reply, Error> {
-        self.shared.policy.check_key(key).map_err(Error::Refused)?;
+        self.check_key(key)?;
         // Over however many rounds the call goes, this is its end.
         let patience =
             options.timeout.map_or(self.shared.policy.call_deadline, |own| own.min(self.shared.policy.call_deadline));
@@ -334,8 +336,15 @@ impl Cache {
     /// Refuses what is past the limits.
     pub(crate) fn check_put(&self, key: &str, value: &Payload, tags: &Tags) -> Result<(), Error> {
         self.shared.policy.check_value(value.bytes.len()).map_err(Error::Refused)?;
-        self.shared.policy.check_key(key).map_err(Error::Refused)?;
+        self.check_key(key)?;
         tags.check(&self.shared.policy).map_err(Error::Refused)
+    }
+
+    fn check_key(&self, key: &str) -> Result<(), Error> {
+        if is_direct(key) {
+            return Err(Error::ReservedKey);
+        }
+        self.shared.policy.check_key(key).map_err(Error::Refused)
     }
 
     /// Removes `key`. What a load that is under way brings is not kept.
@@ -344,7 +353,7 @@ impl Cache {
     ///
     /// As [`Cache::put`].
     pub async fn remove(&self, key: &str) -> Result<Settled, Error> {
-        self.shared.policy.check_key(key).map_err(Error::Refused)?;
+        self.check_key(key)?;
         self.change(Command::Remove { key: key.into() }).await
     }
 
@@ -355,7 +364,7 @@ impl Cache {
     ///
     /// As [`Cache::put`].
     pub async fn expire(&self, key: &str) -> Result<Settled, Error> {
-        self.shared.policy.check_key(key).map_err(Error::Refused)?;
+        self.check_key(key)?;
         self.change(Command::Expire { key: key.into() }).await
     }
 
@@ -384,7 +393,9 @@ impl Cache {
         self.change(Command::Invalidate { tag: Tag::named(name), how }).await
     }
 
-    /// Removes everything, here and in the own namespace of the store.
+    /// Removes everything that is cached, here and in the own namespace of the store. What lies there by
+    /// [direct operations](Self::direct) stays; [`Direct::clear`] removes that. (A store of one's own may know no difference; see
+    /// [`DIRECT_PREFIX`](crate::store::DIRECT_PREFIX).)
     ///
     /// # Errors
     ///
@@ -425,11 +436,35 @@ impl Cache {
     ///
     /// [`Error::Engine`] when the engine broke while it was asked; it has been replaced.
     pub async fn stats(&self) -> Result<Report, Error> {
-        match &self.backend {
-            Backend::Driver(driver) => Ok(driver.report()?),
+        let mut report = match &self.backend {
+            Backend::Driver(driver) => driver.report()?,
             #[cfg(feature = "component")]
-            Backend::Component(embedding) => embedding.report().await,
-        }
+            Backend::Component(embedding) => embedding.report().await?,
+        };
+        report.counts.extend(self.shared.direct.stats().counts().map(|(name, count)| (name.to_owned(), count)));
+        Ok(report)
+    }
+
+    /// Bytes under keys in the shared store, for what is no cached value: get, put, count, take, scan and so on, with the cache's
+    /// deadlines, a circuit of their own, and what stands in for the store while that is away. Without a store they work on a bounded
+    /// memory of their own.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tideover::Error> {
+    /// let cache = tideover::Cache::builder().build()?;
+    /// assert_eq!(cache.direct().increment("visits", 1, None).await?.value, 1);
+    /// assert!(cache.get("visits").await?.is_none(), "its keys are apart from those of cached values");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn direct(&self) -> Direct {
+        Direct::over(self.clone(), Arc::clone(&self.shared.direct))
+    }
+
+    pub(crate) fn direct_operations(&self) -> &direct::Shared {
+        &self.shared.direct
     }
 
     /// The name of the engine: `native`, `policy` or `component`.
@@ -513,8 +548,10 @@ impl Cache {
 
     /// Takes no more calls, lets flights that are under way end for up to five seconds, and closes the store, unless that is
     /// shared with other caches ([`Builder::shared_store`]): then it is left to whoever made it. A second call does
-    /// nothing.
+    /// nothing. What [direct operations](Self::direct) owe to the store is paid first, if it answers, for up to five seconds
+    /// more.
     pub async fn shutdown(&self) {
+        self.shared.direct.close(SHUTDOWN_GRACE).await;
         match &self.backend {
             Backend::Driver(driver) => driver.shutdown(SHUTDOWN_GRACE).await,
             #[cfg(feature = "component")]
@@ -561,6 +598,7 @@ impl Cache {
 
     pub(crate) fn maintain(&self) {
         self.clock().look();
+        self.shared.direct.maintain();
         match &self.backend {
             Backend::Driver(driver) => driver.maintain(),
             #[cfg(feature = "component")]

@@ -9,6 +9,7 @@ use tideover_core::{Class, PolicyError, Refusal, StoreAway, StoreUse};
 use crate::codec::CodecError;
 use crate::engine::EngineError;
 use crate::loader::LoadError;
+use crate::store::{DIRECT_PREFIX, StoreError};
 
 /// Why a call brought no value.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -50,6 +51,34 @@ pub enum Error {
     /// A limit of the cache; nothing was changed.
     #[error("{}", refusal_text(.0))]
     Refused(Refusal),
+    /// Keys that begin so are those of direct operations ([`Cache::direct`](crate::Cache::direct)); nothing was changed.
+    #[error("keys that begin with {} are those of direct operations", DIRECT_PREFIX)]
+    ReservedKey,
+    /// The shared store answered a [direct operation](crate::Direct), and refused it: a count on a text, a cursor that is not its
+    /// own, an operation that it does not have. Nothing was changed. While the store is away, what stands in for it refuses the same.
+    #[error("{operation} was refused: {error}")]
+    StoreRefused {
+        /// The direct operation.
+        operation: &'static str,
+        /// The store's own word.
+        #[source]
+        error: StoreError,
+    },
+    /// As many changes of direct operations are owed to the store as `journal_max` allows, which is away; nothing was changed.
+    #[error("{operation}: {max} changes are owed to the store already (journal_max)")]
+    JournalFull {
+        /// The direct operation.
+        operation: &'static str,
+        /// The limit.
+        max: u32,
+    },
+    /// A direct operation that must not be done twice was sent, and the store has not answered: nobody knows whether it was
+    /// done. It is not owed.
+    #[error("{operation} was sent to the store, which did not answer: it may have been done")]
+    OutcomeUnknown {
+        /// The direct operation.
+        operation: &'static str,
+    },
     /// The shared store was required ([`CallOptions::require_store`](crate::CallOptions::require_store) for reads,
     /// [`Settled::require_store`](crate::Settled::require_store) for writes), and did not take part.
     #[error("the shared store is required, and {}", store_text(*.store))]
@@ -96,11 +125,15 @@ impl Error {
             | Self::DeadlinePassed
             | Self::Abandoned
             | Self::Store { .. }
+            | Self::JournalFull { .. }
+            | Self::OutcomeUnknown { .. }
             | Self::Engine(_) => true,
             #[cfg(feature = "macros")]
             Self::Environment(_) => false,
             Self::Absent { .. }
             | Self::Refused(_)
+            | Self::ReservedKey
+            | Self::StoreRefused { .. }
             | Self::Closed
             | Self::Snapshot(_)
             | Self::NoRuntime

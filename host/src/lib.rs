@@ -36,6 +36,7 @@ pub mod codec;
 mod component;
 #[cfg(feature = "config")]
 pub mod config;
+pub mod direct;
 mod driver;
 pub mod engine;
 mod error;
@@ -70,6 +71,7 @@ pub use tideover_core::{
 };
 
 pub use crate::cache::{Builder, Cache, CallOptions, EngineKind, Fetched, Ttl, TtlBuckets};
+pub use crate::direct::Direct;
 pub use crate::engine::EngineError;
 pub use crate::error::Error;
 #[cfg(feature = "macros")]

@@ -25,7 +25,7 @@ use tracing::{Instrument, Span};
 
 pub use self::events::{Event, EventOptions, Events, Happened};
 pub use self::health::{
-    CircuitHealth, CircuitState, Circuits, Health, MemoryHealth, Rates, Reason, Status, StoreHealth,
+    CircuitHealth, CircuitState, Circuits, DirectHealth, Health, MemoryHealth, Rates, Reason, Status, StoreHealth,
 };
 pub use self::metrics::{METRICS, Metric, MetricKind};
 #[cfg(any(feature = "gateway", feature = "tower"))]
@@ -41,6 +41,9 @@ use crate::cache::{Cache, Fetched};
 use crate::engine::Key;
 use crate::error::Error;
 use crate::loader::LoadError;
+
+/// The tier of the store inside this process, of which nobody hears.
+const FALLBACK: &str = "fallback";
 
 /// What is seen of one cache. It does not keep the cache alive.
 #[derive(Debug)]
@@ -202,36 +205,43 @@ impl Observed {
         &self,
         (operation, tier, key): (&'static str, Tier, Option<&str>),
         work: impl Future<Output = Result<T, E>>,
-        judge: impl FnOnce(&E) -> (StoreFailure, bool),
+        judge: impl Fn(&E) -> (StoreFailure, bool),
     ) -> Result<T, StoreFailure> {
-        let tier_name = match tier {
+        let tier = match tier {
             Tier::Primary => "primary",
-            Tier::Fallback => "fallback",
+            Tier::Fallback => FALLBACK,
         };
-        let (span, began) = (self.store_span(operation, tier_name, key), tokio::time::Instant::now());
+        self.asked((operation, tier, key), work, &judge).await.map_err(|error| judge(&error).0)
+    }
+
+    /// As [`operation`](Self::operation), with the error as it is; the tier by its name.
+    pub(crate) async fn asked<T, E: Display>(
+        &self,
+        (operation, tier, key): (&'static str, &'static str, Option<&str>),
+        work: impl Future<Output = Result<T, E>>,
+        judge: impl Fn(&E) -> (StoreFailure, bool),
+    ) -> Result<T, E> {
+        let (span, began) = (self.store_span(operation, tier, key), tokio::time::Instant::now());
         let result = work.instrument(span.clone()).await;
         let took = began.elapsed();
-        let (result, outcome) = match result {
-            Ok(value) => {
-                if tier == Tier::Primary {
+        let is_shared = tier != FALLBACK;
+        let outcome = match &result {
+            Ok(_) => {
+                if is_shared {
                     self.went_well(Trouble::Store);
                 }
-                (Ok(value), "ok")
+                "ok"
             }
             Err(error) => {
-                let (failure, is_its_fault) = judge(&error);
-                if is_its_fault && tier == Tier::Primary {
-                    self.failed(Trouble::Store, &error);
+                let (failure, is_its_fault) = judge(error);
+                if is_its_fault && is_shared {
+                    self.failed(Trouble::Store, error);
                 }
-                (Err(failure), failure_name(failure))
+                failure_name(failure)
             }
         };
         spans::ended(&span, &outcome);
-        self.record(
-            metrics::STORE_DURATION,
-            &[("tier", tier_name), ("operation", operation), ("outcome", outcome)],
-            took,
-        );
+        self.record(metrics::STORE_DURATION, &[("tier", tier), ("operation", operation), ("outcome", outcome)], took);
         result
     }
 

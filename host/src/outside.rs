@@ -260,13 +260,13 @@ impl Stores {
 }
 
 /// What an error of a store is to the machine, and whether it speaks against the store.
-fn judge(error: &StoreError) -> (StoreFailure, bool) {
+pub(crate) fn judge(error: &StoreError) -> (StoreFailure, bool) {
     match error {
         StoreError::TimedOut(_) => (StoreFailure::TimedOut, true),
         StoreError::Rejected(_) => (StoreFailure::Rejected, true),
         StoreError::Unsupported(_) => (StoreFailure::Rejected, false),
         StoreError::Foreign(_) => (StoreFailure::Corrupt { version: None }, false),
-        StoreError::Unavailable(_) => (StoreFailure::Unavailable, true),
+        StoreError::Unavailable(_) | StoreError::Uncertain(_) => (StoreFailure::Unavailable, true),
         StoreError::Overloaded { .. } | StoreError::Congested => (StoreFailure::Overloaded, false),
         StoreError::Closed => (StoreFailure::Unavailable, false),
     }

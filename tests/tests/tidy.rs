@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use tideover::config::{Config, Preset, options};
+use tideover::direct::DirectStats;
 use tideover::observe::{METRICS, SPANS, SpanDoc, troubles};
 use tideover_core::policy::OptionDoc;
 use tideover_core::{Policy, cache, memory};
@@ -59,7 +60,7 @@ fn the_table_of_options_is_the_codes() {
     }
     text += "\n# Counts\n\nMetrics carry them as `tideover_NAME`, with `_total` where they only grow.\n\n\
              | count | meaning |\n|---|---|\n";
-    for (name, doc) in cache::Stats::NAMES.iter().chain(memory::MemoryStats::NAMES) {
+    for (name, doc) in cache::Stats::NAMES.iter().chain(memory::MemoryStats::NAMES).chain(DirectStats::NAMES) {
         text += &format!("| `{name}` | {} |\n", doc.trim());
     }
     generated("docs/options.md", &text);

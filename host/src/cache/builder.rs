@@ -10,6 +10,7 @@ use super::{Backend, Cache, EngineKind, Shared, TtlBuckets};
 use crate::clock::HostClock;
 #[cfg(feature = "component")]
 use crate::component::{Embedding, PolicyEngine};
+use crate::direct;
 use crate::driver::Driver;
 use crate::engine::NativeEngine;
 use crate::error::Error;
@@ -171,12 +172,15 @@ impl Builder {
             fallback,
             observed: Arc::clone(&observed),
         };
+        let (policy, shared) = (self.policy.clone(), store.clone());
+        let direct = direct::Shared::new(shared, policy, seed, clock.clone(), Arc::clone(&observed));
         let backend = backend(self.engine, &self.policy, seed, stores, clock)?;
         let ttls = TtlBuckets { default: self.policy.ttl.unwrap_or_default(), ..self.ttls };
         let shared = Shared {
             policy: Arc::new(self.policy),
             ttls,
             store,
+            direct: Arc::new(direct),
             loaders: LoaderNames::default(),
             #[cfg(feature = "blocking")]
             threads: crate::blocking::Threads::default(),

@@ -7,7 +7,7 @@ use tideover_core::{Note, Tidings, WallTime};
 
 use crate::engine::Key;
 use crate::outside::Stores;
-use crate::store::{Ear, Heard};
+use crate::store::{Ear, Heard, is_direct};
 
 /// Notes that wait for an instance, more than a log has in the beginning; and changed keys.
 const WAITING_MAX: usize = 16_384;
@@ -62,7 +62,7 @@ impl Ear for Hearsay {
 
     fn changed(&self, key: &str, writer: Option<u64>) {
         let mut waiting = self.waiting();
-        if writer == Some(self.writer) {
+        if writer == Some(self.writer) || is_direct(key) {
             return;
         }
         if waiting.changed.len() < WAITING_MAX {

@@ -8,7 +8,7 @@ use tideover_core::{Clock, Tidings};
 
 use super::Driver;
 use crate::engine::{EngineError, Key};
-use crate::store::{Ear, Heard};
+use crate::store::{Ear, Heard, is_direct};
 
 impl Driver {
     /// Lets the engine hear the log of the shared store, from its beginning.
@@ -57,6 +57,10 @@ impl Ear for Hearing {
     }
 
     fn changed(&self, key: &str, writer: Option<u64>) {
+        // A store of somebody else may tell of these, too.
+        if is_direct(key) {
+            return;
+        }
         self.learn(|driver| Some(Tidings::Changed(key.into())).filter(|_| writer != Some(driver.writer)));
     }
 

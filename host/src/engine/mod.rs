@@ -154,7 +154,8 @@ pub struct Report {
     pub loaders: Vec<(LoaderId, BreakerReport)>,
     /// Whether a clear of the shared store is owed, so that nothing in it is trusted.
     pub owes_clear: bool,
-    /// The counts of [`tideover_core::cache::Stats`] and [`tideover_core::memory::MemoryStats`], by name.
+    /// The counts of [`tideover_core::cache::Stats`] and [`tideover_core::memory::MemoryStats`], by name; and those of
+    /// [`DirectStats`](crate::direct::DirectStats) in the report of a cache.
     pub counts: Vec<(String, u64)>,
 }
 

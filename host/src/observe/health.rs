@@ -11,9 +11,10 @@ use tideover_core::Instant;
 use tideover_core::breaker::{BreakerReport, Mode, State};
 use tideover_core::cache::Dependency;
 
-use super::look::Circuit;
+use super::look::{Circuit, Guarded};
 use super::tally::Tally;
 use crate::clock::HostClock;
+use crate::direct::DirectStats;
 use crate::engine::Report;
 use crate::store::Guarantees;
 
@@ -34,6 +35,8 @@ pub struct Health {
     pub store: StoreHealth,
     /// The circuits.
     pub circuits: Circuits,
+    /// Direct operations.
+    pub direct: DirectHealth,
     /// The first level.
     pub memory: MemoryHealth,
     /// What happened of late.
@@ -119,6 +122,10 @@ pub enum Reason {
     OwesClear,
     /// Invalidations have not reached the store's log yet.
     OwesInvalidations,
+    /// The circuit of direct operations is not closed.
+    DirectCircuit,
+    /// Changes by direct operations have not reached the store yet.
+    DirectOwesChanges,
     /// The gateway's origin accepts no connection.
     OriginUnreachable,
 }
@@ -141,12 +148,39 @@ pub struct StoreHealth {
     pub guarantees: Option<Guarantees>,
 }
 
+/// The [direct operations](crate::Direct) of a cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct DirectHealth {
+    /// Keys and patterns whose changes have not reached the store yet.
+    pub owed: u64,
+    /// Operations that were answered, by whomever.
+    pub answers: u64,
+    /// Of those, the ones answered by what stands in for the store.
+    pub fallback: u64,
+    /// Changes that were refused because as many are owed as may be.
+    pub journal_full: u64,
+    /// Counts of which nobody knows whether they were made.
+    pub unknown: u64,
+    /// Changes that were owed, and that the store has refused for good.
+    pub given_up: u64,
+}
+
+impl From<DirectStats> for DirectHealth {
+    fn from(stats: DirectStats) -> Self {
+        let DirectStats { owed, answers, fallback, journal_full, unknown, given_up, .. } = stats;
+        Self { owed, answers, fallback, journal_full, unknown, given_up }
+    }
+}
+
 /// The circuits of a cache.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Circuits {
     /// The store's.
     pub store: CircuitHealth,
+    /// That between [direct operations](crate::Direct) and the store.
+    pub direct: CircuitHealth,
     /// That of loaders without a name.
     pub loader: CircuitHealth,
     /// Those of loaders that have one, by their names; see [`Cache::loader`](crate::Cache::loader).
@@ -300,7 +334,8 @@ pub(super) struct Findings<'a> {
     pub(super) store_answers: Option<bool>,
     pub(super) guarantees: Option<Guarantees>,
     pub(super) circuits: Vec<Circuit>,
-    pub(super) opened_at: &'a HashMap<Dependency, Instant>,
+    pub(super) direct: DirectStats,
+    pub(super) opened_at: &'a HashMap<Guarded, Instant>,
     pub(super) rates: Rates,
     /// What is known without asking anybody.
     pub(super) reasons: Vec<Reason>,
@@ -309,23 +344,25 @@ pub(super) struct Findings<'a> {
 
 impl Findings<'_> {
     fn circuits(&self, report: &Report) -> Circuits {
-        let health = |of: Dependency, breaker: &BreakerReport| {
+        let health = |of: Guarded, breaker: &BreakerReport| {
             CircuitHealth::of(breaker, self.opened_at.get(&of).copied(), self.now)
         };
+        let direct = self.circuits.iter().find(|circuit| circuit.of == Guarded::Direct);
         let named = self.circuits.iter().filter_map(|circuit| {
             let name = circuit.label.strip_prefix("loader:")?;
             Some((name.to_owned(), health(circuit.of, &circuit.report)))
         });
         Circuits {
-            store: health(Dependency::Store, &report.store_breaker),
-            loader: health(Dependency::Loader, &report.load_breaker),
+            store: health(Guarded::By(Dependency::Store), &report.store_breaker),
+            direct: health(Guarded::Direct, direct.map_or(&report.store_breaker, |direct| &direct.report)),
+            loader: health(Guarded::By(Dependency::Loader), &report.load_breaker),
             loaders: named.collect(),
         }
     }
 
     pub(super) fn health(self, report: &Report) -> Health {
         let circuits = self.circuits(report);
-        let Self { cache, engine, store, store_answers, guarantees, rates, mut reasons, .. } = self;
+        let Self { cache, engine, store, store_answers, guarantees, rates, direct, mut reasons, .. } = self;
         if store_answers == Some(false) {
             reasons.push(Reason::StoreUnanswered);
         }
@@ -343,6 +380,7 @@ impl Findings<'_> {
                 guarantees,
             },
             circuits,
+            direct: direct.into(),
             memory: MemoryHealth {
                 entries: report.count("entries"),
                 capacity: report.count("capacity"),
@@ -370,6 +408,7 @@ pub(super) fn missing(report: &Report) -> Vec<Reason> {
         (report.count("owed") > 0, Reason::OwesChanges),
         (report.owes_clear, Reason::OwesClear),
         (report.count("owed_tags") > 0, Reason::OwesInvalidations),
+        (report.count("direct_owed") > 0, Reason::DirectOwesChanges),
     ];
     signs.into_iter().filter_map(|(holds, reason)| holds.then_some(reason)).collect()
 }

@@ -34,8 +34,8 @@ pub(super) struct Looked {
     /// No report could be had.
     is_away: bool,
     /// Since when circuits are not closed.
-    opened_at: HashMap<Dependency, Instant>,
-    circuits: HashMap<Dependency, BreakerReport>,
+    opened_at: HashMap<Guarded, Instant>,
+    circuits: HashMap<Guarded, BreakerReport>,
     reasons: Vec<Reason>,
     samples: VecDeque<(Instant, Tally)>,
     /// Whether the store tells what other processes change.
@@ -44,11 +44,20 @@ pub(super) struct Looked {
     published: metrics::Published,
 }
 
+/// What a circuit stands before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Guarded {
+    /// Of the machine.
+    By(Dependency),
+    /// The store, as direct operations find it.
+    Direct,
+}
+
 /// A circuit of a cache, as it was found.
 #[derive(Debug)]
 pub(super) struct Circuit {
-    pub(super) of: Dependency,
-    /// `store`, `loader`, or `loader:NAME`.
+    pub(super) of: Guarded,
+    /// `store`, `direct`, `loader`, or `loader:NAME`.
     pub(super) label: Cow<'static, str>,
     pub(super) report: BreakerReport,
 }
@@ -109,6 +118,7 @@ impl Cache {
             store_answers,
             guarantees,
             circuits: self.circuits(report),
+            direct: self.direct_operations().stats(),
             opened_at: &looked.opened_at,
             rates: looked.rates(now),
             reasons: looked.judge(observed),
@@ -127,16 +137,18 @@ impl Cache {
         self.observed().looked.lock().await.look(self).await
     }
 
-    /// All circuits: the store's, that of loaders without a name, and those of loaders that have one.
+    /// All circuits: the store's, that of direct operations, that of loaders without a name, and those of loaders that have one.
     fn circuits(&self, report: &Report) -> Vec<Circuit> {
         let named = report.loaders.iter().map(|(loader, report)| {
             let name = self.loader_name(*loader);
             let label = name.map_or_else(|| format!("loader:{}", loader.0), |name| format!("loader:{name}"));
-            Circuit { of: Dependency::Named(*loader), label: label.into(), report: *report }
+            Circuit { of: Guarded::By(Dependency::Named(*loader)), label: label.into(), report: *report }
         });
-        let store = Circuit { of: Dependency::Store, label: "store".into(), report: report.store_breaker };
-        let loader = Circuit { of: Dependency::Loader, label: "loader".into(), report: report.load_breaker };
-        [store, loader].into_iter().chain(named).collect()
+        let of = |of, label: &'static str, report| Circuit { of, label: label.into(), report };
+        let store = of(Guarded::By(Dependency::Store), "store", report.store_breaker);
+        let direct = of(Guarded::Direct, "direct", self.direct_operations().look());
+        let loader = of(Guarded::By(Dependency::Loader), "loader", report.load_breaker);
+        [store, direct, loader].into_iter().chain(named).collect()
     }
 }
 
@@ -180,7 +192,8 @@ impl Looked {
                 self.opened_at.entry(*of).or_insert(report.since);
             }
         }
-        let mut loaders = circuits.iter().filter(|circuit| circuit.of != Dependency::Store);
+        let is_loaders = |of| !matches!(of, Guarded::Direct | Guarded::By(Dependency::Store));
+        let mut loaders = circuits.iter().filter(|circuit| is_loaders(circuit.of));
         if loaders.all(|circuit| circuit.report.state == State::Closed) {
             observed.went_well(Trouble::LoaderCircuit);
         }
@@ -204,6 +217,10 @@ impl Looked {
         if changes > 0 {
             observed.tell(|| Happened::Replayed { changes, owed });
             info!(cache = observed.name(), changes, owed, "what was owed to the store has reached it");
+        }
+        let (changes, owed) = (grown("direct_replayed"), report.count("direct_owed"));
+        if changes > 0 {
+            info!(cache = observed.name(), changes, owed, "what direct operations owed to the store has reached it");
         }
         // Whoever begins to listen has missed what was before.
         if self.report.is_some() && grown("missed") > 0 {
@@ -249,7 +266,9 @@ impl Looked {
             (observed.troubles.is_acute(Trouble::Load), Reason::LoadsFailing),
         ];
         let seen = signs.into_iter().filter_map(|(holds, reason)| holds.then_some(reason));
-        seen.chain(self.report.iter().flat_map(missing)).collect()
+        let direct = self.circuits.get(&Guarded::Direct).is_some_and(|direct| direct.state != State::Closed);
+        let seen = seen.chain(self.report.iter().flat_map(missing));
+        seen.chain(direct.then_some(Reason::DirectCircuit)).collect()
     }
 
     fn sample(&mut self, report: &Report, now: Instant) {
@@ -271,23 +290,25 @@ impl Looked {
 }
 
 impl Observed {
-    fn tell_transition(&self, of: Dependency, label: &str, transition: Transition) {
+    fn tell_transition(&self, guarded: Guarded, label: &str, transition: Transition) {
+        let trouble = match guarded {
+            Guarded::By(Dependency::Store) => Trouble::StoreCircuit,
+            Guarded::By(_) => Trouble::LoaderCircuit,
+            Guarded::Direct => Trouble::DirectCircuit,
+        };
         match transition {
-            Transition::Opened { again } => {
-                let trouble = if of == Dependency::Store { Trouble::StoreCircuit } else { Trouble::LoaderCircuit };
-                if !again {
-                    self.failed(trouble, &label);
-                }
-                self.tell(|| Happened::CircuitOpened { of, again });
-            }
-            Transition::HalfOpened => self.tell(|| Happened::CircuitHalfOpened { of }),
-            Transition::Closed { recovered } => {
-                if of == Dependency::Store {
-                    self.went_well(Trouble::StoreCircuit);
-                }
-                self.tell(|| Happened::CircuitClosed { of, recovered });
-            }
+            Transition::Opened { again: false } => self.failed(trouble, &label),
+            // One loader may be well while another is not.
+            Transition::Closed { .. } if trouble != Trouble::LoaderCircuit => self.went_well(trouble),
+            _ => {}
         }
+        // Events are of the machine's dependencies; of this circuit health, metrics and log lines tell.
+        let Guarded::By(of) = guarded else { return };
+        self.tell(|| match transition {
+            Transition::Opened { again } => Happened::CircuitOpened { of, again },
+            Transition::HalfOpened => Happened::CircuitHalfOpened { of },
+            Transition::Closed { recovered } => Happened::CircuitClosed { of, recovered },
+        });
     }
 }
 

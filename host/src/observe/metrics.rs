@@ -140,7 +140,7 @@ pub(crate) const NEXT_PROBE_IN: &str =
     "Until the next probe may pass; 0 if it may already, or the rules have not opened the circuit.";
 
 /// Values of the label `circuit`; the last one is for loaders that have a name.
-const CIRCUITS: [&str; 3] = ["store", "loader", "loader:NAME"];
+const CIRCUITS: [&str; 4] = ["store", "direct", "loader", "loader:NAME"];
 
 /// How long an attempt to load took.
 pub(super) const LOAD_DURATION: &str = "tideover.load.duration";
@@ -304,8 +304,9 @@ pub const METRICS: &[Metric] = &[
         MetricKind::Histogram,
         "s",
         Source::Recorded(&["tier", "operation", "outcome"]),
-        "How long an operation of a store took. `tier`: `primary`, `fallback`; `operation`: `read`, `write`, `remove`, \
-         `clear`, `lease`, `note`; `outcome`: `ok`, `unavailable`, `timed_out`, `rejected`, `corrupt`.",
+        "How long an operation of a store took. `tier`: `primary`, `fallback`, `direct`; `operation`: `read`, `write`, `remove`, \
+         `clear`, `lease`, `note`, or the name of a direct operation, `replay` where it was owed; `outcome`: `ok`, `unavailable`, \
+         `timed_out`, `rejected`, `corrupt`.",
     ),
     Metric::counter("tideover.fallback.reads", "{read}", "fallback_reads", "Reads of what stands in for the store."),
     Metric::counter(
@@ -364,6 +365,50 @@ pub const METRICS: &[Metric] = &[
         "{load}",
         "leases_forgone",
         "Loads made without a lease: the store was away, or another process had it for too long.",
+    ),
+    Metric::counter(
+        "tideover.direct.answers",
+        "{operation}",
+        "direct_answers",
+        "Direct operations that were answered.",
+    ),
+    Metric::counter(
+        "tideover.direct.fallback",
+        "{operation}",
+        "direct_fallback",
+        "Of those, the ones answered by what stands in for the store.",
+    ),
+    Metric::counter(
+        "tideover.direct.failures",
+        "{operation}",
+        "direct_failures",
+        "Operations of the store for direct operations that failed.",
+    ),
+    Metric::gauge(
+        "tideover.direct.owed",
+        "{key}",
+        "direct_owed",
+        "Keys and patterns whose direct operations are owed to the store.",
+    ),
+    Metric::counter(
+        "tideover.direct.journaled",
+        "{change}",
+        "direct_journaled",
+        "Changes by direct operations that came to be owed to the store.",
+    ),
+    Metric::counter(
+        "tideover.direct.replayed",
+        "{change}",
+        "direct_replayed",
+        "Steps of direct operations that were owed and have reached the store.",
+    ),
+    Metric::counters(
+        "tideover.direct.lost",
+        "{change}",
+        "why",
+        &[("journal_full", "direct_journal_full"), ("unknown", "direct_unknown"), ("given_up", "direct_given_up")],
+        "Changes by direct operations that were not made: refused because the journal was full; counts that were sent and not \
+         answered, of which nobody knows; changes that were owed and that the store has refused for good.",
     ),
     Metric::circuit(
         "tideover.circuit.state",
@@ -452,11 +497,10 @@ mod facade {
     use metrics::{Key, Label, Level, Metadata, Recorder, SharedString, Unit};
     use tideover_core::Instant;
     use tideover_core::breaker::BreakerReport;
-    use tideover_core::cache::Dependency;
 
     use super::{METRICS, Metric, MetricKind, Source};
     use crate::engine::Report;
-    use crate::observe::look::Circuit;
+    use crate::observe::look::{Circuit, Guarded};
     use crate::observe::tally::{grown, more};
 
     const METADATA: Metadata<'static> = Metadata::new("tideover", Level::INFO, Some(module_path!()));
@@ -469,7 +513,7 @@ mod facade {
     #[derive(Debug, Default)]
     pub(in super::super) struct Published {
         report: Option<Report>,
-        circuits: HashMap<Dependency, BreakerReport>,
+        circuits: HashMap<Guarded, BreakerReport>,
         replacements: u64,
         times: u32,
     }
@@ -597,11 +641,13 @@ mod tests {
     use tideover_core::memory::MemoryStats;
 
     use super::*;
+    use crate::direct::DirectStats;
 
     #[test]
     fn each_count_of_the_machine_is_in_one_metric() {
         let shown: Vec<&str> = METRICS.iter().flat_map(Metric::counts).collect();
-        let counted: Vec<&str> = Stats::NAMES.iter().chain(MemoryStats::NAMES).map(|(name, _)| *name).collect();
+        let counted = Stats::NAMES.iter().chain(MemoryStats::NAMES).chain(DirectStats::NAMES);
+        let counted: Vec<&str> = counted.map(|(name, _)| *name).collect();
         for name in &counted {
             assert_eq!(shown.iter().filter(|shown| *shown == name).count(), 1, "{name}");
         }

@@ -41,8 +41,8 @@ pub const SPANS: &[SpanDoc] = &[
     SpanDoc {
         name: "tideover.store",
         fields: &["cache", "tier", "operation", "outcome", "key"],
-        doc: "An operation of a store. `tier`: `primary` or `fallback`; `operation`: `read`, `write`, `remove`, `clear`, \
-              `lease`, `note`; `outcome`: `ok`, `unavailable`, `timed_out`, `rejected`, `corrupt`.",
+        doc: "An operation of a store. `tier`: `primary`, `fallback` or `direct`; `operation`: `read`, `write`, `remove`, \
+              `clear`, `lease`, `note`, or the name of a direct operation, `replay` where it was owed; `outcome`: `ok`, `unavailable`, `timed_out`, `rejected`, `corrupt`.",
     },
 ];
 

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::direct::DirectStats;
 use crate::engine::Report;
 
 macro_rules! tally {
@@ -101,7 +102,8 @@ const KEPT: [&str; 3] = ["clears", "journal_overflows", "retries_refused"];
 pub(super) fn grown(before: Option<&Report>, now: &Report, name: &str) -> u64 {
     let count = now.count(name);
     let Some(before) = before else { return count };
-    let began_anew = before.count("clears") != now.count("clears") && !KEPT.contains(&name);
+    let is_kept = KEPT.contains(&name) || DirectStats::NAMES.iter().any(|(known, _)| *known == name);
+    let began_anew = before.count("clears") != now.count("clears") && !is_kept;
     if began_anew { count } else { more(count, before.count(name)) }
 }
 

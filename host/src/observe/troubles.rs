@@ -29,6 +29,8 @@ pub(crate) enum Trouble {
     Load,
     /// The store's circuit opens.
     StoreCircuit,
+    /// The circuit of direct operations opens.
+    DirectCircuit,
     /// The circuit of a loader opens.
     LoaderCircuit,
     /// Removals and invalidations of which callers do not know whether they hold.
@@ -45,10 +47,11 @@ pub(crate) enum Trouble {
 
 impl Trouble {
     /// Every trouble.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Store,
         Self::Load,
         Self::StoreCircuit,
+        Self::DirectCircuit,
         Self::LoaderCircuit,
         Self::Invalidation,
         Self::Undecodable,
@@ -63,6 +66,7 @@ impl Trouble {
             Self::Store => "store",
             Self::Load => "load",
             Self::StoreCircuit => "store_circuit",
+            Self::DirectCircuit => "direct_circuit",
             Self::LoaderCircuit => "loader_circuit",
             Self::Invalidation => "invalidation",
             Self::Undecodable => "undecodable",
@@ -81,6 +85,11 @@ impl Trouble {
                 "the circuit of the store opened",
                 "the circuit of the store opens again",
                 "the circuit of the store closed",
+            ],
+            Self::DirectCircuit => [
+                "the circuit of direct operations opened",
+                "the circuit of direct operations opens again",
+                "the circuit of direct operations closed",
             ],
             Self::LoaderCircuit => [
                 "the circuit of a loader opened",

@@ -7,11 +7,12 @@ use tideover_core::Instant;
 use tideover_core::cache::Stats;
 use tideover_core::memory::MemoryStats;
 
+use crate::direct::DirectStats;
 use crate::engine::{BreakerReport, Report};
 use crate::observe::{Health, NEXT_PROBE_IN, next_probe_in};
 
 /// Counts that are levels, not totals.
-const LEVELS: [&str; 7] = ["entries", "capacity", "weight", "weight_max", "bytes", "flights", "owed"];
+const LEVELS: [&str; 8] = ["entries", "capacity", "weight", "weight_max", "bytes", "flights", "owed", "direct_owed"];
 
 /// What there is to tell of a cache's health.
 pub(crate) fn told(health: Health) -> Map<String, Value> {
@@ -28,7 +29,7 @@ pub(crate) const METRICS: &str = "text/plain; version=0.0.4";
 /// The counts and circuits as Prometheus reads them.
 pub(crate) fn metrics(report: &Report, now: Instant) -> String {
     let mut text = String::new();
-    let docs = Stats::NAMES.iter().chain(MemoryStats::NAMES);
+    let docs = Stats::NAMES.iter().chain(MemoryStats::NAMES).chain(DirectStats::NAMES);
     for (name, doc) in docs {
         let (kind, suffix) = if LEVELS.contains(name) { ("gauge", "") } else { ("counter", "_total") };
         let doc = doc.trim();

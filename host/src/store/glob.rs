@@ -2,13 +2,13 @@
 
 /// A pattern, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Glob {
+pub(crate) struct Glob {
     /// What stands before, between and behind the stars; one literal means that there is no star.
     literals: Vec<String>,
 }
 
 impl Glob {
-    pub(super) fn new(pattern: &str) -> Self {
+    pub(crate) fn new(pattern: &str) -> Self {
         let mut literals = vec![String::new()];
         let mut chars = pattern.chars();
         while let Some(char) = chars.next() {
@@ -27,7 +27,7 @@ impl Glob {
         self.literals.iter().map(String::as_str)
     }
 
-    pub(super) fn matches(&self, key: &str) -> bool {
+    pub(crate) fn matches(&self, key: &str) -> bool {
         let [first, between @ .., last] = &self.literals[..] else {
             return self.literals.first().is_some_and(|only| only == key);
         };

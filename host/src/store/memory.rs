@@ -15,7 +15,9 @@ use tokio::sync::Notify;
 
 use super::glob::Glob;
 use super::log::{Ears, Log};
-use super::{Abilities, Cursor, Ear, Elsewhere, Keeper, Lease, Leased, Page, Remaining, Store, StoreError, When};
+use super::{
+    Abilities, Cursor, Ear, Elsewhere, Keeper, Lease, Leased, Page, Remaining, Store, StoreError, When, is_direct,
+};
 use crate::engine::Payload;
 
 type Rows = Memory<Box<str>, Payload>;
@@ -89,7 +91,8 @@ impl MemoryStore {
 
     /// Tells who listens that these keys were changed.
     fn changed<'a>(&self, keys: impl IntoIterator<Item = &'a str>, writer: Option<u64>) {
-        keys.into_iter().for_each(|key| self.ears.tell(|ear| ear.changed(key, writer)));
+        let of_caches = keys.into_iter().filter(|key| !is_direct(key));
+        of_caches.for_each(|key| self.ears.tell(|ear| ear.changed(key, writer)));
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
@@ -212,8 +215,18 @@ fn add(rows: &mut Rows, key: &str, by: i64, ttl: Option<Duration>, now: Instant)
     Ok(sum)
 }
 
+/// Removes all but the keys of direct operations.
+fn clear(rows: &mut Rows, now: Instant) {
+    let kept = rows.iter(now).filter(|(key, entry)| is_direct(key) && entry.zone() == Zone::Fresh);
+    let kept: Vec<_> = kept.map(|(key, entry)| (key.clone(), entry)).collect();
+    rows.clear();
+    for (key, entry) in kept {
+        let _it_was_there = rows.insert(key, entry, 0, now);
+    }
+}
+
 /// Reads what [`add`] writes and nothing else: no sign before a positive number, no zeros before any.
-fn number(bytes: &[u8]) -> Option<i64> {
+pub(crate) fn number(bytes: &[u8]) -> Option<i64> {
     let number: i64 = std::str::from_utf8(bytes).ok()?.parse().ok()?;
     (number.to_string().as_bytes() == bytes).then_some(number)
 }
@@ -267,7 +280,7 @@ impl Store for MemoryStore {
 
     fn clear(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            self.with(|rows, _| rows.clear())?;
+            self.with(clear)?;
             self.ears.tell(|ear| ear.missed());
             Ok(())
         })
@@ -300,9 +313,9 @@ impl Store for MemoryStore {
     fn note(&self, writer: u64, note: Note, made_at: WallTime) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             let mut log = self.log();
-            self.with(|rows, _| {
+            self.with(|rows, now| {
                 if note == Note::Cleared {
-                    rows.clear();
+                    clear(rows, now);
                 }
             })?;
             log.note(&self.ears, writer, note, made_at);

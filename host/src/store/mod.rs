@@ -22,10 +22,12 @@ use tideover_core::{Note, WallTime};
 use tokio::task_local;
 use tokio::time::Instant;
 
+pub(crate) use self::glob::Glob;
 pub use self::kinds::{Abilities, Cursor, Guarantees, Page, Reach, Remaining, When};
 pub use self::lease::{Elsewhere, Keeper, Lease, Leased};
 pub use self::log::{Ear, Heard};
 pub use self::memory::MemoryStore;
+pub(crate) use self::memory::number;
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisBackplane, RedisConfig, RedisConfigError, RedisStartError, RedisStore, RedisTls};
 
@@ -67,7 +69,8 @@ pub trait Store: Send + Sync + 'static {
     /// Removes `key`; removing what is not there is a success.
     fn remove<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), StoreError>>;
 
-    /// Removes every key of this store's own namespace, and no other.
+    /// Removes every key of this store's own namespace, and no other; keys of [direct operations](DIRECT_PREFIX) SHOULD
+    /// stay.
     fn clear(&self) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// What this store can do beyond the above; default: nothing. A cache makes its plans by it.
@@ -90,7 +93,8 @@ pub trait Store: Send + Sync + 'static {
     }
 
     /// Puts `note`, of what was done at the civil time `made_at`, at the end of the log, and with [`Note::Cleared`]
-    /// removes what was there before, at once or by and by. Whoever listens has heard it before this completes.
+    /// removes what was there before, at once or by and by, but not keys of [direct operations](DIRECT_PREFIX). Whoever
+    /// listens has heard it before this completes.
     ///
     /// # Errors
     ///
@@ -183,7 +187,8 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`StoreError::Rejected`] when something else than a number of 64 bits is there, or the sum would not be one, and
-    /// [`StoreError::Foreign`] when it is no text at all; nothing is changed then.
+    /// [`StoreError::Foreign`] when it is no text at all; nothing is changed then, nor by [`StoreError::Unavailable`] and
+    /// [`StoreError::Overloaded`]. Where nobody knows whether it was done, it is [`StoreError::Uncertain`].
     fn increment<'a>(
         &'a self,
         _key: &'a str,
@@ -224,6 +229,30 @@ pub trait Store: Send + Sync + 'static {
     }
 }
 
+/// What the keys of [direct operations](crate::Direct) begin with in a store. No key of a cache begins so: a cache refuses
+/// those ([`Error::ReservedKey`](crate::Error::ReservedKey)). Nobody who [listens](Store::listen) needs to be told of them, and
+/// what clears the entries of a cache SHOULD leave them where they are; the stores of this crate do.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), tideover::store::StoreError> {
+/// use tideover::store::{DIRECT_PREFIX, MemoryStore, Store};
+///
+/// let (store, visits) = (MemoryStore::new(100), format!("{DIRECT_PREFIX}visits"));
+/// store.increment(&visits, 7, None).await?;
+/// store.write("entry", "v".into(), None).await?;
+/// store.clear().await?;
+/// assert_eq!((store.read(&visits).await?, store.read("entry").await?), (Some("7".into()), None));
+/// # Ok(())
+/// # }
+/// ```
+pub const DIRECT_PREFIX: &str = "!direct:";
+
+/// Whether a key of a store is one of direct operations.
+pub(crate) fn is_direct(key: &str) -> bool {
+    key.starts_with(DIRECT_PREFIX)
+}
+
 fn unsupported<'a, T: Send + 'a>(operation: &'static str) -> BoxFuture<'a, Result<T, StoreError>> {
     Box::pin(std::future::ready(Err(StoreError::Unsupported(operation))))
 }
@@ -261,6 +290,10 @@ pub enum StoreError {
     /// data, a read-only replica, or wants another password. Time can heal it, and then the operation is worth repeating.
     #[error("store unavailable: {0}")]
     Unavailable(String),
+    /// The connection broke after an operation was sent that must not be sent twice, a count for example. Nobody knows
+    /// whether it was done.
+    #[error("store unavailable, and the operation may have been done: {0}")]
+    Uncertain(String),
     /// A limit of the store client passed before the answer came. Time can heal it.
     #[error("store timed out: {0}")]
     TimedOut(String),

@@ -26,6 +26,8 @@ pub enum Weather {
     Hung,
     /// There is no connection.
     Away,
+    /// It does what it is asked for, but the connection breaks before it has answered.
+    AnswerLost,
     /// It refuses everything.
     Refusing,
     /// What it reads has one bit wrong; it does everything else.
@@ -224,6 +226,10 @@ impl ScriptedStore {
     ) -> Result<T, StoreError> {
         match weather {
             Weather::Fair | Weather::Corrupting => {}
+            Weather::AnswerLost => {
+                operation.await?;
+                return Err(StoreError::Uncertain("as the test wants it".to_owned()));
+            }
             Weather::Slow(time) => tokio::time::sleep(time).await,
             Weather::Hung => pending().await,
             Weather::Away => return Err(StoreError::Unavailable("as the test wants it".to_owned())),

@@ -263,7 +263,7 @@ async fn a_count_is_not_repeated_when_nobody_knows_whether_it_was_made() {
     });
     sleep(Duration::from_millis(50)).await;
     server.restart();
-    assert!(matches!(counting.await.expect("no panic"), Err(StoreError::Unavailable(_))));
+    assert!(matches!(counting.await.expect("no panic"), Err(StoreError::Uncertain(_))));
     assert_eq!(store.read("n").await.expect("the server answers"), None);
 }
 

@@ -24,7 +24,7 @@ use super::lease::Waiting;
 use super::reply::Reply;
 use super::request::{Effect, Request};
 use crate::store::log::Ears;
-use crate::store::{Ear, StoreError};
+use crate::store::{Ear, StoreError, is_direct};
 
 /// Before a look at the store that failed is tried again.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -165,7 +165,7 @@ impl Backplane {
         } else if let Some(key) = place.strip_prefix(&*self.lease_prefix).and_then(|key| std::str::from_utf8(key).ok())
         {
             self.leases.wake(key);
-        } else if let Some(key) = self.namespace.key(place).filter(|key| !self.echoes.hear(key)) {
+        } else if let Some(key) = self.namespace.key(place).filter(|key| !is_direct(key) && !self.echoes.hear(key)) {
             self.ears.tell(|ear| ear.changed(key, None));
         }
     }
@@ -324,7 +324,7 @@ mod tests {
 
     #[test]
     fn keys_of_the_namespace_that_others_have_changed_are_told() {
-        let places = vec![word("a:k"), word("a:!!k"), word("a:!lease:k"), word("b:k"), Reply::Nil];
+        let places = vec![word("a:k"), word("a:!!k"), word("a:!lease:k"), word("a:!direct:k"), word("b:k"), Reply::Nil];
         let heard = told(RedisBackplane::Tracking, |backplane| {
             backplane.take_in(&[word("invalidate"), Reply::List(places)]);
             backplane.take_in(&[word("invalidate"), Reply::Nil]);

@@ -44,6 +44,14 @@ impl Fault {
         matches!(self, Self::Lost { sent, why } if (repeatable || !sent) && !matches!(why, Loss::Untrusted(_)))
     }
 
+    /// The same, for a request that must not be sent twice: if it was sent, nobody knows whether it was done.
+    pub(super) fn of_once(self) -> Self {
+        match self {
+            Self::Lost { sent: true, why } => Self::Store(StoreError::from(why).uncertain()),
+            fault => fault,
+        }
+    }
+
     /// The code of the server's refusal, if it is one.
     pub(super) fn code(&self) -> Option<&str> {
         match self {
@@ -91,6 +99,16 @@ impl From<Loss> for StoreError {
             Loss::Garbage => Self::Unavailable("the answer is not of the Redis protocol".into()),
             Loss::Silent => Self::Unavailable("connection given up: the server stayed silent".into()),
             Loss::Retired => Self::Unavailable("connection given up for its successor".into()),
+        }
+    }
+}
+
+impl StoreError {
+    /// It may have been done all the same.
+    fn uncertain(self) -> Self {
+        match self {
+            Self::Unavailable(why) => Self::Uncertain(why),
+            error => error,
         }
     }
 }

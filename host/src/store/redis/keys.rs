@@ -1,10 +1,12 @@
 //! Where keys lie: entries under `namespace + key`, what the store keeps for itself under `namespace + "!" + name`.
 //!
-//! A user's key that begins with `!` is written with one more, so the two never meet.
+//! A user's key that begins with `!` is written with one more, so the two never meet. Keys of direct operations are those of
+//! the store's own that begin with `!direct:`, so that no entry of a cache is there and what clears entries leaves them alone.
 
 use bytes::Bytes;
 
 use super::super::glob::Glob;
+use crate::store::{DIRECT_PREFIX, is_direct};
 
 /// What every key of a store begins with.
 #[derive(Debug, Clone)]
@@ -13,7 +15,7 @@ pub(super) struct Namespace(pub(super) String);
 impl Namespace {
     /// Where the entry of `key` lies.
     pub(super) fn entry(&self, key: &str) -> Bytes {
-        let escaped = key.starts_with('!');
+        let escaped = key.starts_with('!') && !is_direct(key);
         // Exactly as much as it takes, else making it `Bytes` allocates again.
         let mut place = Vec::with_capacity(self.0.len() + key.len() + usize::from(escaped));
         place.extend_from_slice(self.0.as_bytes());
@@ -40,8 +42,14 @@ impl Namespace {
         let rest = std::str::from_utf8(place.strip_prefix(self.0.as_bytes())?).ok()?;
         match rest.strip_prefix('!') {
             None => Some(rest),
-            Some(escaped) => escaped.starts_with('!').then_some(escaped),
+            Some(escaped) if escaped.starts_with('!') => Some(escaped),
+            Some(_) => Some(rest).filter(|rest| is_direct(rest)),
         }
+    }
+
+    /// Whether what lies there is of direct operations.
+    pub(super) fn is_direct(&self, place: &[u8]) -> bool {
+        place.strip_prefix(self.0.as_bytes()).is_some_and(|rest| rest.starts_with(DIRECT_PREFIX.as_bytes()))
     }
 
     /// The server's pattern for everything in here.
@@ -52,8 +60,12 @@ impl Namespace {
     /// The server's pattern for what `pattern` matches, and perhaps more.
     pub(super) fn matching(&self, pattern: &Glob) -> String {
         let mut text = escape_glob(&self.0);
-        if pattern.literals().next().is_some_and(|first| first.starts_with('!')) {
-            text.push('!');
+        match pattern.literals().next() {
+            Some(first) if is_direct(first) => {}
+            // Keys of both kinds may match.
+            Some(first) if first.starts_with('!') && DIRECT_PREFIX.starts_with(first) => return text + "!*",
+            Some(first) if first.starts_with('!') => text.push('!'),
+            _ => {}
         }
         for (number, literal) in pattern.literals().enumerate() {
             if number > 0 {
@@ -96,6 +108,22 @@ mod tests {
         assert!(namespace().is_own(&namespace().internal("log")));
         assert_eq!(namespace().key(b"other:k"), None);
         assert_eq!(namespace().key(b"a*b:\xff"), None);
+    }
+
+    #[test]
+    fn keys_of_direct_operations_are_among_the_stores_own_and_found_again() {
+        let place = namespace().entry("!direct:k");
+        assert_eq!(place, "a*b:!direct:k");
+        assert_eq!(namespace().key(&place), Some("!direct:k"));
+        assert!(namespace().is_own(&place) && namespace().is_direct(&place));
+        for key in ["!direc", "!!direct:k", "direct:k"] {
+            let place = namespace().entry(key);
+            assert!(!namespace().is_own(&place) && !namespace().is_direct(&place), "{key}");
+            assert_eq!(namespace().key(&place), Some(key));
+        }
+        assert_eq!(namespace().matching(&Glob::new("!direct:u*")), r"a\*b:!direct:u*");
+        assert_eq!(namespace().matching(&Glob::new("!*")), r"a\*b:!*");
+        assert_eq!(namespace().matching(&Glob::new("!dir")), r"a\*b:!*");
     }
 
     #[test]

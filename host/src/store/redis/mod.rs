@@ -62,7 +62,7 @@ use self::sweep::Sweeper;
 use self::tls::Tls;
 use self::url::{Address, Login, Place, Target};
 use self::wire::{Answered, Keeping};
-use super::{Store, StoreError, deadline};
+use super::{Store, StoreError, deadline, is_direct};
 
 /// A [`Store`] on Redis or Valkey: one server, a Cluster, or whatever server Sentinels say is the primary.
 ///
@@ -190,17 +190,21 @@ impl RedisStore {
 
     /// The answer to a request on the key at `place`. If somebody listens to the log, what was noted before the request
     /// took effect has been told.
+    /// What is noted there is about entries of caches, so who asks for keys of direct operations needs none of it.
     async fn ask(&self, place: &[u8], request: Request) -> Result<Reply, Fault> {
         let deadline = self.deadline();
-        match self.log.listened() {
+        let is_once = request.effect == Effect::Once;
+        let answer = match self.log.listened().filter(|_| !self.namespace.is_direct(place)) {
             None => self.deployment.ask(place, &request, deadline).await,
             Some(before) => self.log.heed(&self.deployment, before, place, request, deadline).await,
-        }
+        };
+        answer.map_err(|fault| if is_once { fault.of_once() } else { fault })
     }
 
     /// Tells others that these keys were changed.
     async fn tell_changed(&self, keys: &[&str], writer: Option<u64>) {
-        join_all(keys.iter().map(|key| self.tell(Deed::Changed(key, writer)))).await;
+        let of_caches = keys.iter().filter(|key| !is_direct(key));
+        join_all(of_caches.map(|key| self.tell(Deed::Changed(key, writer)))).await;
     }
 
     /// Tells other caches on this store, and other processes where the server does not. Should that fail, memory elsewhere

@@ -1,0 +1,423 @@
+//! What is owed to the store: the changes of each key made while it was away, and the patterns whose keys are to go.
+//!
+//! It is bounded, and full it refuses what is new: nothing in it is ever given up for room. Patterns are paid first: what
+//! was owed for their keys before is no longer, and what is owed for them now came after.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tideover_core::Instant;
+
+use super::debt::{Ends, Step, Steps};
+use crate::store::Glob;
+
+/// What is under a key, as far as is known here.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct State {
+    pub(super) value: Option<Bytes>,
+    pub(super) end: End,
+}
+
+/// When it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    At(Ends),
+    /// Nobody has asked.
+    Unknown,
+}
+
+impl State {
+    pub(super) const ABSENT: Self = Self { value: None, end: End::At(Instant::NEVER) };
+
+    pub(super) const fn ending(value: Bytes, ends: Ends) -> Self {
+        Self { value: Some(value), end: End::At(ends) }
+    }
+
+    /// When it ends by itself, if that is known.
+    pub(super) const fn until(&self) -> Ends {
+        match self.end {
+            End::At(ends) => ends,
+            End::Unknown => Instant::NEVER,
+        }
+    }
+
+    fn has_ended(&self, now: Instant) -> bool {
+        self.value.is_some() && matches!(self.end, End::At(ends) if ends <= now)
+    }
+
+    fn at(&self, now: Instant) -> Self {
+        if self.has_ended(now) { Self::ABSENT } else { self.clone() }
+    }
+}
+
+/// Why a change was not taken on; nothing was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NotOwed {
+    Full,
+    /// The counts of the key do not fit into 64 bits.
+    TooLarge,
+}
+
+/// What a key owes.
+struct Row {
+    /// The step that is on its way.
+    sent: Option<Step>,
+    steps: Steps,
+    /// What callers are told is there.
+    state: State,
+    /// What is there in the store may be something else.
+    is_doubtful: bool,
+    /// Of the newest change.
+    number: u64,
+    refusals: u8,
+}
+
+impl Row {
+    /// Lets go of what has ended.
+    fn settle(&mut self, now: Instant) {
+        if self.sent.is_none() && self.state.has_ended(now) {
+            self.steps.end();
+            self.state = State::ABSENT;
+        }
+    }
+}
+
+/// A pattern whose keys are to go.
+struct Sweep {
+    pattern: Arc<str>,
+    glob: Glob,
+}
+
+pub(super) struct Journal {
+    rows: HashMap<Arc<str>, Row>,
+    /// The keys by the numbers of their newest changes.
+    order: BTreeMap<u64, Arc<str>>,
+    sweeps: BTreeMap<u64, Sweep>,
+    newest: u64,
+    max: usize,
+    /// Changes that were taken on since it was made.
+    taken: u64,
+}
+
+impl Journal {
+    pub(super) fn new(max: usize) -> Self {
+        Self { rows: HashMap::new(), order: BTreeMap::new(), sweeps: BTreeMap::new(), newest: 0, max, taken: 0 }
+    }
+
+    /// How many keys and patterns owe something.
+    pub(super) fn len(&self) -> usize {
+        self.rows.len() + self.sweeps.len()
+    }
+
+    pub(super) const fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether the store is not to be trusted about `key`.
+    pub(super) fn owes(&self, key: &str) -> bool {
+        self.rows.contains_key(key) || self.sweeps.values().any(|sweep| sweep.glob.matches(key))
+    }
+
+    /// What is there, if the key owes something.
+    pub(super) fn state(&self, key: &str, now: Instant) -> Option<State> {
+        let row = self.rows.get(key).map(|row| row.state.at(now));
+        row.or_else(|| self.owes(key).then_some(State::ABSENT))
+    }
+
+    /// Every key that owes something, and whether anything is there.
+    pub(super) fn keys(&self, now: Instant) -> impl Iterator<Item = (&Arc<str>, bool)> {
+        self.rows.iter().map(move |(key, row)| (key, row.state.at(now).value.is_some()))
+    }
+
+    /// Whether there is room for changes of these keys.
+    pub(super) fn has_room_for<'a>(&self, keys: impl Iterator<Item = &'a str>) -> bool {
+        let new = keys.filter(|key| !self.rows.contains_key(*key)).count();
+        new == 0 || self.len() + new <= self.max
+    }
+
+    /// Owes `step`, after which `state` is there.
+    ///
+    /// # Errors
+    ///
+    /// [`NotOwed`].
+    pub(super) fn push(&mut self, key: &str, step: Step, state: State, now: Instant) -> Result<(), NotOwed> {
+        if !self.has_room_for([key].into_iter()) {
+            return Err(NotOwed::Full);
+        }
+        if let Some(row) = self.rows.get_mut(key) {
+            row.settle(now);
+            row.steps.push(step).map_err(|_too_large| NotOwed::TooLarge)?;
+            (row.state, row.refusals) = (state, 0);
+        } else {
+            let mut steps = Steps::default();
+            steps.push(step).map_err(|_too_large| NotOwed::TooLarge)?;
+            let row = Row { sent: None, steps, state, is_doubtful: false, number: 0, refusals: 0 };
+            self.rows.insert(key.into(), row);
+        }
+        self.taken += 1;
+        self.is_newest(key);
+        Ok(())
+    }
+
+    fn is_newest(&mut self, key: &str) {
+        self.newest += 1;
+        let Some((key, _)) = self.rows.get_key_value(key) else { return };
+        let key = Arc::clone(key);
+        if let Some(row) = self.rows.get_mut(&key) {
+            self.order.remove(&row.number);
+            row.number = self.newest;
+            self.order.insert(self.newest, key);
+        }
+    }
+
+    /// Owes the removal of all keys that match, and none of what was owed for them before.
+    ///
+    /// # Errors
+    ///
+    /// [`NotOwed::Full`].
+    pub(super) fn sweep(&mut self, pattern: &str) -> Result<(), NotOwed> {
+        let glob = Glob::new(pattern);
+        let matching = self.rows.keys().filter(|key| glob.matches(key)).count();
+        let same = self.sweeps.iter().find(|(_, sweep)| *sweep.pattern == *pattern).map(|(number, _)| *number);
+        if matching == 0 && same.is_none() && self.len() >= self.max {
+            return Err(NotOwed::Full);
+        }
+        if let Some(same) = same {
+            self.sweeps.remove(&same);
+        }
+        self.rows.retain(|key, _| !glob.matches(key));
+        self.order.retain(|_, key| !glob.matches(key));
+        self.taken += 1;
+        self.newest += 1;
+        self.sweeps.insert(self.newest, Sweep { pattern: pattern.into(), glob });
+        Ok(())
+    }
+
+    /// Owes that everything goes, and nothing else.
+    pub(super) fn clear(&mut self) {
+        self.rows.clear();
+        self.order.clear();
+        self.sweeps.clear();
+        self.taken += 1;
+        self.newest += 1;
+        self.sweeps.insert(self.newest, Sweep { pattern: "*".into(), glob: Glob::new("*") });
+    }
+}
+
+/// Paying.
+impl Journal {
+    /// The oldest pattern, with its number.
+    pub(super) fn next_sweep(&self) -> Option<(u64, Arc<str>)> {
+        self.sweeps.first_key_value().map(|(number, sweep)| (*number, Arc::clone(&sweep.pattern)))
+    }
+
+    /// The keys of the pattern with that number are gone.
+    pub(super) fn swept(&mut self, number: u64) {
+        self.sweeps.remove(&number);
+    }
+
+    /// The next keys after that number, the oldest change first.
+    pub(super) fn next_keys(&self, after: u64, count: usize) -> Vec<(u64, Arc<str>)> {
+        let newer = self.order.range(after + 1..).take(count);
+        newer.map(|(number, key)| (*number, Arc::clone(key))).collect()
+    }
+
+    /// The next step of `key` goes on its way; `None` if there is none, and then the key owes nothing.
+    pub(super) fn send(&mut self, key: &str, now: Instant) -> Option<Step> {
+        let row = self.rows.get_mut(key)?;
+        row.settle(now);
+        row.sent = row.steps.next();
+        let sent = row.sent.clone();
+        if sent.is_none() {
+            self.forget(key);
+        }
+        sent
+    }
+
+    /// The step that was on its way is done; `sum` is what it counted to, `held` whether its condition did. When nothing
+    /// more is owed: what is there, if that is known.
+    pub(super) fn done(&mut self, key: &str, sum: Option<i64>, held: bool) -> Option<Option<State>> {
+        let row = self.rows.get_mut(key)?;
+        let has_written = matches!(row.sent.take(), Some(Step::Write { .. }));
+        if row.steps.are_absolute() || has_written && held {
+            row.is_doubtful = false;
+        } else {
+            row.is_doubtful |= !held;
+            if let (Some(sum), Some(value)) = (sum, &mut row.state.value) {
+                *value = sum.saturating_add(row.steps.counted()).to_string().into();
+                row.is_doubtful = false;
+            }
+        }
+        if !row.steps.is_empty() {
+            return None;
+        }
+        let row = self.forget(key)?;
+        Some((!row.is_doubtful).then_some(row.state))
+    }
+
+    /// The step that was on its way was not done, or does the same if it is done once more.
+    pub(super) fn put_back(&mut self, key: &str) {
+        if let Some(row) = self.rows.get_mut(key)
+            && let Some(step) = row.sent.take()
+        {
+            row.steps.put_back(step);
+        }
+    }
+
+    /// The store has refused the step that was on its way. It gets a second chance; then it is given up, and where that
+    /// was to replace something older, the older value is to go at least. `true`: it was given up.
+    pub(super) fn refused(&mut self, key: &str) -> bool {
+        let Some(row) = self.rows.get_mut(key) else { return false };
+        row.refusals += 1;
+        if row.refusals == 1 {
+            self.put_back(key);
+            return false;
+        }
+        let replaces = matches!(row.sent, Some(Step::Write { .. }));
+        row.sent = None;
+        if row.steps.are_absolute() {
+            return true;
+        }
+        if replaces {
+            (row.steps, row.state) = (Steps::default(), State::ABSENT);
+            // One removal fits.
+            let _pushed = row.steps.push(Step::Remove);
+        } else {
+            row.is_doubtful = true;
+            if row.steps.is_empty() {
+                self.forget(key);
+            }
+        }
+        true
+    }
+
+    /// Nobody knows what became of the step that was on its way, and it must not be done twice: it is given up.
+    pub(super) fn lost(&mut self, key: &str) {
+        let Some(row) = self.rows.get_mut(key) else { return };
+        (row.sent, row.is_doubtful) = (None, true);
+        if row.steps.is_empty() {
+            self.forget(key);
+        }
+    }
+
+    /// The keys whose steps are on their way, and whether those may be done twice.
+    pub(super) fn under_way(&self) -> Vec<(Arc<str>, bool)> {
+        let sent = |(key, row): (&Arc<str>, &Row)| {
+            let step = row.sent.as_ref()?;
+            Some((Arc::clone(key), !matches!(step, Step::Add { .. })))
+        };
+        self.rows.iter().filter_map(sent).collect()
+    }
+
+    fn forget(&mut self, key: &str) -> Option<Row> {
+        let row = self.rows.remove(key)?;
+        self.order.remove(&row.number);
+        Some(row)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::store::When;
+
+    const NOW: Instant = Instant::ZERO;
+
+    fn add(journal: &mut Journal, key: &str, by: i64) -> Result<(), NotOwed> {
+        let ends = Instant::NEVER;
+        journal.push(key, Step::Add { by, ends }, State::ending(by.to_string().into(), ends), NOW)
+    }
+
+    fn put(journal: &mut Journal, key: &str, value: &'static str, ends: Instant) -> Result<(), NotOwed> {
+        let step = Step::Write { value: value.into(), ends, when: When::Always, until: Instant::NEVER };
+        journal.push(key, step, State::ending(value.into(), ends), NOW)
+    }
+
+    fn value(journal: &Journal, key: &str, now: Instant) -> Option<Bytes> {
+        journal.state(key, now).and_then(|state| state.value)
+    }
+
+    #[test]
+    fn it_is_bounded_by_keys_and_refuses_only_what_is_new() {
+        let mut journal = Journal::new(2);
+        for key in ["a", "b", "a"] {
+            put(&mut journal, key, "1", Instant::NEVER).expect("there is room");
+        }
+        assert_eq!(put(&mut journal, "c", "1", Instant::NEVER), Err(NotOwed::Full));
+        assert_eq!(journal.sweep("x*"), Err(NotOwed::Full));
+        assert_eq!((journal.len(), journal.owes("c")), (2, false));
+        journal.sweep("a*").expect("what it removes makes room");
+        assert_eq!((journal.len(), journal.owes("a"), journal.owes("abc")), (2, true, true));
+    }
+
+    #[test]
+    fn what_is_paid_is_as_new_as_the_newest_change_and_older_is_paid_first() {
+        let mut journal = Journal::new(9);
+        for key in ["a", "b", "a"] {
+            put(&mut journal, key, "1", Instant::NEVER).expect("there is room");
+        }
+        let keys: Vec<_> = journal.next_keys(0, 9).into_iter().map(|(_, key)| key.to_string()).collect();
+        assert_eq!(keys, ["b", "a"]);
+    }
+
+    #[test]
+    fn a_change_while_another_is_on_its_way_is_owed_after_it() {
+        let mut journal = Journal::new(9);
+        add(&mut journal, "n", 1).expect("there is room");
+        assert!(matches!(journal.send("n", NOW), Some(Step::Add { by: 1, .. })));
+        add(&mut journal, "n", 2).expect("there is room");
+        assert!(journal.done("n", Some(11), true).is_none(), "two more are owed");
+        assert_eq!(value(&journal, "n", NOW), Some("13".into()));
+        assert!(matches!(journal.send("n", NOW), Some(Step::Add { by: 2, .. })));
+        journal.put_back("n");
+        assert!(matches!(journal.send("n", NOW), Some(Step::Add { by: 2, .. })), "it was not done");
+        let state = journal.done("n", Some(20), true).flatten().expect("it is known");
+        assert_eq!((state.value, journal.is_empty()), (Some("20".into()), true));
+    }
+
+    #[test]
+    fn what_ends_while_it_is_owed_is_removed_exactly_then() {
+        let mut journal = Journal::new(9);
+        let end = NOW + Duration::from_secs(5);
+        put(&mut journal, "k", "1", end).expect("there is room");
+        let before = NOW + Duration::from_nanos(4_999_999_999);
+        assert_eq!((value(&journal, "k", before), value(&journal, "k", end)), (Some("1".into()), None));
+        assert!(matches!(journal.send("k", end), Some(Step::Remove)));
+    }
+
+    #[test]
+    fn what_is_refused_twice_is_given_up_and_nothing_older_comes_back() {
+        let mut journal = Journal::new(9);
+        put(&mut journal, "k", "1", Instant::NEVER).expect("there is room");
+        for is_given_up in [false, true] {
+            assert!(journal.send("k", NOW).is_some());
+            assert_eq!(journal.refused("k"), is_given_up);
+        }
+        assert!(matches!(journal.send("k", NOW), Some(Step::Remove)));
+        add(&mut journal, "n", 1).expect("there is room");
+        for is_given_up in [false, true] {
+            assert!(journal.send("n", NOW).is_some());
+            assert_eq!(journal.refused("n"), is_given_up);
+        }
+        assert!(!journal.owes("n"));
+    }
+
+    #[test]
+    fn a_clear_takes_the_place_of_everything_that_was_owed() {
+        let mut journal = Journal::new(1);
+        put(&mut journal, "k", "1", Instant::NEVER).expect("there is room");
+        journal.clear();
+        assert_eq!((journal.len(), value(&journal, "k", NOW), journal.next_keys(0, 9).len()), (1, None, 0));
+        let (number, pattern) = journal.next_sweep().expect("it is owed");
+        assert_eq!(&*pattern, "*");
+        journal.swept(number);
+        assert!(journal.is_empty());
+    }
+}
