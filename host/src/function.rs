@@ -22,7 +22,7 @@ pub use self::lend::{
     Argument, Fallible, Lendable, Owner, ReturnedError, ReturnedValue, argument, error_of, holds, lent, own, owner,
     value_of,
 };
-pub use self::shape::{Shape, Value};
+pub use self::shape::{Perhaps, Shape, Value};
 pub use self::write::{Always, Checked, Write, Written, same_names};
 
 /// Caches what a function returns: however many call it with the same arguments, it runs once, and then not until what it

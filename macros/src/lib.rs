@@ -39,7 +39,7 @@ use proc_macro::TokenStream;
 /// | `ttl = "1h30m"` | How long it is fresh: text, whole seconds, an expression, or the cache's `"short"`, `"default"` or `"long"`; `"0"` never expires. The cache's default without it. |
 /// | `stale_while_revalidate = "30s"` | How long after that stale is served at once while one load refreshes it. |
 /// | `stale_if_error = "1h"` | How long after that stale stands in when the origin is unavailable. |
-/// | `negative_ttl = "10s"` | `None` means that there is no such thing, which is remembered for so long. |
+/// | `negative_ttl = "10s"` | `None` means that there is no such thing, which is remembered for so long, and until one of the tags is invalidated that need no `result`; with more than 4 of those it is not remembered. |
 /// | `tags = ["user:{user_id}", "org:{result.org}"]` | Tags to invalidate it by; `result` is the value. Or an expression, or a function that is called with references to all arguments but `self`. |
 /// | `store_if = \|value: &T\| …` | Whether the value is kept, or only for those who wait for it. |
 /// | `unavailable_if = \|error: &E\| …` | Which errors mean that the origin is unavailable: stale may stand in, and the circuit breaker counts it. The others are answers. Without it, all are, but for those of tideover, which say themselves what they are. |

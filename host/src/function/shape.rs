@@ -20,6 +20,34 @@ pub struct Value<B> {
     pub tags: Vec<String>,
 }
 
+/// What a function brought that may bring nothing.
+#[derive(Debug)]
+pub enum Perhaps<B> {
+    /// A value.
+    Something(Value<B>),
+    /// No value; whoever invalidates one of these tags has that forgotten.
+    Nothing(Vec<String>),
+}
+
+impl<B> Perhaps<B> {
+    fn loaded(self, absent_for: Duration) -> Loaded<B> {
+        match self {
+            Self::Something(value) => value.loaded(),
+            Self::Nothing(tags) => Loaded::absent().ttl(absent_for).tags(tags),
+        }
+    }
+
+    fn alone<V>(self) -> Option<Fetched<Arc<V>>>
+    where
+        B: Into<Arc<V>>,
+    {
+        match self {
+            Self::Something(value) => Some(value.alone()),
+            Self::Nothing(_) => None,
+        }
+    }
+}
+
 impl<B> Value<B> {
     fn loaded(self) -> Loaded<B> {
         let loaded = Loaded::of(self.value).tags(self.tags);
@@ -83,7 +111,7 @@ where
     }
 }
 
-impl<V, B> Shape<V> for Option<Value<B>>
+impl<V, B> Shape<V> for Perhaps<B>
 where
     V: Send + Sync + 'static,
     B: Borrow<V> + Into<Arc<V>> + Send + 'static,
@@ -93,11 +121,11 @@ where
     type Fetched = Option<Fetched<Arc<V>>>;
 
     fn loaded(self, absent_for: Duration) -> Result<Loaded<B>, Infallible> {
-        Ok(self.map_or_else(|| Loaded::absent().ttl(absent_for), Value::loaded))
+        Ok(Perhaps::loaded(self, absent_for))
     }
 
     fn alone(self) -> Self::Fetched {
-        self.map(Value::alone)
+        Perhaps::alone(self)
     }
 
     fn answer(answer: Result<Fetched<Arc<V>>, CallError<Infallible>>) -> Option<Self::Fetched> {
@@ -132,7 +160,7 @@ where
     }
 }
 
-impl<V, B, E> Shape<V> for Result<Option<Value<B>>, E>
+impl<V, B, E> Shape<V> for Result<Perhaps<B>, E>
 where
     V: Send + Sync + 'static,
     B: Borrow<V> + Into<Arc<V>> + Send + 'static,
@@ -143,11 +171,11 @@ where
     type Fetched = Result<Option<Fetched<Arc<V>>>, CallError<E>>;
 
     fn loaded(self, absent_for: Duration) -> Result<Loaded<B>, E> {
-        self.map(|value| value.map_or_else(|| Loaded::absent().ttl(absent_for), Value::loaded))
+        self.map(|perhaps| perhaps.loaded(absent_for))
     }
 
     fn alone(self) -> Self::Fetched {
-        self.map(|value| value.map(Value::alone)).map_err(|error| CallError::Loader(Arc::new(error)))
+        self.map(Perhaps::alone).map_err(|error| CallError::Loader(Arc::new(error)))
     }
 
     fn answer(answer: Result<Fetched<Arc<V>>, CallError<E>>) -> Option<Self::Fetched> {

@@ -29,6 +29,8 @@ enum Place {
     Call,
     /// In the load, which has its own `self`, and the value as `result`.
     Load,
+    /// In a load that has brought nothing.
+    Nothing,
 }
 
 pub(super) struct Expansion<'a> {
@@ -294,9 +296,10 @@ impl<'a> Expansion<'a> {
             ::tideover::function::Value { value: __value, keep: __keep, tags: __tags }
         });
         if self.returned.optional {
+            let tags = self.tags(Place::Nothing);
             brought = quote!(match __value {
-                ::core::option::Option::Some(__value) => ::core::option::Option::Some(#brought),
-                ::core::option::Option::None => ::core::option::Option::None,
+                ::core::option::Option::Some(__value) => ::tideover::function::Perhaps::Something(#brought),
+                ::core::option::Option::None => ::tideover::function::Perhaps::Nothing(#tags),
             });
         }
         match &self.returned.error {
@@ -334,11 +337,11 @@ impl<'a> Expansion<'a> {
         quote!(::tideover::function::Signature::of(#name, &[#(#types),*])#(#parts)*.key())
     }
 
-    /// The tags; in a call those that depend on the value are left out.
+    /// The tags; where there is no value those that depend on it are left out.
     fn tags(&self, place: Place) -> TokenStream {
         let owner = match place {
             Place::Call => self.function.owner.as_ref().map(|owner| &owner.token),
-            Place::Load => self.function.owner.as_ref().map(|_| &self.this),
+            Place::Load | Place::Nothing => self.function.owner.as_ref().map(|_| &self.this),
         };
         let mut names = self.function.names(owner);
         let result = Ident::new("result", Span::call_site());
@@ -346,7 +349,7 @@ impl<'a> Expansion<'a> {
         let is_there = |tokens: &TokenStream| place == Place::Load || !mentions(tokens, "result") || self.has_result();
         let seen = |value: &Expr| match place {
             Place::Call => value.to_token_stream(),
-            Place::Load => renamed_self(value.to_token_stream(), &self.this),
+            Place::Load | Place::Nothing => renamed_self(value.to_token_stream(), &self.this),
         };
         let list = |all: TokenStream| {
             quote!(::core::iter::IntoIterator::into_iter(#all)

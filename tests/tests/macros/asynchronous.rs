@@ -208,6 +208,20 @@ async fn an_absence_is_a_value_or_remembered_for_its_own_time() {
     assert!(maybe::fetch(&db, 0).await.expect("an answer").is_none());
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_absence_is_forgotten_with_its_tags() {
+    #[cached(key = "user:{id}", cache = db.cache, negative_ttl = "1h", tags = ["users", "user:{id}", "read:{result.read}"])]
+    async fn user(db: &Db, id: u64) -> Option<User> {
+        db.user(id).await.ok()
+    }
+    let db = Db::new();
+    assert_eq!((user(&db, 0).await, user(&db, 0).await, db.asked()), (None, None, 1));
+    for (tag, asked) in [("user:1", 1), ("users", 2), ("user:0", 3)] {
+        db.cache.invalidate_tag(tag).await.expect("an invalidation");
+        assert_eq!((user(&db, 0).await, db.asked()), (None, asked), "{tag}");
+    }
+}
+
 /// Functions and what stands beside them are where any function can be.
 mod inner {
     pub(crate) mod deeper {
