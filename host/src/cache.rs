@@ -367,8 +367,8 @@ impl Cache {
     }
 
     /// Removes everything that is cached, here and in the own namespace of the store. What lies there by
-    /// [direct operations](Self::direct) stays; [`Direct::clear`] removes that. (A store of one's own may know no difference; see
-    /// [`DIRECT_PREFIX`](crate::store::DIRECT_PREFIX).)
+    /// [direct operations](Self::direct) stays; [`Direct::clear`] removes that. (A store of one's own may know no
+    /// difference; see [`DIRECT_PREFIX`](crate::store::DIRECT_PREFIX).)
     ///
     /// # Errors
     ///
@@ -418,9 +418,9 @@ impl Cache {
         Ok(report)
     }
 
-    /// Bytes under keys in the shared store, for what is no cached value: get, put, count, take, scan and so on, with the cache's
-    /// deadlines, a circuit of their own, and what stands in for the store while that is away. Without a store they work on a bounded
-    /// memory of their own.
+    /// Bytes under keys in the shared store, for what is no cached value: get, put, count, take, scan and so on, with
+    /// the cache's deadlines, a circuit of their own, and what stands in for the store while that is away. Without a
+    /// store they work on a bounded memory of their own.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -520,8 +520,8 @@ impl Cache {
     }
 
     /// Takes no more calls, lets flights that are under way end for up to five seconds, and closes the store. A second
-    /// call does nothing. What [direct operations](Self::direct) owe to the store is paid first, if it answers, for up to five seconds
-    /// more.
+    /// call does nothing. What [direct operations](Self::direct) owe to the store is paid first, if it answers, for up
+    /// to five seconds more.
     pub async fn shutdown(&self) {
         self.direct.close(SHUTDOWN_GRACE).await;
         match &self.backend {

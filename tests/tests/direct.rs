@@ -1,5 +1,6 @@
-//! Direct operations of two processes on a real Redis that is frozen, killed, cut off and demoted under load. For each fault:
-//! which errors callers saw, how long the longest call took, and what was lost or doubled (nothing), by the server's own word.
+//! Direct operations of two processes on a real Redis that is frozen, killed, cut off and demoted under load. For each
+//! fault: which errors callers saw, how long the longest call took, and what was lost or doubled (nothing), by the
+//! server's own word.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
