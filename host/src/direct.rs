@@ -2,7 +2,7 @@
 //! lists of jobs: what is no cached value, and is to go on while the store is away.
 //!
 //! What is decided here is who answers: the store, through a circuit of its own and within the deadlines of the policy;
-//! or, while it is away, what stands in for it. What each operation means is said by [`Store`](crate::store::Store).
+//! or, while it is away, what stands in for it. What each operation means is said by [`Store`].
 
 mod answer;
 mod circuit;
