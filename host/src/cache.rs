@@ -394,8 +394,8 @@ impl Cache {
     }
 
     /// Removes everything that is cached, here and in the own namespace of the store. What lies there by
-    /// [direct operations](Self::direct) stays; [`Direct::clear`] removes that. (A store of one's own may know no difference; see
-    /// [`DIRECT_PREFIX`](crate::store::DIRECT_PREFIX).)
+    /// [direct operations](Self::direct) stays; [`Direct::clear`] removes that. (A store of one's own may know no
+    /// difference; see [`DIRECT_PREFIX`](crate::store::DIRECT_PREFIX).)
     ///
     /// # Errors
     ///
@@ -445,9 +445,9 @@ impl Cache {
         Ok(report)
     }
 
-    /// Bytes under keys in the shared store, for what is no cached value: get, put, count, take, scan and so on, with the cache's
-    /// deadlines, a circuit of their own, and what stands in for the store while that is away. Without a store they work on a bounded
-    /// memory of their own.
+    /// Bytes under keys in the shared store, for what is no cached value: get, put, count, take, scan and so on, with
+    /// the cache's deadlines, a circuit of their own, and what stands in for the store while that is away. Without a
+    /// store they work on a bounded memory of their own.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]

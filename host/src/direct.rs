@@ -1,8 +1,8 @@
-//! Direct operations: bytes under keys in the shared store, with the cache's own guarantees. Counters, locks, sessions, lists of
-//! jobs: what is no cached value, and is to go on while the store is away.
+//! Direct operations: bytes under keys in the shared store, with the cache's own guarantees. Counters, locks, sessions,
+//! lists of jobs: what is no cached value, and is to go on while the store is away.
 //!
-//! What is decided here is who answers: the store, through a circuit of its own and within the deadlines of the policy; or, while it
-//! is away, what stands in for it. What each operation means is said by [`Store`](crate::store::Store).
+//! What is decided here is who answers: the store, through a circuit of its own and within the deadlines of the policy;
+//! or, while it is away, what stands in for it. What each operation means is said by [`Store`].
 
 mod answer;
 mod circuit;
@@ -35,27 +35,30 @@ use crate::cache::Cache;
 use crate::error::Error;
 use crate::store::{Remaining, Store, When};
 
-/// The direct operations of a cache, by [`Cache::direct`](crate::Cache::direct). Cheap to clone; all handles of a cache share one state.
+/// The direct operations of a cache, by [`Cache::direct`](crate::Cache::direct). Cheap to clone; all handles of a cache
+/// share one state.
 ///
 /// Their keys are apart from those of cached values: `k` here and `k` of the cache never meet, and a
-/// [clear](crate::Cache::clear) of the cache leaves these alone. A time to live of `None` lasts until it is removed, one of zero ends at
-/// once. Whoever drops a call that is under way does not know whether it was made.
+/// [clear](crate::Cache::clear) of the cache leaves these alone. A time to live of `None` lasts until it is removed,
+/// one of zero ends at once. Whoever drops a call that is under way does not know whether it was made.
 ///
 /// # While the store is away
 ///
-/// A failure of the store, its silence past the deadline (`store_read_deadline`, `store_write_deadline`), and the open circuit are no
-/// errors: a bounded memory in this process answers (`entries_max`), and the answer [says so](Answer::source). It knows what was read
-/// and written here before. Changes are kept (at most `journal_max` keys; what is beyond is refused, [`Error::JournalFull`]) and reach
-/// the store when it is back, before these keys are asked of it again:
+/// A failure of the store, its silence past the deadline (`store_read_deadline`, `store_write_deadline`), and the open
+/// circuit are no errors: a bounded memory in this process answers (`entries_max`), and the answer
+/// [says so](Answer::source). It knows what was read and written here before. Changes are kept (at most `journal_max` keys;
+/// what is beyond is refused, [`Error::JournalFull`]) and reach the store when it is back, before these keys are asked
+/// of it again:
 ///
-/// - of puts and removals the newest of each key, with what is left of its time to live; they win over what other processes have
-///   written meanwhile;
+/// - of puts and removals the newest of each key, with what is left of its time to live; they win over what other
+///   processes have written meanwhile;
 /// - counts as differences, so that those of several processes add up; a count has ended with its number;
 /// - what was given more time than it had left is put there anew, if it has ended meanwhile;
 /// - what depends on a condition with that condition, so that the first process to be back wins.
 ///
-/// What is not promised in an outage: that two processes see each other, so both may be told that a key was absent and now is theirs.
-/// What is owed is in no snapshot: at the end of the process [`Cache::shutdown`](crate::Cache::shutdown) pays what it can.
+/// What is not promised in an outage: that two processes see each other, so both may be told that a key was absent and
+/// now is theirs. What is owed is in no snapshot: at the end of the process [`Cache::shutdown`](crate::Cache::shutdown)
+/// pays what it can.
 ///
 /// ```
 /// use std::time::Duration;
@@ -111,12 +114,13 @@ impl Direct {
     ///
     /// # Errors
     ///
-    /// As for all that follow: [`Error::Refused`] at a limit (`key_bytes_max`, `value_bytes_max`), [`Error::StoreRefused`] when the store
-    /// answers and refuses, [`Error::Closed`] after the shutdown, and where the option `fallback` is off [`Error::Store`] while the store
-    /// is away. Changes are refused with [`Error::JournalFull`] in an outage, past `journal_max`.
+    /// As for all that follow: [`Error::Refused`] at a limit (`key_bytes_max`, `value_bytes_max`),
+    /// [`Error::StoreRefused`] when the store answers and refuses, [`Error::Closed`] after the shutdown, and where the
+    /// option `fallback` is off [`Error::Store`] while the store is away. Changes are refused with
+    /// [`Error::JournalFull`] in an outage, past `journal_max`.
     pub async fn get(&self, key: &str) -> Result<Answer<Option<Bytes>>, Error> {
         let (mut call, place) = (self.shared.reading("get", &[key])?, place(key));
-        let asks = self.shared.asks_end(key);
+        let asks = || self.shared.asks_end(key);
         let work = self.shared.store().map(|store| with_end(store, &place, asks, store.read(&place)));
         let asked = self.shared.ask(&mut call, Concerns::Keys(&[key]), work).await;
         let seen = |fallback: &mut Fallback, (value, left): (Option<Bytes>, _), now| {
@@ -186,8 +190,8 @@ impl Direct {
 
     /// As [`put`](Self::put), only if nothing is there; `false`: something is, and nothing was changed.
     ///
-    /// While the store is away, it is absence here that counts, and several processes may be told `true`. The one that is back
-    /// first has the key.
+    /// While the store is away, it is absence here that counts, and several processes may be told `true`. The one that
+    /// is back first has the key.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -201,7 +205,8 @@ impl Direct {
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get), and [`Error::OutcomeUnknown`] when the store has not answered and the key is present by what is known here.
+    /// As [`get`](Self::get), and [`Error::OutcomeUnknown`] when the store has not answered and the key is present by
+    /// what is known here.
     pub async fn put_if_absent(
         &self,
         key: &str,
@@ -319,11 +324,11 @@ impl Direct {
         self.shared.answer(&call, asked, seen, |fallback, _, now| Ok(fallback.remove(key, now)?.is_some()))
     }
 
-    /// Adds `by` to the whole number under `key` (decimal text; zero if nothing is there) and returns the sum. What is there keeps
-    /// its end; `ttl` is for a number that this creates.
+    /// Adds `by` to the whole number under `key` (decimal text; zero if nothing is there) and returns the sum. What is
+    /// there keeps its end; `ttl` is for a number that this creates.
     ///
-    /// While the store is away, it is counted here, and added to whatever is in the store when that is back, unless the number has
-    /// ended by then.
+    /// While the store is away, it is counted here, and added to whatever is in the store when that is back, unless the
+    /// number has ended by then.
     ///
     /// ```
     /// use std::time::Duration;
@@ -345,11 +350,12 @@ impl Direct {
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get); [`Error::StoreRefused`] when something else than a number of 64 bits is there, or the sum would not be one;
-    /// [`Error::OutcomeUnknown`] when it was sent and not answered: then it may have been counted, and is not counted here.
+    /// As [`get`](Self::get); [`Error::StoreRefused`] when something else than a number of 64 bits is there, or the sum
+    /// would not be one; [`Error::OutcomeUnknown`] when it was sent and not answered: then it may have been counted,
+    /// and is not counted here.
     pub async fn increment(&self, key: &str, by: i64, ttl: Option<Duration>) -> Result<Answer<i64>, Error> {
         let (mut call, place) = (self.shared.writing("increment", &[key], |store| store.counters)?, place(key));
-        let (ends, asks) = (self.shared.ends(ttl), self.shared.asks_end(key));
+        let (ends, asks) = (self.shared.ends(ttl), || self.shared.asks_end(key));
         let work = self.shared.store().map(|store| with_end(store, &place, asks, store.increment(&place, by, ttl)));
         let asked = self.shared.ask(&mut call, Concerns::Keys(&[key]), work).await;
         let seen = |fallback: &mut Fallback, (sum, left), now| {
@@ -365,7 +371,8 @@ impl Direct {
 
     /// Lets `key` end after `ttl` from now (`None`: never). `false`: it is not there.
     ///
-    /// While the store is away, `false` means that nothing is known of it here; if it is in the store, it ends all the same.
+    /// While the store is away, `false` means that nothing is known of it here; if it is in the store, it ends all the
+    /// same.
     ///
     /// ```
     /// use std::time::Duration;
@@ -402,8 +409,8 @@ impl Direct {
         self.shared.answer(&call, asked, seen, |fallback, _, now| fallback.expire(key, ends, now))
     }
 
-    /// How long `key` will still be there: not at all, for ever, or for so long. While the store is away, a copy whose end is not known
-    /// says for how long it will be kept here.
+    /// How long `key` will still be there: not at all, for ever, or for so long. While the store is away, a copy whose
+    /// end is not known says for how long it will be kept here.
     ///
     /// ```
     /// use tideover::store::Remaining;
@@ -497,7 +504,8 @@ impl Direct {
         self.shared.circuit.set_mode(mode);
     }
 
-    /// Closes the circuit of direct operations and forgets what was counted against the store. In a forced mode it stays forced.
+    /// Closes the circuit of direct operations and forgets what was counted against the store. In a forced mode it
+    /// stays forced.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]

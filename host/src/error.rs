@@ -51,11 +51,13 @@ pub enum Error {
     /// A limit of the cache; nothing was changed.
     #[error("{}", refusal_text(.0))]
     Refused(Refusal),
-    /// Keys that begin so are those of direct operations ([`Cache::direct`](crate::Cache::direct)); nothing was changed.
+    /// Keys that begin so are those of direct operations ([`Cache::direct`](crate::Cache::direct)); nothing was
+    /// changed.
     #[error("keys that begin with {} are those of direct operations", DIRECT_PREFIX)]
     ReservedKey,
-    /// The shared store answered a [direct operation](crate::Direct), and refused it: a count on a text, a cursor that is not its
-    /// own, an operation that it does not have. Nothing was changed. While the store is away, what stands in for it refuses the same.
+    /// The shared store answered a [direct operation](crate::Direct), and refused it: a count on a text, a cursor that
+    /// is not its own, an operation that it does not have. Nothing was changed. While the store is away, what stands in
+    /// for it refuses the same.
     #[error("{operation} was refused: {error}")]
     StoreRefused {
         /// The direct operation.
@@ -64,7 +66,8 @@ pub enum Error {
         #[source]
         error: StoreError,
     },
-    /// As many changes of direct operations are owed to the store as `journal_max` allows, which is away; nothing was changed.
+    /// As many changes of direct operations are owed to the store as `journal_max` allows, which is away; nothing was
+    /// changed.
     #[error("{operation}: {max} changes are owed to the store already (journal_max)")]
     JournalFull {
         /// The direct operation.
@@ -72,8 +75,8 @@ pub enum Error {
         /// The limit.
         max: u32,
     },
-    /// A direct operation that must not be done twice was sent, and the store has not answered: nobody knows whether it was
-    /// done. It is not owed.
+    /// A direct operation that must not be done twice was sent, and the store has not answered: nobody knows whether it
+    /// was done. It is not owed.
     #[error("{operation} was sent to the store, which did not answer: it may have been done")]
     OutcomeUnknown {
         /// The direct operation.

@@ -1,5 +1,6 @@
-//! Direct operations of two processes on a real Redis that is frozen, killed, cut off and demoted under load. For each fault:
-//! which errors callers saw, how long the longest call took, and what was lost or doubled (nothing), by the server's own word.
+//! Direct operations of two processes on a real Redis that is frozen, killed, cut off and demoted under load. For each
+//! fault: which errors callers saw, how long the longest call took, and what was lost or doubled (nothing), by the
+//! server's own word.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -186,7 +187,7 @@ async fn survive(fault: &'static str, server: &mut RedisServer, happens: impl As
          {number} counted of {} (and {} unknown), {given_up} given up",
         seen.calls, seen.fallback, seen.unknown, seen.errors, seen.longest, seen.counted, seen.unknown,
     );
-    assert!(seen.fallback > 0, "{fault}: nobody has noticed");
+    assert!(seen.fallback as i64 + seen.unknown > 0, "{fault}: nobody has noticed");
     assert!(seen.errors.is_empty(), "{fault}: {:?}", seen.errors);
     assert!(seen.longest < LONGEST, "{fault}: {:?}", seen.longest);
     assert!(seen.stale.is_empty(), "{fault}: {:?}", seen.stale);
@@ -221,9 +222,9 @@ async fn a_killed_server_that_comes_back_with_its_data_has_everything() {
 async fn connections_that_are_cut_again_and_again_lose_and_double_nothing() {
     let mut server = RedisServer::start();
     survive("cut off", &mut server, async |server| {
-        for _ in 0..20 {
+        for _ in 0..100 {
             block_in_place(|| server.cut_clients());
-            sleep(Duration::from_millis(50)).await;
+            sleep(Duration::from_millis(10)).await;
         }
     })
     .await;

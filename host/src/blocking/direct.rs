@@ -10,7 +10,8 @@ use crate::direct::{Answer, Direct as AsyncDirect, DirectStats};
 use crate::error::Error;
 use crate::store::{Cursor, Page, Remaining};
 
-/// The direct operations of a cache, whose calls wait on the thread that makes them. Cheap to clone; made by [`Cache::direct`].
+/// The direct operations of a cache, whose calls wait on the thread that makes them. Cheap to clone; made by
+/// [`Cache::direct`].
 ///
 /// ```
 /// use tideover::Cache;

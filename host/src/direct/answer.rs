@@ -26,8 +26,8 @@ use crate::Source;
 pub struct Answer<T> {
     /// What was asked for.
     pub value: T,
-    /// Who has answered: [`Source::Store`]; [`Source::Fallback`] while the store is away, by what this process knows; or
-    /// [`Source::Memory`] where there is no store.
+    /// Who has answered: [`Source::Store`]; [`Source::Fallback`] while the store is away, by what this process knows;
+    /// or [`Source::Memory`] where there is no store.
     pub source: Source,
 }
 

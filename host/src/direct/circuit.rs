@@ -1,5 +1,5 @@
-//! The circuit breaker between direct operations and the store. It is made from the same choices as the cache's own, and
-//! judges by what direct operations meet alone.
+//! The circuit breaker between direct operations and the store. It is made from the same choices as the cache's own,
+//! and judges by what direct operations meet alone.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! counts {
     ($($(#[doc = $doc:literal])+ $field:ident: $name:literal,)+) => {
-        /// What the [direct operations](crate::Direct) of a cache have counted since it was made. A clear of the cache does not
-        /// start it anew.
+        /// What the [direct operations](crate::Direct) of a cache have counted since it was made. A clear of the cache
+        /// does not start it anew.
         ///
         /// ```
         /// # #[tokio::main(flavor = "current_thread")]

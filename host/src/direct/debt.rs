@@ -1,8 +1,8 @@
-//! What is owed to the store for one key: the steps that make of what is there what callers were told. It knows nothing of
-//! other keys, and sends nothing.
+//! What is owed to the store for one key: the steps that make of what is there what callers were told. It knows nothing
+//! of other keys, and sends nothing.
 //!
-//! A change takes in the ones before it where that comes to the same, so that a key never owes more than a few steps. Counts
-//! stay differences, as others may count meanwhile; what depends on a condition keeps it.
+//! A change takes in the ones before it where that comes to the same, so that a key never owes more than a few steps.
+//! Counts stay differences, as others may count meanwhile; what depends on a condition keeps it.
 
 use bytes::Bytes;
 use tideover_core::Instant;
@@ -14,8 +14,8 @@ pub(super) type Ends = Instant;
 
 /// One operation of the store.
 ///
-/// Where it is for something that is there, `until` is when that ends in the store by itself. Afterwards its absence is nobody's
-/// removal, and what was told to callers is put there anew.
+/// Where it is for something that is there, `until` is when that ends in the store by itself. Afterwards its absence is
+/// nobody's removal, and what was told to callers is put there anew.
 #[derive(Clone)]
 pub(super) enum Step {
     Write {
@@ -168,8 +168,8 @@ impl Steps {
         }
     }
 
-    /// The value has ended, as far as is known here. What may have been another's all the time is let alone: a count belongs
-    /// to the number that it was made on, and has ended with it.
+    /// The value has ended, as far as is known here. What may have been another's all the time is let alone: a count
+    /// belongs to the number that it was made on, and has ended with it.
     pub(super) fn end(&mut self) {
         self.0 = if self.0.iter().all(Step::is_reserved) { Vec::new() } else { vec![Step::Remove] };
     }

@@ -1,5 +1,5 @@
-//! What stands in for the store: copies of what was read and written, and over them what is owed. It decides what callers
-//! are told while the store is away; without a store, it is all there is.
+//! What stands in for the store: copies of what was read and written, and over them what is owed. It decides what
+//! callers are told while the store is away; without a store, it is all there is.
 //!
 //! Operations are numbered as they begin. What an older one brings does not replace what a newer one has left.
 
@@ -117,8 +117,8 @@ impl Fallback {
         }
     }
 
-    /// Keeps a value that was read, and `left` of it if that was asked; else its end is known only if it is the value that is
-    /// known already.
+    /// Keeps a value that was read, and `left` of it if that was asked; else its end is known only if it is the value
+    /// that is known already.
     pub(super) fn mirror_read(
         &mut self,
         key: &str,

@@ -1,7 +1,7 @@
 //! What is owed to the store: the changes of each key made while it was away, and the patterns whose keys are to go.
 //!
-//! It is bounded, and full it refuses what is new: nothing in it is ever given up for room. Patterns are paid first: what
-//! was owed for their keys before is no longer, and what is owed for them now came after.
+//! It is bounded, and full it refuses what is new: nothing in it is ever given up for room. Patterns are paid first:
+//! what was owed for their keys before is no longer, and what is owed for them now came after.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -239,8 +239,8 @@ impl Journal {
         sent
     }
 
-    /// The step that was on its way is done; `sum` is what it counted to, `held` whether its condition did. When nothing
-    /// more is owed: what is there, if that is known.
+    /// The step that was on its way is done; `sum` is what it counted to, `held` whether its condition did. When
+    /// nothing more is owed: what is there, if that is known.
     pub(super) fn done(&mut self, key: &str, sum: Option<i64>, held: bool) -> Option<Option<State>> {
         let row = self.rows.get_mut(key)?;
         let has_written = matches!(row.sent.take(), Some(Step::Write { .. }));

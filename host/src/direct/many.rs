@@ -44,8 +44,8 @@ impl Direct {
         self.shared.answer(&call, asked, seen, instead)
     }
 
-    /// Keeps these entries, each for `ttl`. It is not one step; but if the journal of an outage has no room for all of them, none
-    /// is kept.
+    /// Keeps these entries, each for `ttl`. It is not one step; but if the journal of an outage has no room for all of
+    /// them, none is kept.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -82,8 +82,8 @@ impl Direct {
         self.shared.answer(&call, asked, seen, instead)
     }
 
-    /// Removes these keys, and tells how many were there. It is not one step; but if the journal of an outage has no room for all of
-    /// them, none is removed.
+    /// Removes these keys, and tells how many were there. It is not one step; but if the journal of an outage has no
+    /// room for all of them, none is removed.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -118,11 +118,11 @@ impl Direct {
         self.shared.answer(&call, asked, seen, instead)
     }
 
-    /// Some of the keys that match `pattern`, from `cursor` on; about `count` keys are looked at. In the pattern `*` stands for any
-    /// characters and `\\` makes the character after it data; all else is data.
+    /// Some of the keys that match `pattern`, from `cursor` on; about `count` keys are looked at. In the pattern `*`
+    /// stands for any characters and `\\` makes the character after it data; all else is data.
     ///
-    /// From the first page to the last, every key that is there all the time comes at least once; it may come twice, also where the
-    /// store goes away or comes back meanwhile. While it is away, it is the keys that are known here.
+    /// From the first page to the last, every key that is there all the time comes at least once; it may come twice,
+    /// also where the store goes away or comes back meanwhile. While it is away, it is the keys that are known here.
     ///
     /// ```
     /// use tideover::store::Cursor;
@@ -158,8 +158,8 @@ impl Direct {
         self.shared.answer(&call, asked, |_, page, _| page_of_store(page), instead)
     }
 
-    /// Removes the keys that match `pattern`, as [`scan`](Self::scan) finds them, and tells how many there were. It goes from page to
-    /// page, each with deadlines of its own, for as long as there are more.
+    /// Removes the keys that match `pattern`, as [`scan`](Self::scan) finds them, and tells how many there were. It
+    /// goes from page to page, each with deadlines of its own, for as long as there are more.
     ///
     /// While the store is away it tells of how many it is known here; all that match go from the store when it is back.
     ///

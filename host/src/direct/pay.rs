@@ -1,7 +1,8 @@
-//! Paying what is owed to the store when it is back: by whoever uses direct operations, by the cache's own rounds, and at its end.
+//! Paying what is owed to the store when it is back: by whoever uses direct operations, by the cache's own rounds, and
+//! at its end.
 //!
-//! One task pays at a time. It asks first whether the store answers, with something that may be done twice; then patterns go, then
-//! the keys, the oldest change first, several at once.
+//! One task pays at a time. It asks first whether the store answers, with something that may be done twice; then
+//! patterns go, then the keys, the oldest change first, several at once.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -248,7 +249,8 @@ impl Shared {
         store.write_when(place, value, self.left(ends), When::Absent).await
     }
 
-    /// Removes the keys that match from the store, page by page, each with deadlines of its own; tells how many there were.
+    /// Removes the keys that match from the store, page by page, each with deadlines of its own; tells how many there
+    /// were.
     pub(super) async fn sweep(
         &self,
         store: &dyn Store,

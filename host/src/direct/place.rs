@@ -14,8 +14,8 @@ pub(super) fn places(keys: &[&str]) -> Vec<String> {
     keys.iter().map(|key| place(key)).collect()
 }
 
-/// How far a scan has come: in the store, or among what is known here. Whoever goes on elsewhere begins there anew, so that no key
-/// is left out.
+/// How far a scan has come: in the store, or among what is known here. Whoever goes on elsewhere begins there anew, so
+/// that no key is left out.
 pub(super) enum Place {
     Beginning,
     Store(Cursor),

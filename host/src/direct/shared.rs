@@ -1,4 +1,5 @@
-//! What all handles of a cache's direct operations share, and the way of an operation: to the store, or to what stands in for it.
+//! What all handles of a cache's direct operations share, and the way of an operation: to the store, or to what stands
+//! in for it.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -324,14 +325,14 @@ impl Shared {
     }
 }
 
-/// What an operation brings, and if that `asks`, when the key at `place` ends. Both are asked at once.
+/// What an operation brings, and if that `asks` when it is its turn, when the key at `place` ends. Both are asked at once.
 pub(super) async fn with_end<T>(
     store: &dyn Store,
     place: &str,
-    asks: bool,
+    asks: impl FnOnce() -> bool,
     work: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<(T, Option<Remaining>), StoreError> {
-    if !asks {
+    if !asks() {
         return Ok((work.await?, None));
     }
     let (brought, left) = tokio::join!(work, store.remaining(place));

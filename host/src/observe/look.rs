@@ -137,7 +137,8 @@ impl Cache {
         self.observed().looked.lock().await.look(self).await
     }
 
-    /// All circuits: the store's, that of direct operations, that of loaders without a name, and those of loaders that have one.
+    /// All circuits: the store's, that of direct operations, that of loaders without a name, and those of loaders that
+    /// have one.
     fn circuits(&self, report: &Report) -> Vec<Circuit> {
         let named = report.loaders.iter().map(|(loader, report)| {
             let name = self.loader_name(*loader);

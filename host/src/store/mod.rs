@@ -187,8 +187,8 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`StoreError::Rejected`] when something else than a number of 64 bits is there, or the sum would not be one, and
-    /// [`StoreError::Foreign`] when it is no text at all; nothing is changed then, nor by [`StoreError::Unavailable`] and
-    /// [`StoreError::Overloaded`]. Where nobody knows whether it was done, it is [`StoreError::Uncertain`].
+    /// [`StoreError::Foreign`] when it is no text at all; nothing is changed then, nor by [`StoreError::Unavailable`]
+    /// and [`StoreError::Overloaded`]. Where nobody knows whether it was done, it is [`StoreError::Uncertain`].
     fn increment<'a>(
         &'a self,
         _key: &'a str,
@@ -229,9 +229,9 @@ pub trait Store: Send + Sync + 'static {
     }
 }
 
-/// What the keys of [direct operations](crate::Direct) begin with in a store. No key of a cache begins so: a cache refuses
-/// those ([`Error::ReservedKey`](crate::Error::ReservedKey)). Nobody who [listens](Store::listen) needs to be told of them, and
-/// what clears the entries of a cache SHOULD leave them where they are; the stores of this crate do.
+/// What the keys of [direct operations](crate::Direct) begin with in a store. No key of a cache begins so: a cache
+/// refuses those ([`Error::ReservedKey`](crate::Error::ReservedKey)). Nobody who [listens](Store::listen) needs to be
+/// told of them, and what clears the entries of a cache SHOULD leave them where they are; the stores of this crate do.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]

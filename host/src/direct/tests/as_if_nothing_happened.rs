@@ -1,5 +1,5 @@
-//! For one process an outage is as if nothing had happened: it gets the answers of a store that was never away, and that is
-//! what is in the store when it is back.
+//! For one process an outage is as if nothing had happened: it gets the answers of a store that was never away, and
+//! that is what is in the store when it is back.
 
 use super::*;
 use crate::store::{MemoryStore, Store, When};

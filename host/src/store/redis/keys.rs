@@ -1,7 +1,8 @@
 //! Where keys lie: entries under `namespace + key`, what the store keeps for itself under `namespace + "!" + name`.
 //!
-//! A user's key that begins with `!` is written with one more, so the two never meet. Keys of direct operations are those of
-//! the store's own that begin with `!direct:`, so that no entry of a cache is there and what clears entries leaves them alone.
+//! A user's key that begins with `!` is written with one more, so the two never meet. Keys of direct operations are
+//! those of the store's own that begin with `!direct:`, so that no entry of a cache is there and what clears entries
+//! leaves them alone.
 
 use bytes::Bytes;
 
