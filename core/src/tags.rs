@@ -29,7 +29,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// The harsher of two, and of two expiries the earlier. Whose freshness has ended is in no further doubt.
-    pub(crate) fn and(self, other: Self) -> Self {
+    fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Invalid, _) | (_, Self::Invalid) => Self::Invalid,
             (Self::Expired(one), Self::Expired(two)) => Self::Expired(one.min(two)),

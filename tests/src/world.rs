@@ -85,6 +85,8 @@ struct Expiry {
     number: u64,
     /// Its place in the log, if another process noted it.
     logged: u64,
+    /// Nobody knows whether it was: what was there is in doubt.
+    doubt: bool,
 }
 
 /// A copy in a store.
@@ -520,7 +522,7 @@ impl World {
     fn expire_values(&mut self, keys: &[Key]) {
         self.invalidations += 1;
         for key in keys {
-            self.expiries.push(Expiry { key: *key, at: self.now, number: self.invalidations, logged: 0 });
+            self.expiries.push(Expiry { key: *key, at: self.now, number: self.invalidations, logged: 0, doubt: false });
             self.fresh_floors.insert(*key, self.truth[key]);
             self.put_until.insert(*key, Instant::ZERO);
         }

@@ -134,12 +134,15 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         if untold { Verdict::Invalid } else { self.noted.verdict(tags, born) }
     }
 
-    /// How a copy in the fallback, which is this process's own, stands to what is known of its tags and of its key.
+    /// How a copy in the fallback, which is this process's own, stands to what is known of its tags and of its key. What was
+    /// copied while an invalidation was owed bears no number that says whether it is newer, and so is not used.
     pub(super) fn fallback_verdict(&self, key: &K, entry: &Entry<V>, born: u64, now: Instant) -> Verdict {
         let tags = entry.value.tags();
         let untold = !tags.is_empty() && (!self.policy.store_log || self.owed_tags.owes_any(tags));
-        let said = if untold { Verdict::Invalid } else { self.noted.verdict(tags, born) };
-        said.and(self.outdated.verdict(key, entry.age, now))
+        if untold || self.noted.verdict(tags, born) != Verdict::Valid {
+            return Verdict::Invalid;
+        }
+        self.outdated.verdict(key, entry.age, now)
     }
 
     /// The entry that was found in the shared store, as far as it was not invalidated.

@@ -114,8 +114,9 @@ impl World {
         let lives = value.births().flat_map(|birth| {
             let ended = self.ended(value, birth);
             // It may have been asked for before.
-            let in_doubt = self.missed.iter().any(|at| *at + longest >= birth.at);
-            [(birth, ended, false)].into_iter().chain(in_doubt.then_some((birth, ended, true)))
+            let may_be_doubted = self.missed.iter().any(|at| *at + longest >= birth.at);
+            let doubted = self.concerning(value, birth).any(|expiry| expiry.doubt);
+            [(birth, ended, doubted)].into_iter().chain(may_be_doubted.then_some((birth, ended, true)))
         });
         for (birth, ended, in_doubt) in lives {
             let age = self.now - birth.at;
@@ -155,11 +156,15 @@ impl World {
 
     /// When the freshness of what was born then was ended, if it was: at its birth, if its load was asked for before.
     fn ended(&self, value: &Origin, birth: Birth) -> Option<Instant> {
-        let concerns = |expiry: &&Expiry| {
+        self.concerning(value, birth).find(|expiry| !expiry.doubt).map(|expiry| expiry.at.max(birth.at))
+    }
+
+    /// What ended the freshness of what was born then, or put it in doubt.
+    fn concerning(&self, value: &Origin, birth: Birth) -> impl Iterator<Item = &Expiry> {
+        self.expiries.iter().filter(move |expiry| {
             let (known, spared) = ((1..=value.knows).contains(&expiry.logged), value.spared.contains(&expiry.number));
             expiry.key == value.key && expiry.number > birth.after && !known && !spared
-        };
-        self.expiries.iter().find(concerns).map(|expiry| expiry.at.max(birth.at))
+        })
     }
 
     /// While it is fresh and nothing can have pushed it out, what was put is there.

@@ -159,13 +159,14 @@ impl World {
         // It reaches keys, too, that nobody had asked for when it was noted.
         let known_then = |key: &Key| reached.iter().any(|(known, _)| known == key);
         let (mut later, number) = (self.truth.keys().copied().collect::<Vec<Key>>(), self.invalidations);
+        let doubt = note == Note::Unknown;
         later.retain(|key| self.concerns(note, *key) && !known_then(key));
         for key in later {
-            self.expiries.push(Expiry { key, at, number, logged });
+            self.expiries.push(Expiry { key, at, number, logged, doubt });
             self.put_until.insert(key, Instant::ZERO);
         }
         for &(key, truth) in reached {
-            self.expiries.push(Expiry { key, at, number: self.invalidations, logged });
+            self.expiries.push(Expiry { key, at, number, logged, doubt });
             // A put that is spared may have been replaced by what a load brought, which is not.
             self.put_until.insert(key, Instant::ZERO);
             if spared.iter().any(|(spared, _)| *spared == key) {
