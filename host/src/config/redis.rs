@@ -22,7 +22,7 @@ pub(super) const OPTIONS: &[RedisOption] = &[];
 #[cfg(feature = "redis")]
 pub(super) const OPTIONS: &[RedisOption] = &[
     option("redis.backplane", "tracking", "How memory learns at once what others change: tracking, pubsub or off."),
-    option("redis.backplane_grace", "5s", "How long the backplane may be lost before all of memory counts as stale."),
+    option("redis.backplane_grace", "5s", "How long the backplane may be lost before all of memory is in doubt."),
     option("redis.connect_timeout", "1s", "How long making a connection may take."),
     option("redis.response_timeout", "1s", "How long the answer to one command may take."),
     option("redis.write_timeout", "", "The same for commands that change something; as response_timeout if not set."),

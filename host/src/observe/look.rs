@@ -226,7 +226,7 @@ impl Looked {
         // Whoever begins to listen has missed what was before.
         if self.report.is_some() && grown("missed") > 0 {
             observed.tell(|| Happened::ChangesMissed);
-            info!(cache = observed.name(), "changes of other processes may have been missed; memory counts as stale");
+            info!(cache = observed.name(), "changes of other processes may have been missed; memory is in doubt");
         }
         let removals = grown("removals_lost");
         if removals > 0 && self.report.is_some() {
