@@ -41,7 +41,7 @@ impl HostClock {
 
     pub(crate) fn new() -> Self {
         let zero = tokio::time::Instant::now();
-        let civil = Mutex::new(Civil::new(Instant::ZERO + BEFORE, told()));
+        let civil = Mutex::new(Civil::new(Self::birth(), told()));
         let watched = Watched { suspended_before: suspended(), suspended: AtomicU64::new(0), civil };
         Self {
             zero,
@@ -71,7 +71,7 @@ impl HostClock {
 
     fn moment(&self, instant: Instant) -> tokio::time::Instant {
         const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-        let since = (instant - (Instant::ZERO + BEFORE)).saturating_sub(self.suspended()).min(CENTURY);
+        let since = (instant - Self::birth()).saturating_sub(self.suspended()).min(CENTURY);
         self.zero.checked_add(since).unwrap_or(self.zero)
     }
 
@@ -93,7 +93,7 @@ impl HostClock {
     fn reading(&self, moment: tokio::time::Instant) -> Instant {
         #[cfg(feature = "testing")]
         let moment = self.moved_by.as_ref().map_or(moment, |clock| clock.shown(moment));
-        Instant::ZERO + BEFORE + moment.saturating_duration_since(self.zero) + self.suspended()
+        Self::birth() + moment.saturating_duration_since(self.zero) + self.suspended()
     }
 
     /// Looks whether the machine was suspended. To be called now and then; what is fresh may be served for as long

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tideover_core::Policy;
+use tideover_core::{Policy, Windows};
 
 use super::loaders::LoaderNames;
 use super::{Backend, Cache, EngineKind, Shared, TtlBuckets};
@@ -55,7 +55,7 @@ impl Builder {
     /// Freshness lifetime of values that bring none of their own; zero never expires.
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.policy.ttl = Some(ttl).filter(|ttl| !ttl.is_zero());
+        self.policy.ttl = Windows::fresh_for(ttl).ttl;
         self
     }
 

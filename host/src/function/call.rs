@@ -142,7 +142,7 @@ impl<V: Cacheable> Call<V> {
     /// What it loads is fresh for so long; zero never expires.
     #[must_use]
     pub fn ttl(self, ttl: Duration) -> Self {
-        self.windows(|windows| windows.ttl = Some(ttl).filter(|ttl| !ttl.is_zero()))
+        self.windows(|windows| windows.ttl = Windows::fresh_for(ttl).ttl)
     }
 
     /// As [`ttl`](Self::ttl), for as long as the cache says.

@@ -74,7 +74,7 @@ pub enum Happened {
         owed: u64,
     },
     /// Changes of other processes may have been missed: the connection that tells of them is new. What is in memory
-    /// counts as stale.
+    /// is in doubt.
     ChangesMissed,
     /// The store has stopped telling what other processes change, or can do it again.
     Backplane {

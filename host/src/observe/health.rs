@@ -14,7 +14,6 @@ use tideover_core::cache::Dependency;
 use super::look::{Circuit, Guarded};
 use super::tally::Tally;
 use crate::clock::HostClock;
-use crate::direct::DirectStats;
 use crate::engine::Report;
 use crate::store::Guarantees;
 
@@ -164,13 +163,6 @@ pub struct DirectHealth {
     pub unknown: u64,
     /// Changes that were owed, and that the store has refused for good.
     pub given_up: u64,
-}
-
-impl From<DirectStats> for DirectHealth {
-    fn from(stats: DirectStats) -> Self {
-        let DirectStats { owed, answers, fallback, journal_full, unknown, given_up, .. } = stats;
-        Self { owed, answers, fallback, journal_full, unknown, given_up }
-    }
 }
 
 /// The circuits of a cache.
@@ -334,7 +326,6 @@ pub(super) struct Findings<'a> {
     pub(super) store_answers: Option<bool>,
     pub(super) guarantees: Option<Guarantees>,
     pub(super) circuits: Vec<Circuit>,
-    pub(super) direct: DirectStats,
     pub(super) opened_at: &'a HashMap<Guarded, Instant>,
     pub(super) rates: Rates,
     /// What is known without asking anybody.
@@ -362,7 +353,7 @@ impl Findings<'_> {
 
     pub(super) fn health(self, report: &Report) -> Health {
         let circuits = self.circuits(report);
-        let Self { cache, engine, store, store_answers, guarantees, rates, direct, mut reasons, .. } = self;
+        let Self { cache, engine, store, store_answers, guarantees, rates, mut reasons, .. } = self;
         if store_answers == Some(false) {
             reasons.push(Reason::StoreUnanswered);
         }
@@ -380,7 +371,14 @@ impl Findings<'_> {
                 guarantees,
             },
             circuits,
-            direct: direct.into(),
+            direct: DirectHealth {
+                owed: report.count("direct_owed"),
+                answers: report.count("direct_answers"),
+                fallback: report.count("direct_fallback"),
+                journal_full: report.count("direct_journal_full"),
+                unknown: report.count("direct_unknown"),
+                given_up: report.count("direct_given_up"),
+            },
             memory: MemoryHealth {
                 entries: report.count("entries"),
                 capacity: report.count("capacity"),

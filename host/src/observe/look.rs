@@ -118,7 +118,6 @@ impl Cache {
             store_answers,
             guarantees,
             circuits: self.circuits(report),
-            direct: self.direct_operations().stats(),
             opened_at: &looked.opened_at,
             rates: looked.rates(now),
             reasons: looked.judge(observed),
