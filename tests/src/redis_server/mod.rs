@@ -153,6 +153,12 @@ impl RedisServer {
         self.port
     }
 
+    /// The process that serves.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Kills the server as `kill -9` does: connections break, data is lost.
     pub fn kill(&mut self) {
         self.process.kill().expect("the server is a child of this process");

@@ -79,7 +79,7 @@ impl Cluster {
             && let Some(replica) = self.replica_of(slot)?
             && let replica = self.node(&replica, true)?
             && !replica.is_silent()
-            && let Ok(reply) = replica.ask(&Request { heeds: false, ..request.clone() }, false, deadline).await
+            && let Ok(reply) = replica.ask(&request.unheeding(), false, deadline).await
         {
             return Ok(reply.into());
         }

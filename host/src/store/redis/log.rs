@@ -141,8 +141,9 @@ impl Log {
                 Err(fault) => (Err(fault), None),
             }
         } else {
-            let (answer, head) =
-                tokio::join!(deployment.ask(place, &request, deadline), self.head(deployment, deadline));
+            let both =
+                async { tokio::join!(deployment.ask(place, &request, deadline), self.head(deployment, deadline)) };
+            let (answer, head) = Box::pin(both).await;
             (answer, Some(head))
         };
         if answer.as_ref().is_err_and(|fault| fault.code() != Some("WRONGTYPE")) {
@@ -154,7 +155,7 @@ impl Log {
             Some(Err(fault)) if !matches!(fault.code(), Some("MOVED" | "ASK" | "TRYAGAIN")) => {
                 return Err(unreadable(fault));
             }
-            _ => self.head(deployment, deadline).await.map_err(unreadable)?,
+            _ => Box::pin(self.head(deployment, deadline)).await.map_err(unreadable)?,
         };
         self.hear_up_to(deployment, before, head, deadline).await.map_err(unreadable)?;
         answer
@@ -186,6 +187,17 @@ impl Log {
         if self.has_told(before, head) {
             return Ok(());
         }
+        // Rare, and large.
+        Box::pin(self.tell_up_to(deployment, before, head, deadline)).await
+    }
+
+    async fn tell_up_to(
+        &self,
+        deployment: &Deployment,
+        before: Before,
+        head: u64,
+        deadline: Instant,
+    ) -> Result<(), Fault> {
         // Whoever has it is told himself if the server does not answer.
         let _turn = by(deadline, self.turn.lock()).await.ok_or(Fault::Congested)?;
         if self.has_told(before, head) {

@@ -179,13 +179,17 @@ impl RedisStore {
         script.run(place, arguments, |request| self.ask(place, request)).await
     }
 
-    /// Counts a call as under way, unless the store is closing.
-    async fn call<T>(&self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    /// Counts a call as under way, unless the store is closing. `work` makes the future here, since one that is handed over
+    /// would be there twice.
+    async fn call<T, W>(&self, work: impl FnOnce() -> W) -> Result<T, StoreError>
+    where
+        W: Future<Output = Result<T, StoreError>>,
+    {
         let _under_way = self.calls.token();
         if self.closing.load(Ordering::Acquire) {
             return Err(StoreError::Closed);
         }
-        work.await
+        work().await
     }
 
     /// The answer to a request on the key at `place`. If somebody listens to the log, what was noted before the request
@@ -335,12 +339,12 @@ impl Deployment {
     /// to be had from the same server.
     async fn answer(&self, place: &[u8], request: &Request, deadline: Instant) -> Result<Answered, Fault> {
         match self {
-            Self::Cluster(cluster) => cluster.answer(slots::slot(place), request, deadline).await,
+            Self::Cluster(cluster) => Box::pin(cluster.answer(slots::slot(place), request, deadline)).await,
             Self::Single { primary, replica, .. } => {
                 if request.effect == Effect::Read
                     && let Some(replica) = replica
                     && !replica.is_silent()
-                    && let Ok(reply) = replica.ask(&Request { heeds: false, ..request.clone() }, false, deadline).await
+                    && let Ok(reply) = Box::pin(replica.ask(&request.unheeding(), false, deadline)).await
                 {
                     return Ok(reply.into());
                 }

@@ -145,9 +145,15 @@ impl Node {
         if let (Some(Ok(line)), true) = (attempt.peek(), found) {
             return Ok((Arc::clone(line), true));
         }
+        // Rare, and large.
+        Ok((Box::pin(self.wait(attempt, deadline)).await?, found))
+    }
+
+    /// The connection that `attempt` makes.
+    async fn wait(&self, attempt: Attempt, deadline: Instant) -> Result<Arc<Line>, Fault> {
         let (asked_at, paid) = (began().unwrap_or_else(Instant::now), self.attention.paid());
         match by(deadline, attempt).await {
-            Some(result) => Ok((result?, found)),
+            Some(result) => Ok(result?),
             None if self.attention.was_paid(paid, asked_at, Instant::now()) => Err(Fault::TimedOut),
             None => Err(Fault::Congested),
         }

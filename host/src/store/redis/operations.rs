@@ -119,11 +119,11 @@ impl Store for RedisStore {
     }
 
     fn read<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
-        Box::pin(self.call(self.read_entry(key)))
+        Box::pin(self.call(move || self.read_entry(key)))
     }
 
     fn write<'a>(&'a self, key: &'a str, value: Bytes, ttl: Option<Duration>) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(self.call(async move {
+        Box::pin(self.call(move || async move {
             self.set(key, &value, ttl, When::Always).await?;
             self.tell_changed(&[key], None).await;
             Ok(())
@@ -131,7 +131,7 @@ impl Store for RedisStore {
     }
 
     fn remove<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(self.call(async move {
+        Box::pin(self.call(move || async move {
             self.count(Effect::Write, "UNLINK", key, &[]).await?;
             self.tell_changed(&[key], None).await;
             Ok(())
@@ -140,7 +140,7 @@ impl Store for RedisStore {
 
     /// Keys that others write meanwhile may stay. The log stays: who listens to it would take its loss for that of notes.
     fn clear(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(self.call(async move {
+        Box::pin(self.call(move || async move {
             self.remove_all(None).await?;
             self.tell(Deed::Many).await;
             Ok(self.log.catch_up(&self.deployment, self.deadline()).await?)
@@ -154,11 +154,11 @@ impl Store for RedisStore {
         ttl: Option<Duration>,
         condition: Condition,
     ) -> BoxFuture<'a, Result<Written, StoreError>> {
-        Box::pin(self.call(self.replace_entry(key, envelope, ttl, condition)))
+        Box::pin(self.call(move || self.replace_entry(key, envelope, ttl, condition)))
     }
 
     fn note(&self, writer: u64, note: Note, made_at: WallTime) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(self.call(self.put_note(writer, note, made_at)))
+        Box::pin(self.call(move || self.put_note(writer, note, made_at)))
     }
 
     fn lease<'a>(
@@ -167,7 +167,7 @@ impl Store for RedisStore {
         ttl: Duration,
         hold_for: Duration,
     ) -> BoxFuture<'a, Result<Leased, StoreError>> {
-        Box::pin(self.call(self.lease_on(key, ttl, hold_for)))
+        Box::pin(self.call(move || self.lease_on(key, ttl, hold_for)))
     }
 
     fn listen(&self, ear: &Arc<dyn Ear>) {
@@ -177,7 +177,7 @@ impl Store for RedisStore {
 
     /// In a Cluster every master has to answer.
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(self.call(async move {
+        Box::pin(self.call(move || async move {
             let deadline = self.deadline();
             let masters = self.deployment.masters(deadline).await?;
             let ping = &Request::new(Effect::Read, &[b"PING"]);
@@ -197,7 +197,7 @@ impl Store for RedisStore {
         ttl: Option<Duration>,
         when: When,
     ) -> BoxFuture<'a, Result<bool, StoreError>> {
-        Box::pin(self.call(async move {
+        Box::pin(self.call(move || async move {
             let written = self.set(key, &value, ttl, when).await?;
             if written {
                 self.tell_changed(&[key], None).await;
@@ -207,7 +207,7 @@ impl Store for RedisStore {
     }
 
     fn take<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
-        Box::pin(self.call(async move {
+        Box::pin(self.call(move || async move {
             let place = self.namespace.entry(key);
             let taken = bytes(self.ask(&place, Request::new(Effect::Once, &[b"GETDEL", &place])).await, "GETDEL")?;
             self.tell_changed(&[key], None).await;
@@ -216,7 +216,7 @@ impl Store for RedisStore {
     }
 
     fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<bool, StoreError>> {
-        Box::pin(self.call(async move {
+        Box::pin(self.call(move || async move {
             let deleted = self.count(Effect::Once, "UNLINK", key, &[]).await? == 1;
             self.tell_changed(&[key], None).await;
             Ok(deleted)
@@ -224,7 +224,7 @@ impl Store for RedisStore {
     }
 
     fn remove_many<'a>(&'a self, keys: &'a [&'a str]) -> BoxFuture<'a, Result<u64, StoreError>> {
-        Box::pin(self.call(async move {
+        Box::pin(self.call(move || async move {
             let mut removed = 0;
             for keys in keys.chunks(MANY_AT_ONCE) {
                 let each = keys.iter().map(|key| self.count(Effect::Write, "UNLINK", key, &[]));
@@ -236,11 +236,11 @@ impl Store for RedisStore {
     }
 
     fn exists<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<bool, StoreError>> {
-        Box::pin(self.call(async move { Ok(self.count(Effect::Read, "EXISTS", key, &[]).await? == 1) }))
+        Box::pin(self.call(move || async move { Ok(self.count(Effect::Read, "EXISTS", key, &[]).await? == 1) }))
     }
 
     fn read_many<'a>(&'a self, keys: &'a [&'a str]) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, StoreError>> {
-        Box::pin(self.call(async move {
+        Box::pin(self.call(move || async move {
             let mut values = Vec::with_capacity(keys.len());
             for keys in keys.chunks(MANY_AT_ONCE) {
                 values.extend(try_join_all(keys.iter().map(|key| self.read_entry(key))).await?);
@@ -254,7 +254,7 @@ impl Store for RedisStore {
         entries: &'a [(&'a str, Bytes)],
         ttl: Option<Duration>,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(self.call(async move {
+        Box::pin(self.call(move || async move {
             for entries in entries.chunks(MANY_AT_ONCE) {
                 let each = entries.iter().map(|(key, value)| self.set(key, value, ttl, When::Always));
                 try_join_all(each).await?;
@@ -266,7 +266,7 @@ impl Store for RedisStore {
     }
 
     fn increment<'a>(&'a self, key: &'a str, by: i64, ttl: Option<Duration>) -> BoxFuture<'a, Result<i64, StoreError>> {
-        Box::pin(self.call(async move {
+        Box::pin(self.call(move || async move {
             let sum = self.increment_by(key, by, ttl).await?;
             self.tell_changed(&[key], None).await;
             Ok(sum)
@@ -274,11 +274,11 @@ impl Store for RedisStore {
     }
 
     fn expire<'a>(&'a self, key: &'a str, ttl: Option<Duration>) -> BoxFuture<'a, Result<bool, StoreError>> {
-        Box::pin(self.call(self.expire_after(key, ttl)))
+        Box::pin(self.call(move || self.expire_after(key, ttl)))
     }
 
     fn remaining<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Remaining, StoreError>> {
-        Box::pin(self.call(self.remaining_time(key)))
+        Box::pin(self.call(move || self.remaining_time(key)))
     }
 
     fn scan<'a>(
@@ -287,11 +287,11 @@ impl Store for RedisStore {
         cursor: &'a Cursor,
         count: usize,
     ) -> BoxFuture<'a, Result<Page, StoreError>> {
-        Box::pin(self.call(self.scan_page(pattern, cursor, count)))
+        Box::pin(self.call(move || self.scan_page(pattern, cursor, count)))
     }
 
     fn remove_matching<'a>(&'a self, pattern: &'a str) -> BoxFuture<'a, Result<u64, StoreError>> {
-        Box::pin(self.call(async move {
+        Box::pin(self.call(move || async move {
             let removed = self.remove_all(Some(&Glob::new(pattern))).await?;
             self.tell(Deed::Many).await;
             Ok(removed)

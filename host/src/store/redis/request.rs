@@ -62,6 +62,11 @@ impl Request {
         Self { effect: Effect::Once, body: Body::Subscribe(packed.freeze()), heeds: false }
     }
 
+    /// The same, for who does not heed the log.
+    pub(super) fn unheeding(&self) -> Self {
+        Self { heeds: false, ..self.clone() }
+    }
+
     /// About how many bytes it will take on the wire.
     pub(super) fn weight(&self) -> usize {
         match &self.body {
