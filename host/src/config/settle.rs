@@ -14,6 +14,7 @@ use super::preset::Preset;
 use super::setting::{Said, Setting};
 use super::store::{self, Choice};
 use crate::cache::{EngineKind, Ttl, TtlBuckets};
+use crate::store::check_namespace;
 
 /// Longest prefix or version, in bytes: both stand in front of every key.
 const NAME_MAX: usize = 64;
@@ -153,7 +154,7 @@ fn check_text(setting: &Setting) -> Result<(), String> {
         "preset" => text.parse::<Preset>().map(drop).map_err(str::to_owned),
         "url" => store::check_url(text),
         "prefix" | "version" => check_name(text),
-        "namespace" => Ok(()),
+        "namespace" => check_namespace(text),
         "engine" => engine(text).map(drop),
         "ttl.short" | "ttl.long" => length(text).map(drop),
         option if option.starts_with("redis.") => store::check_option(option, text),
@@ -234,9 +235,6 @@ fn namespace(effective: &Effective, said: &mut Said) -> Option<Setting> {
             let reason =
                 format!("contradicts {} ({}), which says the same in parts", strongest.option, strongest.origin);
             said.refusals.push(whole.finding(reason));
-        }
-        if whole.text.find(':') != Some(whole.text.len() - 1) {
-            said.warnings.push(whole.finding("should have one colon, at its end: of two others one may begin with it"));
         }
         return Some(whole.clone());
     }

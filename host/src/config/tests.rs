@@ -181,7 +181,11 @@ fn a_namespace_to_the_letter_stands_in_place_of_prefix_and_version() {
     assert_eq!((config.namespace(), value(&config, "namespace")), ("old:", said("old:", "code")));
     let both = refused(file("namespace = 'old:'\nprefix = 'shop'"));
     assert_eq!(both, ["namespace = old: (c.toml:1): contradicts prefix (c.toml:2), which says the same in parts"]);
-    assert_eq!(doubted(file("namespace = 'a:b'")).len(), 1);
+    let why = "must have one colon, at its end, else one might reach into another";
+    for (namespace, better) in [("shop", "shop:"), ("shop:eu:", "shop.eu:"), (":a:b", "a.b:")] {
+        let expected = format!("namespace = {namespace} (c.toml:1): {why}: write {better}");
+        assert_eq!(refused(file(&format!("namespace = '{namespace}'"))), [expected]);
+    }
 }
 
 #[test]

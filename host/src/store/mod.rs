@@ -253,6 +253,21 @@ pub(crate) fn is_direct(key: &str) -> bool {
     key.starts_with(DIRECT_PREFIX)
 }
 
+/// Why a namespace is none. It has one colon, at its end: so of no two is one the beginning of the other, which clearing
+/// and patterns would reach, too.
+#[cfg(any(feature = "redis", feature = "config"))]
+pub(crate) fn check_namespace(namespace: &str) -> Result<(), String> {
+    let name = namespace.trim_matches(':');
+    if name.is_empty() {
+        return Err("must not be empty: clearing it would clear the whole database".to_owned());
+    }
+    if namespace.find(':') != Some(namespace.len() - 1) {
+        let name = name.replace(':', ".");
+        return Err(format!("must have one colon, at its end, else one might reach into another: write {name}:"));
+    }
+    Ok(())
+}
+
 fn unsupported<'a, T: Send + 'a>(operation: &'static str) -> BoxFuture<'a, Result<T, StoreError>> {
     Box::pin(std::future::ready(Err(StoreError::Unsupported(operation))))
 }

@@ -507,8 +507,11 @@ fn a_configuration_that_cannot_work_is_refused_and_quotes_no_password() {
     let good = RedisConfig::new("redis://ada:s3cret@localhost/2");
     assert!(!format!("{good:?}").contains("s3cret"));
     assert!(!format!("{:?}", RedisStore::new(good.clone())).contains("s3cret"));
-    let nameless = RedisConfig { namespace: String::new(), ..good.clone() };
-    assert_eq!(RedisStore::new(nameless).expect_err("no namespace"), RedisConfigError::EmptyNamespace);
+    for namespace in ["", "shop", "shop:eu:", "::"] {
+        let config = RedisConfig { namespace: namespace.into(), ..good.clone() };
+        let error = RedisStore::new(config).expect_err("it might reach into others");
+        assert!(matches!(&error, RedisConfigError::Namespace { namespace: told, .. } if told == namespace), "{error}");
+    }
     let hasty = RedisConfig { connect_timeout: Duration::ZERO, ..good };
     assert_eq!(RedisStore::new(hasty).expect_err("no time"), RedisConfigError::ZeroDuration("connect_timeout"));
 }

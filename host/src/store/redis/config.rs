@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::tls::{RedisTls, Tls};
 use super::url::Target;
+use crate::store::check_namespace;
 
 /// Where the server or servers are, how to talk to them, and how long to wait for them.
 ///
@@ -29,8 +30,8 @@ use super::url::Target;
 pub struct RedisConfig {
     /// Where and what, as in the table above.
     pub url: String,
-    /// What every key of this store begins with; default `tideover:`. It must not be empty, and of two
-    /// namespaces in one database neither may begin with the other: clearing `a:` clears `a:b:` too.
+    /// What every key of this store begins with; default `tideover:`. It has one colon, at its end, so that no namespace
+    /// is the beginning of another, which clearing it would clear, too.
     pub namespace: String,
     /// Certificates for a URL with TLS; default none of one's own.
     pub tls: RedisTls,
@@ -159,9 +160,8 @@ impl RedisConfig {
         if let Some((name, _)) = durations.into_iter().find(|(_, duration)| duration.is_zero()) {
             return Err(RedisConfigError::ZeroDuration(name));
         }
-        if self.namespace.is_empty() {
-            return Err(RedisConfigError::EmptyNamespace);
-        }
+        let bad_namespace = |why| RedisConfigError::Namespace { namespace: self.namespace.clone(), why };
+        check_namespace(&self.namespace).map_err(bad_namespace)?;
         if self.queue_max == 0 {
             return Err(RedisConfigError::NoQueue);
         }
@@ -226,9 +226,10 @@ pub enum RedisConfigError {
     /// The URL is not of a form that this store understands.
     #[error("the Redis URL cannot be used: {0}")]
     Url(String),
-    /// The namespace is empty, so clearing it would clear what others keep in the database.
-    #[error("the Redis namespace must not be empty: clearing it would clear the whole database")]
-    EmptyNamespace,
+    /// The namespace might reach into others, or others into it.
+    #[error("the Redis namespace {namespace:?} {why}")]
+    #[allow(missing_docs, reason = "the fields are named for what they are")]
+    Namespace { namespace: String, why: String },
     /// The named duration is zero.
     #[error("{0} must be longer than zero")]
     ZeroDuration(&'static str),
