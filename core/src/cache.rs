@@ -365,6 +365,13 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         }
     }
 
+    /// The keys of what there is beside memory: flights under way, what is owed to the store, absences and failures that are
+    /// remembered. One may come several times.
+    pub fn keys(&self) -> impl Iterator<Item = &K> {
+        let owed = self.journal.debts().map(|(key, _)| key);
+        self.flights.keys().chain(owed).chain(self.remembered.keys())
+    }
+
     /// Tells the machine what became of a flight's step, and gets the next one.
     pub fn resume(
         &mut self,

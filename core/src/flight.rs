@@ -178,6 +178,11 @@ impl<K: Clone + Hash + Eq, W: Clone, S: Storage> Flights<K, W, S> {
         self.rows.values_mut().for_each(change);
     }
 
+    /// The key of each flight under way that has one.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &K> {
+        self.rows.iter().filter_map(|(_, flight)| flight.key.as_ref())
+    }
+
     /// Fences everything.
     pub(crate) fn fence_all(&mut self) {
         self.current.clear();

@@ -100,6 +100,8 @@ pub mod latency;
 pub mod limit;
 pub mod memory;
 mod outdated;
+#[cfg(feature = "alloc")]
+pub mod pattern;
 pub mod policy;
 mod seal;
 #[cfg(feature = "spin")]

@@ -241,6 +241,11 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Memory<K, V, P> {
         self.rows.iter().filter_map(move |(index, row)| Some((&row.key, self.seen(index, now)?)))
     }
 
+    /// The key of every row, whatever its state, in no particular order.
+    pub fn keys(&self) -> impl Iterator<Item = &K> {
+        self.rows.iter().map(|(_, row)| &row.key)
+    }
+
     /// Puts `entry`, born at number `born` of the logical clock (see [`crate::tags`]), under `key`, replacing what is
     /// there. When full, others leave until it fits; overwriting evicts nothing unless the new value weighs too much
     /// more.

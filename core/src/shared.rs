@@ -118,6 +118,13 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Shared<K, V, P> {
         self.machine.lock().reset_breaker(of, now);
     }
 
+    /// Shows the keys of what the machine [knows of](Machine::keys), then those in memory. What lands meanwhile is shown once
+    /// at least, and one key may be shown several times. `tell` must not call the cache: its locks are held.
+    pub fn each_key(&self, mut tell: impl FnMut(&K)) {
+        self.machine.lock().keys().for_each(&mut tell);
+        self.memory.lock().keys().for_each(tell);
+    }
+
     /// See [`Memory::take_removals`].
     pub fn take_removals(&self) -> impl Iterator<Item = (K, Reason)> + use<K, V, P> {
         self.memory.lock().take_removals()

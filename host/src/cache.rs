@@ -6,6 +6,7 @@ mod loaders;
 mod operate;
 mod ttl;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use crate::engine::{Key, Payload, Report};
 use crate::error::Error;
 use crate::loader::{LoadContext, LoadError, Loaded, Loader, Tags, boxed, lasting};
 use crate::observe::Observed;
-use crate::outside::Ask;
+use crate::outside::{Ask, Stores};
 use crate::store::{Guarantees, Store, is_direct};
 #[cfg(feature = "testing")]
 use crate::testing::disabled;
@@ -404,6 +405,7 @@ impl Cache {
         // What was counted before it is not counted any more.
         let _brought_up_to_date = self.update_metrics().await;
         let settled = self.change(Command::Clear).await?;
+        self.stores().doomed.clear();
         self.shared.observed.cleared();
         Ok(settled)
     }
@@ -582,6 +584,23 @@ impl Cache {
             Backend::Driver(driver) => driver.clock(),
             #[cfg(feature = "component")]
             Backend::Component(embedding) => embedding.clock(),
+        }
+    }
+
+    pub(crate) fn stores(&self) -> &Stores {
+        match &self.backend {
+            Backend::Driver(driver) => driver.stores(),
+            #[cfg(feature = "component")]
+            Backend::Component(embedding) => embedding.stores(),
+        }
+    }
+
+    /// The keys that match `pattern` and are in memory, under way, owed to the store or remembered.
+    pub(crate) async fn keys_matching(&self, pattern: &str) -> Result<BTreeSet<Key>, Error> {
+        match &self.backend {
+            Backend::Driver(driver) => driver.ask(|engine| engine.keys_matching(pattern)),
+            #[cfg(feature = "component")]
+            Backend::Component(embedding) => embedding.keys_matching(pattern).await,
         }
     }
 

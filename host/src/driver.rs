@@ -225,6 +225,10 @@ impl Driver {
         }
     }
 
+    pub(crate) const fn stores(&self) -> &Stores {
+        &self.stores
+    }
+
     /// Makes a change, and waits until it is in the stores or known not to get there.
     pub(crate) async fn change(self: &Arc<Self>, command: Command<Key, Payload>) -> Result<Reply, Error> {
         self.call(Luggage::default(), |engine, now| engine.command(command, now)).await

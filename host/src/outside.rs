@@ -1,5 +1,7 @@
 //! What lies outside the machine, whoever drives it: loaders and stores, and the deadlines that they are held to.
 
+mod doomed;
+
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -15,7 +17,9 @@ use crate::clock::Deadline;
 use crate::engine::{Key, Payload};
 use crate::loader::{LoadContext, LoadError, Loaded, Loader};
 use crate::observe::Observed;
-use crate::store::{Ear, Leased, Store, StoreError, due};
+use crate::store::{Cursor, Ear, Leased, Page, Store, StoreError, due};
+
+pub(crate) use self::doomed::{DOOMED_MAX, Doomed, Warrant};
 
 tokio::task_local! {
     static CHAIN: Chain;
@@ -137,6 +141,8 @@ pub(crate) struct Stores {
     /// The shared one is not this cache's to close.
     pub(crate) primary_is_shared: bool,
     pub(crate) fallback: Arc<dyn Store>,
+    /// What in the shared one counts as removed.
+    pub(crate) doomed: Arc<Doomed>,
     pub(crate) observed: Arc<Observed>,
 }
 
@@ -144,8 +150,32 @@ pub(crate) struct Stores {
 type Asked<'a> = (&'static str, Tier, Option<&'a str>);
 
 impl Stores {
+    /// `primary` is the cache's own to close.
+    pub(crate) fn new(primary: Option<Arc<dyn Store>>, fallback: Arc<dyn Store>, observed: Arc<Observed>) -> Self {
+        Self { primary, primary_is_shared: false, fallback, doomed: Arc::default(), observed }
+    }
+
     pub(crate) async fn read(&self, tier: Tier, key: &str, deadline: &Deadline) -> Result<Option<Bytes>, StoreFailure> {
+        let found = self.limited(("read", tier, Some(key)), self.tier(tier)?.read(key), deadline).await?;
+        Ok(if tier == Tier::Primary { self.doomed.judge(key, found) } else { found })
+    }
+
+    /// What the shared store has, also if it counts as removed.
+    pub(crate) async fn look(&self, key: &str, deadline: &Deadline) -> Result<Option<Bytes>, StoreFailure> {
+        let tier = Tier::Primary;
         self.limited(("read", tier, Some(key)), self.tier(tier)?.read(key), deadline).await
+    }
+
+    /// Some of the keys that match; see [`Store::scan`].
+    pub(crate) async fn scan(
+        &self,
+        tier: Tier,
+        pattern: &str,
+        cursor: &Cursor,
+        count: usize,
+        deadline: &Deadline,
+    ) -> Result<Page, StoreFailure> {
+        self.limited(("scan", tier, None), self.tier(tier)?.scan(pattern, cursor, count), deadline).await
     }
 
     /// Writes an envelope, if the condition holds and the store can tell.

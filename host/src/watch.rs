@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::cache::Cache;
+use crate::writes;
 
 /// How often the machine is asked.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -29,6 +30,9 @@ pub(crate) fn spawn(cache: &Cache) {
             if is_due {
                 next = tokio::time::Instant::now() + PERIOD;
                 cache.maintain();
+                if cache.stores().doomed.len() > 0 {
+                    tokio::spawn(writes::pay(cache.clone()));
+                }
             }
             // An engine that broke is told of where it broke.
             let _next_time = cache.update_metrics().await;

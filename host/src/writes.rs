@@ -39,6 +39,7 @@
 mod apply;
 mod invalidate;
 mod many;
+mod matching;
 mod recache;
 mod resource;
 mod stages;
@@ -46,7 +47,8 @@ mod transaction;
 mod warm;
 
 pub use self::apply::Applied;
-pub use self::invalidate::Invalidate;
+pub use self::invalidate::{Invalidate, escape_pattern};
+pub(crate) use self::matching::pay;
 pub use self::recache::{Recache, RecacheError, RecacheReason, Recached};
 pub use self::resource::{Resource, TemplateError, View};
 pub use self::stages::{MemoryStage, Stages, StoreStage, Write};

@@ -1,10 +1,13 @@
 //! The core without an allocator's help, as an engine: what small devices run, driven by the same tests as the others.
 
+use std::collections::BTreeSet;
+
 use tideover::core::breaker::Mode;
 use tideover::core::cache::Dependency;
 use tideover::core::cache::explain::Story;
 use tideover::core::cache::snapshot::{Restored, SnapshotError, Taken};
 use tideover::core::memory::Reason;
+use tideover::core::pattern::Pattern;
 use tideover::core::{
     Answer, Call, Command, Entry, Event, Fixed, FlightId, Instant, Left, Lookup, Policy, PolicyError, Served, Step,
     Tidings, WallTime,
@@ -95,6 +98,17 @@ impl Engine for FixedEngine {
     fn reset_breaker(&self, of: Dependency, now: Instant) -> Result<(), EngineError> {
         self.0.reset_breaker(of, now);
         Ok(())
+    }
+
+    fn keys_matching(&self, pattern: &str) -> Result<BTreeSet<Key>, EngineError> {
+        let pattern = Pattern::new(pattern);
+        let mut found = BTreeSet::new();
+        self.0.each_key(|key| {
+            if pattern.matches(key) {
+                found.insert(Key::clone(key));
+            }
+        });
+        Ok(found)
     }
 
     fn take_removals(&self) -> Result<Vec<(Key, Reason)>, EngineError> {

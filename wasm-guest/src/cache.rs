@@ -165,6 +165,10 @@ impl wit::Guest for Component {
         with(|table| table.cache.reset_breaker(of.into(), now));
     }
 
+    fn keys_matching(pattern: String) -> Vec<String> {
+        with(|table| convert::keys_matching(&table.cache, &pattern))
+    }
+
     fn take_removals() -> Vec<types::Removal> {
         with(|table| table.cache.take_removals().map(Into::into).collect())
     }

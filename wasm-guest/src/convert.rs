@@ -1,5 +1,6 @@
 //! Between the types of the WIT package and those of the core.
 
+use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -12,6 +13,7 @@ use tideover_core::cache::Dependency;
 use tideover_core::cache::explain::Story;
 use tideover_core::cache::snapshot::{Restored, SnapshotError, Taken};
 use tideover_core::memory::Reason;
+use tideover_core::pattern::Pattern;
 use tideover_core::stamp::{Condition, Version, Written};
 use tideover_core::value::{TAGS_MAX, saved};
 use tideover_core::{Class, Instant, LoaderId, Policy, PolicyError, Refusal, Tag};
@@ -459,6 +461,13 @@ impl From<(Key, Reason)> for wit::Removal {
         };
         Self { key: String::from(&*key), reason }
     }
+}
+
+/// Each once, in their order.
+pub(crate) fn keys_matching(cache: &core_::Cache<Key, Value>, pattern: &str) -> Vec<String> {
+    let pattern = Pattern::new(pattern);
+    let found: BTreeSet<&Key> = cache.keys().filter(|key| pattern.matches(key)).collect();
+    found.into_iter().map(|key| String::from(&**key)).collect()
 }
 
 pub(crate) fn health(cache: &core_::Cache<Key, Value>) -> wit::Report {

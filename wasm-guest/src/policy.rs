@@ -126,6 +126,10 @@ impl wit::Guest for Component {
         with(|cache| cache.reset_breaker(of.into(), instant(now)));
     }
 
+    fn keys_matching(pattern: String) -> Vec<String> {
+        with(|cache| convert::keys_matching(cache, &pattern)).unwrap_or_default()
+    }
+
     fn take_removals() -> Vec<types::Removal> {
         with(|cache| cache.take_removals().map(Into::into).collect()).unwrap_or_default()
     }

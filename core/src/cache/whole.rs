@@ -102,6 +102,23 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Cache<K, V, P> {
         self.memory.take_removals()
     }
 
+    /// The keys of the rows in memory, and [those beside it](Machine::keys). One may come several times.
+    ///
+    /// ```
+    /// use tideover_core::{Cache, Call, Command, Instant, Policy};
+    ///
+    /// let mut cache: Cache<String, String> = Cache::new(Policy::default(), 1)?;
+    /// cache.command(Command::Put { key: "a".to_owned(), value: "1".to_owned(), windows: None }, Instant::ZERO);
+    /// cache.lookup(&"b".to_owned(), Call::default(), Instant::ZERO);
+    /// let mut keys: Vec<_> = cache.keys().collect();
+    /// keys.sort();
+    /// assert_eq!(keys, ["a", "b"], "in memory, and being loaded");
+    /// # Ok::<(), tideover_core::PolicyError>(())
+    /// ```
+    pub fn keys(&self) -> impl Iterator<Item = &K> {
+        self.machine.keys().chain(self.memory.keys())
+    }
+
     /// See [`Machine::health`].
     #[must_use]
     pub fn health(&self) -> Health {

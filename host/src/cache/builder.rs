@@ -166,12 +166,8 @@ impl Builder {
         let seed = self.seed.unwrap_or_else(random_seed);
         let observed = Arc::new(Observed::new(self.name, self.reveal_keys));
         let fallback = Arc::new(MemoryStore::bounded(self.policy.entries_max as usize, self.policy.weight_max));
-        let stores = Stores {
-            primary: self.store,
-            primary_is_shared: self.store_is_shared,
-            fallback,
-            observed: Arc::clone(&observed),
-        };
+        let primary_is_shared = self.store_is_shared;
+        let stores = Stores { primary_is_shared, ..Stores::new(self.store, fallback, Arc::clone(&observed)) };
         let (policy, shared) = (self.policy.clone(), store.clone());
         let direct = direct::Shared::new(shared, policy, seed, clock.clone(), Arc::clone(&observed));
         let backend = backend(self.engine, &self.policy, seed, stores, clock)?;

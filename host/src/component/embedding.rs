@@ -4,6 +4,7 @@
 //! instance side by side; a caller that goes away is noticed because its end of the answer's channel closes. When the
 //! instance traps, the task tells everybody who was in it, and makes another one.
 
+use std::collections::BTreeSet;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -82,6 +83,10 @@ enum Request {
         mode: Option<Mode>,
         answer: oneshot::Sender<Result<(), Error>>,
     },
+    KeysMatching {
+        pattern: Box<str>,
+        answer: oneshot::Sender<Result<BTreeSet<Key>, Error>>,
+    },
     TakeRemovals(oneshot::Sender<Result<Vec<(Key, Reason)>, Error>>),
     Maintain,
     Shutdown {
@@ -130,6 +135,10 @@ impl Embedding {
         tasks.spawn(owner.run());
         tasks.close();
         Ok(Arc::new(Self { requests, contexts: AtomicU64::new(0), outside, owner: tasks }))
+    }
+
+    pub(crate) fn stores(&self) -> &Stores {
+        &self.outside.stores
     }
 
     pub(crate) fn clock(&self) -> &HostClock {
@@ -205,6 +214,13 @@ impl Embedding {
     /// # Errors
     ///
     /// As [`Embedding::report`].
+    pub(crate) async fn keys_matching(&self, pattern: &str) -> Result<BTreeSet<Key>, Error> {
+        self.ask(|answer| Request::KeysMatching { pattern: pattern.into(), answer }).await
+    }
+
+    /// # Errors
+    ///
+    /// As [`Embedding::report`].
     pub(crate) async fn take_removals(&self) -> Result<Vec<(Key, Reason)>, Error> {
         self.ask(Request::TakeRemovals).await
     }
@@ -238,6 +254,7 @@ impl Request {
             Self::Snapshot(answer) => drop(answer.send(Err(error.clone()))),
             Self::Restore { answer, .. } => drop(answer.send(Err(error.clone()))),
             Self::Breaker { answer, .. } => drop(answer.send(Err(error.clone()))),
+            Self::KeysMatching { answer, .. } => drop(answer.send(Err(error.clone()))),
             Self::TakeRemovals(answer) => drop(answer.send(Err(error.clone()))),
             Self::Maintain | Self::Shutdown { .. } => {}
         }
@@ -396,6 +413,11 @@ impl Instance<'_> {
                 let _sent = answer.send(Ok(()));
                 Ok(())
             }
+            Request::KeysMatching { pattern, answer } => {
+                let keys = self.guest.call_keys_matching(self.accessor, pattern.into()).await?;
+                let _sent = answer.send(Ok(keys.into_iter().map(Key::from).collect()));
+                Ok(())
+            }
             Request::TakeRemovals(answer) => {
                 let removals = self.guest.call_take_removals(self.accessor).await?;
                 let _sent = answer.send(Ok(removals.into_iter().map(removed).collect()));
@@ -479,12 +501,7 @@ mod tests {
     #[tokio::test]
     async fn nobody_waits_for_an_instance_that_cannot_be_made() {
         let nonsense = types::Setting { name: "nonsense".to_owned(), value: "1".to_owned() };
-        let stores = Stores {
-            primary: None,
-            primary_is_shared: false,
-            fallback: Arc::new(MemoryStore::new(1)),
-            observed: Arc::default(),
-        };
+        let stores = Stores::new(None, Arc::new(MemoryStore::new(1)), Arc::default());
         let cache = Embedding::configured(vec![nonsense], 1, stores, HostClock::new()).expect("it compiles");
         for _ in 0..3 {
             let error = cache.report().await.expect_err("there is no instance");

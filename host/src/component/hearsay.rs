@@ -88,12 +88,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_asked_for_in_time_is_unknown() {
         let store = Arc::new(MemoryStore::new(1));
-        let stores = Stores {
-            primary: Some(store.clone()),
-            primary_is_shared: false,
-            fallback: Arc::new(MemoryStore::new(1)),
-            observed: Arc::default(),
-        };
+        let stores = Stores::new(Some(store.clone()), Arc::new(MemoryStore::new(1)), Arc::default());
         let hearsay = Hearsay::of(&stores, 7);
         let noted = |tidings| match tidings {
             Tidings::Noted(News { number, note, .. }) => Some((number, note)),

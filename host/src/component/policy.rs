@@ -1,5 +1,6 @@
 //! World `policy`: the machine in a sandbox, under the driver of this crate.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -183,6 +184,11 @@ impl Engine for PolicyEngine {
     fn reset_breaker(&self, of: Dependency, now: Instant) -> Result<(), EngineError> {
         let of = of.into();
         self.call(|machine, store| machine.call_reset_breaker(store, of, now.as_nanos()))
+    }
+
+    fn keys_matching(&self, pattern: &str) -> Result<BTreeSet<Key>, EngineError> {
+        let keys = self.call(|machine, store| machine.call_keys_matching(store, pattern))?;
+        Ok(keys.into_iter().map(Key::from).collect())
     }
 
     fn take_removals(&self) -> Result<Vec<(Key, Reason)>, EngineError> {

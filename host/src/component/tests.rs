@@ -33,12 +33,7 @@ fn megabyte(number: u32) -> Command<Key, Payload> {
 }
 
 fn embedding() -> Arc<Embedding> {
-    let stores = Stores {
-        primary: None,
-        primary_is_shared: false,
-        fallback: Arc::new(MemoryStore::new(10)),
-        observed: Arc::default(),
-    };
+    let stores = Stores::new(None, Arc::new(MemoryStore::new(10)), Arc::default());
     Embedding::new(&Policy::default(), 1, stores, HostClock::new()).expect("a component")
 }
 
@@ -132,15 +127,7 @@ fn when_the_policy_breaks_the_next_call_meets_an_empty_machine_with_new_numbers(
 fn with_store() -> (Policy, Stores) {
     let mut policy = Policy::default();
     (policy.store, policy.store_log) = (true, true);
-    (
-        policy,
-        Stores {
-            primary: Some(Arc::new(MemoryStore::new(100))),
-            primary_is_shared: false,
-            fallback: Arc::new(MemoryStore::new(10)),
-            observed: Arc::default(),
-        },
-    )
+    (policy, Stores::new(Some(Arc::new(MemoryStore::new(100))), Arc::new(MemoryStore::new(10)), Arc::default()))
 }
 
 fn tagged(key: &str, tag: Tag) -> Command<Key, Payload> {

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tideover_core::memory::{Memory, MemoryPolicy};
+use tideover_core::pattern::Pattern;
 use tideover_core::{Entry, Instant, Policy, Value, Windows};
 
 use super::debt::{Ends, Step};
 use super::journal::{End, Journal, NotOwed, State};
-use crate::store::{Glob, Remaining, StoreError, When, number};
+use crate::store::{Remaining, StoreError, When, number};
 
 /// How long a copy is kept whose end nobody knows, where the policy has no `ttl`.
 const UNKNOWN_FOR: Duration = Duration::from_secs(300);
@@ -150,7 +151,7 @@ impl Fallback {
     }
 
     /// All keys that match are gone from the store.
-    pub(super) fn mirror_sweep(&mut self, pattern: &Glob, now: Instant) {
+    pub(super) fn mirror_sweep(&mut self, pattern: &Pattern, now: Instant) {
         for key in self.matching(pattern, now) {
             self.copies.remove(&*key);
         }
@@ -191,7 +192,7 @@ impl Fallback {
         self.copies.peek(key, now).map(|known| known.value.state)
     }
 
-    fn matching(&self, pattern: &Glob, now: Instant) -> Vec<Arc<str>> {
+    fn matching(&self, pattern: &Pattern, now: Instant) -> Vec<Arc<str>> {
         let keys = self.copies.iter(now).map(|(key, _)| key).filter(|key| pattern.matches(key));
         keys.cloned().collect()
     }
@@ -286,7 +287,7 @@ impl Fallback {
     /// At most so many of the keys that match, in their order, behind the one given; and whether more follow.
     pub(super) fn page(
         &mut self,
-        pattern: &Glob,
+        pattern: &Pattern,
         after: Option<&str>,
         count: usize,
         now: Instant,
@@ -303,7 +304,7 @@ impl Fallback {
 
     /// Tells how many of those that are known here have gone.
     pub(super) fn remove_matching(&mut self, pattern: &str, now: Instant) -> Result<u64, Undone> {
-        let glob = Glob::new(pattern);
+        let glob = Pattern::new(pattern);
         let known = self.keys(&glob, now).len();
         if self.owes {
             self.journal.sweep(pattern)?;
@@ -322,7 +323,7 @@ impl Fallback {
     }
 
     /// Keys under which something is.
-    fn keys(&self, pattern: &Glob, now: Instant) -> BTreeSet<Arc<str>> {
+    fn keys(&self, pattern: &Pattern, now: Instant) -> BTreeSet<Arc<str>> {
         let is_there = |key: &str| self.copy(key, now).is_some_and(|known| known.value.is_some());
         let copied = self.matching(pattern, now).into_iter().filter(|key| !self.journal.owes(key) && is_there(key));
         let owed = self.journal.keys(now).filter(|(key, is_there)| *is_there && pattern.matches(key));

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tideover_core::Instant;
+use tideover_core::pattern::Pattern;
 
 use super::debt::{Ends, Step, Steps};
-use crate::store::Glob;
 
 /// What is under a key, as far as is known here.
 #[derive(Clone, PartialEq, Eq)]
@@ -86,7 +86,7 @@ impl Row {
 /// A pattern whose keys are to go.
 struct Sweep {
     pattern: Arc<str>,
-    glob: Glob,
+    glob: Pattern,
 }
 
 pub(super) struct Journal {
@@ -181,7 +181,7 @@ impl Journal {
     ///
     /// [`NotOwed::Full`].
     pub(super) fn sweep(&mut self, pattern: &str) -> Result<(), NotOwed> {
-        let glob = Glob::new(pattern);
+        let glob = Pattern::new(pattern);
         let matching = self.rows.keys().filter(|key| glob.matches(key)).count();
         let same = self.sweeps.iter().find(|(_, sweep)| *sweep.pattern == *pattern).map(|(number, _)| *number);
         if matching == 0 && same.is_none() && self.len() >= self.max {
@@ -205,7 +205,7 @@ impl Journal {
         self.sweeps.clear();
         self.taken += 1;
         self.newest += 1;
-        self.sweeps.insert(self.newest, Sweep { pattern: "*".into(), glob: Glob::new("*") });
+        self.sweeps.insert(self.newest, Sweep { pattern: "*".into(), glob: Pattern::new("*") });
     }
 }
 

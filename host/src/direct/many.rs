@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use tideover_core::pattern::Pattern;
 
 use super::Direct;
 use super::answer::Answer;
@@ -11,7 +12,7 @@ use super::journal::State;
 use super::place::{Place, page_of_here, page_of_store, place, places};
 use super::shared::{Call, Concerns, Fate, Unanswered};
 use crate::error::Error;
-use crate::store::{Abilities, Cursor, Glob, Page, When};
+use crate::store::{Abilities, Cursor, Page, When};
 
 impl Direct {
     /// The bytes under each of these keys, in their order. It is not one step: others may write in between.
@@ -153,7 +154,7 @@ impl Direct {
         let work = self.shared.store().map(|store| store.scan(&place, &in_store, count));
         let asked = self.shared.ask(&mut call, Concerns::Everything, work).await;
         let instead = |fallback: &mut Fallback, _, now| {
-            Ok(page_of_here(fallback.page(&Glob::new(pattern), from.here(), count, now)))
+            Ok(page_of_here(fallback.page(&Pattern::new(pattern), from.here(), count, now)))
         };
         self.shared.answer(&call, asked, |_, page, _| page_of_store(page), instead)
     }

@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
+use tideover_core::pattern::Pattern;
 use tideover_core::{Clock, Instant};
 use tracing::{debug, warn};
 
 use super::debt::{Ends, Step};
 use super::place::place;
 use super::shared::{Fate, Shared, Unanswered};
-use crate::store::{Cursor, Glob, Store, StoreError, When};
+use crate::store::{Cursor, Store, StoreError, When};
 
 /// Keys that are paid for at once.
 const AT_ONCE: usize = 64;
@@ -267,7 +268,7 @@ impl Shared {
             let Some(next) = page.next else { break };
             cursor = next;
         }
-        self.fallback().mirror_sweep(&Glob::new(pattern), self.clock.now());
+        self.fallback().mirror_sweep(&Pattern::new(pattern), self.clock.now());
         Ok(removed)
     }
 

@@ -1,6 +1,6 @@
 //! Flights that are put aside, with an engine that says what the test wants.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -108,6 +108,10 @@ macro_rules! bystander {
             Ok(())
         }
 
+        fn keys_matching(&self, _pattern: &str) -> Result<BTreeSet<Key>, EngineError> {
+            Ok(BTreeSet::new())
+        }
+
         fn take_removals(&self) -> Result<Vec<(Key, Reason)>, EngineError> {
             Ok(Vec::new())
         }
@@ -187,12 +191,7 @@ impl Engine for Scripted {
 }
 
 fn driver(engine: &Arc<Scripted>) -> Arc<Driver> {
-    let stores = Stores {
-        primary: None,
-        primary_is_shared: false,
-        fallback: Arc::new(MemoryStore::new(1)),
-        observed: Arc::default(),
-    };
+    let stores = Stores::new(None, Arc::new(MemoryStore::new(1)), Arc::default());
     Driver::new(Arc::<Scripted>::clone(engine), stores, HostClock::new())
 }
 
@@ -329,12 +328,7 @@ fn a_long_chain_of_flights_is_abandoned_one_after_the_other() {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let driver = runtime.block_on(async {
-        let stores = Stores {
-            primary: None,
-            primary_is_shared: false,
-            fallback: Arc::new(MemoryStore::new(1)),
-            observed: Arc::default(),
-        };
+        let stores = Stores::new(None, Arc::new(MemoryStore::new(1)), Arc::default());
         let driver = Driver::new(Arc::new(Chain), stores, HostClock::new());
         ask(&driver, "a", hung()).await;
         driver

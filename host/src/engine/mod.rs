@@ -3,6 +3,7 @@
 mod native;
 mod payload;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub use tideover_core::breaker::BreakerReport;
@@ -121,6 +122,13 @@ pub trait Engine: Send + Sync + 'static {
     ///
     /// As [`Engine::lookup`].
     fn reset_breaker(&self, of: Dependency, now: Instant) -> Result<(), EngineError>;
+
+    /// The [keys](tideover_core::Cache::keys) that match `pattern`, each once.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Engine::lookup`].
+    fn keys_matching(&self, pattern: &str) -> Result<BTreeSet<Key>, EngineError>;
 
     /// See [`tideover_core::memory::Memory::take_removals`].
     ///

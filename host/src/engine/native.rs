@@ -1,6 +1,7 @@
 //! The core itself: memory in shards, each behind a lock of its own, so that a hit takes one lock and touches nothing
 //! else; everything that a miss needs behind one more.
 
+use std::collections::BTreeSet;
 use std::hash::BuildHasher;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -9,6 +10,7 @@ use tideover_core::cache::Dependency;
 use tideover_core::cache::explain::Story;
 use tideover_core::cache::snapshot::{Restored, SnapshotError, Taken};
 use tideover_core::memory::{KeyHasher, Memory, MemoryPolicy, MemoryStats, Reason};
+use tideover_core::pattern::Pattern;
 use tideover_core::{
     Answer, Call, Command, Entry, Event, FlightId, Instant, Left, Lookup, Machine, Policy, PolicyError, Served, Shards,
     Step, Tidings, WallTime,
@@ -153,6 +155,16 @@ impl Engine for NativeEngine {
     fn reset_breaker(&self, of: Dependency, now: Instant) -> Result<(), EngineError> {
         self.machine().reset_breaker(of, now);
         Ok(())
+    }
+
+    fn keys_matching(&self, pattern: &str) -> Result<BTreeSet<Key>, EngineError> {
+        let pattern = Pattern::new(pattern);
+        // What is being loaded first: what lands meanwhile is then found in memory.
+        let mut found: BTreeSet<Key> = self.machine().keys().filter(|key| pattern.matches(key)).cloned().collect();
+        for shard in &self.memory.shards {
+            found.extend(locked(shard).keys().filter(|key| pattern.matches(key)).cloned());
+        }
+        Ok(found)
     }
 
     fn take_removals(&self) -> Result<Vec<(Key, Reason)>, EngineError> {

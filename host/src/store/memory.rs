@@ -9,11 +9,11 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tideover_core::envelope::stamp_of;
 use tideover_core::memory::{Memory, MemoryPolicy};
+use tideover_core::pattern::Pattern;
 use tideover_core::stamp::{Condition, Written};
 use tideover_core::{Entry, Instant, Note, WallTime, Windows, Zone};
 use tokio::sync::Notify;
 
-use super::glob::Glob;
 use super::log::{Ears, Log};
 use super::{
     Abilities, Cursor, Ear, Elsewhere, Keeper, Lease, Leased, Page, Remaining, Store, StoreError, When, is_direct,
@@ -233,7 +233,7 @@ pub(crate) fn number(bytes: &[u8]) -> Option<i64> {
 
 /// A cursor is the last key of the page before; keys come in their order, so that it holds whatever is added or
 /// removed meanwhile. Each page looks at all keys, of which there is a bounded number.
-fn page(rows: &Rows, pattern: &Glob, cursor: &Cursor, count: usize, now: Instant) -> Page {
+fn page(rows: &Rows, pattern: &Pattern, cursor: &Cursor, count: usize, now: Instant) -> Page {
     // An empty cursor is the beginning, and the empty key comes before all others.
     let after = cursor.as_str().strip_prefix('>');
     let fresh = rows.iter(now).filter(|(_, entry)| entry.zone() == Zone::Fresh).map(|(key, _)| &**key);
@@ -247,7 +247,7 @@ fn page(rows: &Rows, pattern: &Glob, cursor: &Cursor, count: usize, now: Instant
     Page { keys, next }
 }
 
-fn remove_matching(rows: &mut Rows, pattern: &Glob, now: Instant) -> Vec<Box<str>> {
+fn remove_matching(rows: &mut Rows, pattern: &Pattern, now: Instant) -> Vec<Box<str>> {
     let fresh = rows.iter(now).filter(|(_, entry)| entry.zone() == Zone::Fresh).map(|(key, _)| key);
     let matching: Vec<Box<str>> = fresh.filter(|key| pattern.matches(key)).cloned().collect();
     matching.into_iter().filter(|key| rows.remove(&**key)).collect()
@@ -450,12 +450,12 @@ impl Store for MemoryStore {
         cursor: &'a Cursor,
         count: usize,
     ) -> BoxFuture<'a, Result<Page, StoreError>> {
-        Box::pin(async move { self.with(|rows, now| page(rows, &Glob::new(pattern), cursor, count, now)) })
+        Box::pin(async move { self.with(|rows, now| page(rows, &Pattern::new(pattern), cursor, count, now)) })
     }
 
     fn remove_matching<'a>(&'a self, pattern: &'a str) -> BoxFuture<'a, Result<u64, StoreError>> {
         Box::pin(async move {
-            let removed = self.with(|rows, now| remove_matching(rows, &Glob::new(pattern), now))?;
+            let removed = self.with(|rows, now| remove_matching(rows, &Pattern::new(pattern), now))?;
             self.changed(removed.iter().map(|key| &**key), None);
             Ok(removed.len() as u64)
         })

@@ -4,7 +4,6 @@
 //! deadlines: the machine decides those, the driver enforces them and an [envelope](tideover_core::envelope)
 //! inside the bytes carries the age of a value from one process to the next.
 
-mod glob;
 mod kinds;
 mod lease;
 mod log;
@@ -22,7 +21,6 @@ use tideover_core::{Note, WallTime};
 use tokio::task_local;
 use tokio::time::Instant;
 
-pub(crate) use self::glob::Glob;
 pub use self::kinds::{Abilities, Cursor, Guarantees, Page, Reach, Remaining, When};
 pub use self::lease::{Elsewhere, Keeper, Lease, Leased};
 pub use self::log::{Ear, Heard};

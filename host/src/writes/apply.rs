@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
+use tideover_core::pattern::Pattern;
 use tideover_core::{Invalidation, Refusal, Settled, Tag, Windows};
 use tokio::runtime::Handle;
 use tracing::{Instrument, warn};
 
 use super::invalidate::{Invalidate, Target};
+use super::matching::invalidate_matching;
 use super::recache::{Recache, Recached};
 use crate::cache::Cache;
 use crate::engine::{Key, Payload};
@@ -30,7 +32,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Applied {
-    /// How many keys and tags were changed.
+    /// How many keys, tags and patterns were changed.
     pub done: usize,
     /// How many could not be: what is cached of them may be wrong until its freshness ends.
     pub failed: usize,
@@ -97,7 +99,7 @@ impl Applied {
 }
 
 /// What holds of both.
-fn weaker(one: Option<Settled>, other: Option<Settled>) -> Option<Settled> {
+pub(super) fn weaker(one: Option<Settled>, other: Option<Settled>) -> Option<Settled> {
     match (one, other) {
         (Some(Settled::Journaled), _) | (_, Some(Settled::Journaled)) => Some(Settled::Journaled),
         (Some(Settled::Overtaken), _) | (_, Some(Settled::Overtaken)) => Some(Settled::Overtaken),
@@ -138,6 +140,11 @@ impl Changes {
                     let reached = self.puts.extract_if(.., |_, put| put.tags.contains(tag));
                     self.invalidate.merge(Invalidate::new().keys(reached.map(|(key, _)| key)));
                 }
+                // It reaches the keys that were named before, too.
+                Target::Pattern(pattern) => {
+                    let pattern = Pattern::new(pattern);
+                    self.puts.retain(|key, _| !pattern.matches(key));
+                }
             }
         }
         self.invalidate.merge(set);
@@ -173,13 +180,13 @@ impl Changes {
         let mut applied = Applied::default();
         let invalidations = stream::iter(self.invalidate.into_targets().map(|(target, how)| {
             let cache = cache.clone();
-            async move { insist(&cache, || invalidate(&cache, &target, how)).await }
+            async move { invalidate(&cache, &target, how).await }
         }));
         let mut results = invalidations.buffer_unordered(AT_ONCE);
         while let Some(result) = results.next().await {
             applied.count(result);
         }
-        // After the tags, which would reach what bears them.
+        // After the tags and patterns, which would reach them.
         let puts = stream::iter(self.puts.into_iter().map(|(key, Put { value, windows, tags })| {
             let cache = cache.clone();
             async move { insist(&cache, || cache.keep(&key, value.clone(), windows, tags.clone())).await }
@@ -194,10 +201,18 @@ impl Changes {
 
 async fn invalidate(cache: &Cache, target: &Target, how: Invalidation) -> Result<Settled, Error> {
     match (target, how) {
-        (Target::Key(key), Invalidation::Remove) => cache.remove(key).await,
-        (Target::Key(key), Invalidation::Expire) => cache.expire(key).await,
-        (Target::Tag(name), Invalidation::Remove) => cache.invalidate_tag(name).await,
-        (Target::Tag(name), Invalidation::Expire) => cache.expire_tag(name).await,
+        (Target::Key(key), how) => invalidate_key(cache, key, how).await,
+        (Target::Tag(name), Invalidation::Remove) => insist(cache, || cache.invalidate_tag(name)).await,
+        (Target::Tag(name), Invalidation::Expire) => insist(cache, || cache.expire_tag(name)).await,
+        // Rare, and large.
+        (Target::Pattern(pattern), how) => Box::pin(invalidate_matching(cache, pattern, how)).await,
+    }
+}
+
+pub(super) async fn invalidate_key(cache: &Cache, key: &Key, how: Invalidation) -> Result<Settled, Error> {
+    match how {
+        Invalidation::Remove => insist(cache, || cache.remove(key)).await,
+        Invalidation::Expire => insist(cache, || cache.expire(key)).await,
     }
 }
 

@@ -1,13 +1,15 @@
-//! What a write makes wrong, as a set: keys and tags, each to be removed or to be expired.
+//! What a write makes wrong, as a set: keys, tags and patterns over keys, each to be removed or to be expired.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
 use tideover_core::Invalidation;
+use tideover_core::pattern::Pattern;
 
 use crate::engine::Key;
 
-/// What is to be invalidated: keys and tags, each once. What it names is removed, or, after [`expire`](Self::expire), stale
+/// What is to be invalidated: keys, tags and patterns over keys, each once. What it names is removed, or, after [`expire`](Self::expire), stale
 /// from then on.
 ///
 /// It is data: nothing happens until it is given to [`Cache::invalidate`](crate::Cache::invalidate), to a
@@ -29,11 +31,12 @@ pub struct Invalidate {
     expires: bool,
 }
 
-/// Tags come first: one of them may reach more than all keys.
+/// Tags come first: one of them may reach more than all keys. What takes longest comes last.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Target {
     Tag(Box<str>),
     Key(Key),
+    Pattern(Box<str>),
 }
 
 impl Invalidate {
@@ -64,6 +67,33 @@ impl Invalidate {
         names.into_iter().fold(self, Self::tag)
     }
 
+    /// And every key that matches the pattern: in it `*` stands for any characters, `\\` makes the character after it data,
+    /// and all else is data. What comes from elsewhere is [escaped](escape_pattern).
+    ///
+    /// It reaches what this process has in memory, loads or owes, and what is in the shared store when it is called, which is
+    /// walked through: its cost grows with all that is there, as a tag's does not. An outage is survived, as with keys: what
+    /// is in the store counts as removed until it is. It does not reach what another process has in its memory and the store
+    /// has not, nor loads of another process under a key that is not in the store; a tag reaches those.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tideover::Error> {
+    /// use tideover::Cache;
+    /// use tideover::writes::Invalidate;
+    ///
+    /// let cache = Cache::builder().build()?;
+    /// cache.put_many([("user:7:1", "a"), ("user:7:2", "b"), ("user:70:1", "c")], None).await?.into_result()?;
+    /// cache.invalidate(Invalidate::new().matching("user:7:*")).await.into_result()?;
+    /// let left = cache.get_many(["user:7:1", "user:7:2", "user:70:1"]).await?;
+    /// assert_eq!(left.iter().map(Option::is_some).collect::<Vec<_>>(), [false, false, true]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn matching(mut self, pattern: impl AsRef<str>) -> Self {
+        self.add(Target::Pattern(pattern.as_ref().into()), self.how());
+        self
+    }
+
     /// All of it, what is added later too, is stale from then on, inside its windows, instead of gone.
     pub fn expire(mut self) -> Self {
         self.expires = true;
@@ -77,7 +107,7 @@ impl Invalidate {
         self
     }
 
-    /// How many keys and tags it names.
+    /// How many keys, tags and patterns it names.
     #[must_use]
     pub fn len(&self) -> usize {
         self.targets.len()
@@ -119,10 +149,26 @@ impl Invalidate {
     }
 }
 
+/// The text as a pattern that matches it and nothing else; see [`Invalidate::matching`].
+///
+/// ```
+/// use tideover::writes::escape_pattern;
+///
+/// assert_eq!(format!("file:{}:*", escape_pattern("a*b")), r"file:a\*b:*");
+/// ```
+#[must_use]
+pub fn escape_pattern(text: &str) -> Cow<'_, str> {
+    Pattern::escape(text)
+}
+
 /// How many, never which.
 impl fmt::Debug for Invalidate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tags = self.targets.keys().filter(|target| matches!(target, Target::Tag(_))).count();
-        f.debug_struct("Invalidate").field("tags", &tags).field("keys", &(self.len() - tags)).finish_non_exhaustive()
+        let count = |wanted: fn(&Target) -> bool| self.targets.keys().filter(|target| wanted(target)).count();
+        f.debug_struct("Invalidate")
+            .field("tags", &count(|target| matches!(target, Target::Tag(_))))
+            .field("keys", &count(|target| matches!(target, Target::Key(_))))
+            .field("patterns", &count(|target| matches!(target, Target::Pattern(_))))
+            .finish_non_exhaustive()
     }
 }

@@ -76,6 +76,12 @@ impl Cache {
         self.invalidate_now(Invalidate::new().tags(names)).await
     }
 
+    /// Removes every key that matches the pattern, at once also inside a [`transaction`](super::transaction); see
+    /// [`Invalidate::matching`]. [`Applied::done`] counts patterns, not keys.
+    pub async fn remove_matching(&self, pattern: impl AsRef<str>) -> Applied {
+        self.invalidate_now(Invalidate::new().matching(pattern)).await
+    }
+
     async fn invalidate_now(&self, set: Invalidate) -> Applied {
         let mut changes = Changes::default();
         changes.invalidate(set);

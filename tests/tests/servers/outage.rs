@@ -201,3 +201,48 @@ async fn foreign_bytes_under_our_key_are_a_counted_miss() {
         }
     }
 }
+
+/// What no process has in memory, and the pattern reaches in the store alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pattern_outlives_a_frozen_server_and_one_that_is_restarted() {
+    for &engine in EngineKind::ALL {
+        let mut server = RedisServer::start_with_arguments(&["--appendonly", "yes", "--appendfsync", "always"]);
+        let elsewhere = cache(&server, engine);
+        for key in ["user:1", "user:2", "page"] {
+            assert_eq!(put(&elsewhere, key, "old").await, Settled::Store);
+        }
+        let shop = cache(&server, engine);
+        assert_eq!(shop.get("page").await.expect("no error").map(|found| found.value), Some("old".into()));
+        server.freeze();
+        let began = Instant::now();
+        let frozen = shop.remove_matching("user:1*").await;
+        assert_eq!(frozen.settled, Some(Settled::Journaled), "{engine:?}");
+        assert!(began.elapsed() < Duration::from_secs(5), "{engine:?}: it took {:?}", began.elapsed());
+        server.thaw();
+        server.kill();
+        assert_eq!(shop.remove_matching("user:2*").await.settled, Some(Settled::Journaled), "{engine:?}");
+        server.restart();
+
+        let gone = |key: &'static str| {
+            let (shop, server) = (&shop, &server);
+            async move {
+                let began = Instant::now();
+                loop {
+                    let seen = shop.get(key).await.expect("no error").map(|found| found.value);
+                    assert_eq!(seen, None, "{engine:?} {key}: never again");
+                    // A tombstone is forty bytes.
+                    let length = server.command(&["STRLEN", &format!("tideover:{key}")]);
+                    if length == "40" || length == "0" {
+                        return;
+                    }
+                    assert!(began.elapsed() < HANG, "{engine:?} {key}: not carried out");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        };
+        gone("user:1").await;
+        gone("user:2").await;
+        let fresh = cache(&server, engine);
+        assert_eq!(fresh.get("page").await.expect("no error").map(|found| found.value), Some("old".into()));
+    }
+}

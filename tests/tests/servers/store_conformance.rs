@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use tideover::Cache;
 use tideover::core::stamp::{Condition, Stamp, Version, Written};
 use tideover::core::{Entry, Invalidation, Note, Tag, WallTime, Windows, envelope};
 use tideover::store::{
@@ -537,4 +538,13 @@ async fn a_store_of_ones_own_says_what_it_cannot_do() {
     assert_eq!(error.to_string(), "the store cannot increment");
     assert!(matches!(store.note(1, Note::Cleared, NOON).await, Err(StoreError::Unsupported("note"))));
     assert_eq!(store.replace("k", "2".into(), None, Condition::Unchanged(None)).await.expect("open"), Written::Kept);
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_scan_refuses_patterns_and_nothing_is_changed() {
+    let cache = Cache::builder().store(Bare(MemoryStore::new(10))).build().expect("a cache");
+    cache.put("k", "v", None).await.expect("a put");
+    let error = cache.remove_matching("k*").await.into_result().expect_err("it cannot");
+    assert_eq!(error.to_string(), "remove_matching was refused: the store cannot scan");
+    assert!(cache.get("k").await.expect("an answer").is_some());
 }

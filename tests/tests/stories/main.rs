@@ -5,6 +5,7 @@ mod config;
 mod driver;
 mod driver_store;
 mod gateway;
+mod matching;
 mod observe;
 mod operate;
 mod scenarios;

@@ -6,8 +6,8 @@
 
 use bytes::Bytes;
 
-use super::super::glob::Glob;
 use crate::store::{DIRECT_PREFIX, is_direct};
+use tideover_core::pattern::Pattern;
 
 /// What every key of a store begins with.
 #[derive(Debug, Clone)]
@@ -59,7 +59,7 @@ impl Namespace {
     }
 
     /// The server's pattern for what `pattern` matches, and perhaps more.
-    pub(super) fn matching(&self, pattern: &Glob) -> String {
+    pub(super) fn matching(&self, pattern: &Pattern) -> String {
         let mut text = escape_glob(&self.0);
         match pattern.literals().next() {
             Some(first) if is_direct(first) => {}
@@ -122,16 +122,16 @@ mod tests {
             assert!(!namespace().is_own(&place) && !namespace().is_direct(&place), "{key}");
             assert_eq!(namespace().key(&place), Some(key));
         }
-        assert_eq!(namespace().matching(&Glob::new("!direct:u*")), r"a\*b:!direct:u*");
-        assert_eq!(namespace().matching(&Glob::new("!*")), r"a\*b:!*");
-        assert_eq!(namespace().matching(&Glob::new("!dir")), r"a\*b:!*");
+        assert_eq!(namespace().matching(&Pattern::new("!direct:u*")), r"a\*b:!direct:u*");
+        assert_eq!(namespace().matching(&Pattern::new("!*")), r"a\*b:!*");
+        assert_eq!(namespace().matching(&Pattern::new("!dir")), r"a\*b:!*");
     }
 
     #[test]
     fn a_pattern_matches_the_namespace_to_the_letter() {
         assert_eq!(namespace().everything(), r"a\*b:*");
-        assert_eq!(namespace().matching(&Glob::new("user:*:[x]")), r"a\*b:user:*:\[x\]");
-        assert_eq!(namespace().matching(&Glob::new("!k")), r"a\*b:!!k");
+        assert_eq!(namespace().matching(&Pattern::new("user:*:[x]")), r"a\*b:user:*:\[x\]");
+        assert_eq!(namespace().matching(&Pattern::new("!k")), r"a\*b:!!k");
         assert_eq!(escape_glob(r"a*b?[c]\:"), r"a\*b\?\[c\]\\:");
     }
 }

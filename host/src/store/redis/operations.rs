@@ -8,7 +8,6 @@ use futures_util::future::{BoxFuture, try_join_all};
 use tideover_core::stamp::{Condition, Written};
 use tideover_core::{Note, WallTime};
 
-use super::super::glob::Glob;
 use super::RedisStore;
 use super::backplane::Deed;
 use super::failure::{Fault, unexpected};
@@ -16,6 +15,7 @@ use super::reply::Reply;
 use super::request::{Effect, Request};
 use super::script::Script;
 use crate::store::{Abilities, Cursor, Ear, Leased, Page, Remaining, Store, StoreError, When};
+use tideover_core::pattern::Pattern;
 
 /// The longest expiry that Redis takes is `i64::MAX` milliseconds after 1970; this is 146 million years.
 const TTL_MILLIS_MAX: u64 = i64::MAX as u64 / 2;
@@ -292,7 +292,7 @@ impl Store for RedisStore {
 
     fn remove_matching<'a>(&'a self, pattern: &'a str) -> BoxFuture<'a, Result<u64, StoreError>> {
         Box::pin(self.call(move || async move {
-            let removed = self.remove_all(Some(&Glob::new(pattern))).await?;
+            let removed = self.remove_all(Some(&Pattern::new(pattern))).await?;
             self.tell(Deed::Many).await;
             Ok(removed)
         }))

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 
-use super::super::glob::Glob;
 use super::RedisStore;
 use super::failure::{Fault, unexpected};
 use super::node::{Line, Named, Node};
 use super::reply::Reply;
 use super::request::{Effect, Request};
 use crate::store::{Cursor, Page, StoreError};
+use tideover_core::pattern::Pattern;
 
 /// Keys that one step of a removal looks at; the server serves other clients between two steps.
 pub(super) const STEP: usize = 1_000;
@@ -24,7 +24,7 @@ const PAGE_MAX: usize = 10_000;
 
 impl RedisStore {
     pub(super) async fn scan_page(&self, pattern: &str, cursor: &Cursor, count: usize) -> Result<Page, StoreError> {
-        let pattern = Glob::new(pattern);
+        let pattern = Pattern::new(pattern);
         let deadline = self.deadline();
         let masters = self.deployment.masters(deadline).await?;
         let (index, position) = place(cursor, &masters)?;
@@ -41,13 +41,13 @@ impl RedisStore {
     }
 
     /// Removes all entries whose keys match, or with `None` everything in the namespace. Tells how many there were.
-    pub(super) async fn remove_all(&self, pattern: Option<&Glob>) -> Result<u64, StoreError> {
+    pub(super) async fn remove_all(&self, pattern: Option<&Pattern>) -> Result<u64, StoreError> {
         let masters = self.deployment.masters(self.deadline()).await?;
         let removed = try_join_all(masters.iter().map(|(_, node)| self.remove_on(node, pattern))).await?;
         Ok(removed.into_iter().sum())
     }
 
-    async fn remove_on(&self, node: &Arc<Node>, pattern: Option<&Glob>) -> Result<u64, StoreError> {
+    async fn remove_on(&self, node: &Arc<Node>, pattern: Option<&Pattern>) -> Result<u64, StoreError> {
         let mut removed = 0;
         for last_try in [false, true] {
             let (line, found) = node.line(self.deadline()).await?;
@@ -69,7 +69,7 @@ impl RedisStore {
         &self,
         node: &Node,
         line: &Line,
-        pattern: Option<&Glob>,
+        pattern: Option<&Pattern>,
         removed: &mut u64,
     ) -> Result<(), Fault> {
         let server_pattern = pattern.map_or_else(|| self.namespace.everything(), |glob| self.namespace.matching(glob));

@@ -1,0 +1,200 @@
+//! Patterns whose keys are to be removed from the shared store, which takes a walk over all of its keys, or has to wait until
+//! the store is back. Until it is done, what is found there under such a key, and is not newer, counts as removed.
+//!
+//! It does not know how keys are found or removed.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tideover_core::WallTime;
+use tideover_core::envelope::{TOMBSTONE_BYTES, stamp_of, tombstone};
+use tideover_core::pattern::Pattern;
+use tideover_core::stamp::Stamp;
+use tokio::time::Instant;
+
+/// How many may be under way or owed at once.
+pub(crate) const DOOMED_MAX: u32 = 64;
+
+/// By how much the civil clocks of two machines may differ. What was written so soon after counts as older: that costs a load.
+const SKEW: Duration = Duration::from_secs(5);
+
+/// How long after a failure one is taken up again: twice as long each time, up to the second.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+
+/// All that are under way or owed.
+#[derive(Default)]
+pub(crate) struct Doomed {
+    all: Mutex<Vec<Doom>>,
+    /// How many there are, for those who read.
+    count: AtomicUsize,
+}
+
+struct Doom {
+    text: Arc<str>,
+    pattern: Pattern,
+    /// What was changed later is newer for certain.
+    until: WallTime,
+    /// Nobody takes it up before; `None` while somebody is at work on it.
+    due: Option<Instant>,
+    pause: Duration,
+}
+
+/// The right to carry one out, and the duty. Dropped before it is [done](Self::done), it is owed.
+pub(crate) struct Warrant {
+    doomed: Arc<Doomed>,
+    pub(crate) text: Arc<str>,
+    until: WallTime,
+    is_done: bool,
+}
+
+impl Doomed {
+    /// Dooms what matches at the moment `at`; `None` if too many are doomed already.
+    pub(crate) fn doom(self: &Arc<Self>, text: &str, at: WallTime) -> Option<Warrant> {
+        let (mut all, until) = (self.lock(), at.after(SKEW));
+        let text: Arc<str> = text.into();
+        // Whoever owes the same owes this instead.
+        all.retain(|doom| doom.due.is_none() || doom.text != text);
+        let has_room = all.len() < DOOMED_MAX as usize;
+        if has_room {
+            let (text, pattern) = (Arc::clone(&text), Pattern::new(&text));
+            all.push(Doom { text, pattern, until, due: None, pause: PAUSE.0 });
+        }
+        self.count.store(all.len(), Ordering::Release);
+        has_room.then(|| self.warrant(text, until))
+    }
+
+    /// One that is owed and due, to be carried out.
+    pub(crate) fn take_up(self: &Arc<Self>, now: Instant) -> Option<Warrant> {
+        let mut all = self.lock();
+        let doom = all.iter_mut().find(|doom| doom.due.is_some_and(|due| due <= now))?;
+        doom.due = None;
+        Some(self.warrant(Arc::clone(&doom.text), doom.until))
+    }
+
+    /// What there is under `key`, of which `found` was found in the shared store: a tombstone in its place if it is doomed,
+    /// so that it may be replaced.
+    pub(crate) fn judge(&self, key: &str, found: Option<Bytes>) -> Option<Bytes> {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return found;
+        }
+        let found = found?;
+        let stamp = stamp_of(&found);
+        let is_doomed = self.lock().iter().any(|doom| is_from_before(stamp, doom.until) && doom.pattern.matches(key));
+        if is_doomed { stamp.map(|stamp| tombstone(&stamp).into()) } else { Some(found) }
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// All was cleared.
+    pub(crate) fn clear(&self) {
+        self.lock().clear();
+        self.count.store(0, Ordering::Release);
+    }
+
+    fn warrant(self: &Arc<Self>, text: Arc<str>, until: WallTime) -> Warrant {
+        Warrant { doomed: Arc::clone(self), text, until, is_done: false }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Doom>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_from_before(stamp: Option<Stamp>, until: WallTime) -> bool {
+    stamp.is_none_or(|stamp| stamp.changed_at <= until)
+}
+
+impl Warrant {
+    /// Whether what was found under a key that matches is a value to be removed.
+    pub(crate) fn concerns(&self, found: &[u8]) -> bool {
+        found.len() != TOMBSTONE_BYTES && is_from_before(stamp_of(found), self.until)
+    }
+
+    /// Nothing older is left in the shared store.
+    pub(crate) fn done(mut self) {
+        self.is_done = true;
+    }
+}
+
+impl Drop for Warrant {
+    fn drop(&mut self) {
+        let mut all = self.doomed.lock();
+        let mine = |doom: &Doom| doom.due.is_none() && doom.text == self.text && doom.until == self.until;
+        let Some(index) = all.iter().position(mine) else { return };
+        if self.is_done {
+            all.swap_remove(index);
+        } else {
+            let doom = &mut all[index];
+            doom.due = Some(Instant::now() + doom.pause);
+            doom.pause = (doom.pause * 2).min(PAUSE.1);
+        }
+        self.doomed.count.store(all.len(), Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOON: WallTime = WallTime::from_unix_millis(43_200_000);
+
+    fn written(minutes: u64) -> Bytes {
+        let changed_at = WallTime::from_unix_millis(NOON.as_unix_millis() + minutes * 60_000);
+        let mut bytes = tombstone(&Stamp { changed_at, born: 7, ..Stamp::default() });
+        bytes.push(1);
+        bytes.into()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_doomed_counts_as_removed_until_it_is() {
+        let doomed = Arc::new(Doomed::default());
+        let judge = |key, minutes| doomed.judge(key, Some(written(minutes))).expect("something");
+        let warrant = doomed.doom("user:*", NOON).expect("room");
+        assert_eq!(judge("user:7", 0).len(), written(0).len() - 1, "a tombstone");
+        assert_eq!(stamp_of(&judge("user:7", 0)), stamp_of(&written(0)), "with the stamp of what is there");
+        assert_eq!(judge("user:7", 1), written(1), "it was written later");
+        assert!(warrant.concerns(&written(0)) && !warrant.concerns(&written(1)));
+        assert!(!warrant.concerns(&tombstone(&Stamp::default())), "it is removed already");
+        assert_eq!(judge("page:7", 0), written(0));
+        assert_eq!(doomed.judge("user:7", None), None);
+        assert_eq!(doomed.judge("user:7", Some("foreign".into())), None);
+        warrant.done();
+        assert_eq!((judge("user:7", 0), doomed.len()), (written(0), 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_carried_out_is_owed_and_taken_up_again() {
+        let doomed = Arc::new(Doomed::default());
+        drop(doomed.doom("user:*", NOON).expect("room"));
+        assert!(doomed.take_up(Instant::now()).is_none(), "just tried");
+        tokio::time::advance(PAUSE.0).await;
+        let warrant = doomed.take_up(Instant::now()).expect("due");
+        assert_eq!(&*warrant.text, "user:*");
+        assert!(doomed.take_up(Instant::now()).is_none(), "somebody is at work on it");
+        drop(warrant);
+        tokio::time::advance(PAUSE.0).await;
+        assert!(doomed.take_up(Instant::now()).is_none(), "each pause is longer");
+        tokio::time::advance(PAUSE.0).await;
+        doomed.take_up(Instant::now()).expect("due").done();
+        tokio::time::advance(PAUSE.1).await;
+        assert!(doomed.take_up(Instant::now()).is_none() && doomed.len() == 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn their_number_is_bounded_and_the_same_counts_once() {
+        let doomed = Arc::new(Doomed::default());
+        for number in 0..DOOMED_MAX {
+            drop(doomed.doom(&format!("{number}:*"), NOON).expect("room"));
+        }
+        assert!(doomed.doom("one:*", NOON).is_none());
+        drop(doomed.doom("7:*", NOON).expect("in the place of the other"));
+        assert_eq!(doomed.len(), DOOMED_MAX as usize);
+        doomed.clear();
+        assert!(doomed.doom("one:*", NOON).is_some());
+    }
+}
