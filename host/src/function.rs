@@ -17,7 +17,7 @@ pub use self::beside::{health, health_blocking, invalidate, invalidate_blocking,
 pub use self::call::{AsCache, Begun, Call, begin, cache_of};
 pub use self::counts::{Function, FunctionHealth, FunctionStats};
 pub use self::global::{Global, InstallError, install};
-pub use self::key::{KeyPart, Placeholder, Signature, insert};
+pub use self::key::{KeyPart, Placeholder, Signature, insert, insert_literal};
 pub use self::lend::{
     Argument, Fallible, Lendable, Owner, ReturnedError, ReturnedValue, argument, error_of, holds, lent, own, owner,
     value_of,

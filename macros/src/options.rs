@@ -161,13 +161,13 @@ fn expected_text(value: &Expr) -> syn::Result<&LitStr> {
     text(value).ok_or_else(|| syn::Error::new(value.span(), expected))
 }
 
-/// One of several keys or tags.
+/// One of several keys, tags or patterns.
 pub(crate) enum Name {
     Template(Template),
     Computed(Expr),
 }
 
-/// Keys or tags as they are written.
+/// Keys, tags or patterns as they are written.
 pub(crate) enum Names {
     /// One by one.
     Each(Vec<Name>),
@@ -179,17 +179,26 @@ pub(crate) enum Names {
 
 impl Names {
     pub(crate) fn read(value: &Expr) -> syn::Result<Self> {
+        Self::of(value, Template::read)
+    }
+
+    /// As [`read`](Self::read), patterns over keys.
+    pub(crate) fn patterns(value: &Expr) -> syn::Result<Self> {
+        Self::of(value, Template::pattern)
+    }
+
+    fn of(value: &Expr, read: fn(&LitStr) -> syn::Result<Template>) -> syn::Result<Self> {
         Ok(match value {
             Expr::Array(ExprArray { elems, .. }) => {
                 let name = |element: &Expr| match text(element) {
-                    Some(text) => Template::read(text).map(Name::Template),
+                    Some(text) => read(text).map(Name::Template),
                     None => Ok(Name::Computed(element.clone())),
                 };
                 Self::Each(elems.iter().map(name).collect::<syn::Result<_>>()?)
             }
             Expr::Path(_) | Expr::Closure(_) => Self::Said(value.clone()),
             _ => match text(value) {
-                Some(text) => Self::Each(vec![Name::Template(Template::read(text)?)]),
+                Some(text) => Self::Each(vec![Name::Template(read(text)?)]),
                 None => Self::All(value.clone()),
             },
         })

@@ -40,6 +40,12 @@ impl Write {
         Self { set: self.set.tags(tags), ..self }
     }
 
+    /// Keys that one of these patterns describes are to be invalidated.
+    #[must_use]
+    pub fn matching(self, patterns: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        Self { set: patterns.into_iter().fold(self.set, Invalidate::matching), ..self }
+    }
+
     /// Then this loads a value anew, and says whether that succeeded.
     #[must_use]
     pub fn warm(self, warmer: impl Future<Output = bool> + Send + 'static) -> Self {
