@@ -23,7 +23,7 @@ pub use self::lend::{
     value_of,
 };
 pub use self::shape::{Perhaps, Shape, Value};
-pub use self::write::{Always, Checked, Write, Written, same_names};
+pub use self::write::{Always, Checked, Write, Written, is_named};
 
 /// Caches what a function returns: however many call it with the same arguments, it runs once, and then not until what it
 /// brought is no longer fresh.

@@ -4,7 +4,6 @@ mod recache;
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote};
-use syn::spanned::Spanned;
 use syn::{Expr, ExprLit, ItemFn, Lit, TraitItemFn};
 
 use self::recache::Recached;
@@ -21,7 +20,7 @@ pub(crate) fn invalidates(options: TokenStream, item: TokenStream) -> syn::Resul
     let options = syn::parse2::<Options>(options)?.known("invalidates", OPTIONS)?;
     let function = Function::read(function(item)?);
     if let Some(constness) = &function.item.sig.constness {
-        return Err(syn::Error::new(constness.span(), "a `const fn` writes nothing"));
+        return Err(syn::Error::new_spanned(constness, "a `const fn` writes nothing"));
     }
     let targets = targets(&options, &function)?;
     let recached = Recached::read(&options, &function)?;
@@ -50,12 +49,10 @@ fn function(item: TokenStream) -> syn::Result<ItemFn> {
 
 /// What the options name that is to be invalidated.
 fn targets(options: &Options, function: &Function) -> syn::Result<Vec<Target>> {
-    let read: [(_, fn(&Expr) -> syn::Result<Names>); 3] =
-        [("tags", Names::read), ("keys", Names::read), ("matching", Names::patterns)];
     let mut targets = Vec::new();
-    for (option, read) in read {
+    for option in ["tags", "keys", "matching"] {
         let Some(value) = options.value(option)? else { continue };
-        let names = read(value)?;
+        let names = if option == "matching" { Names::patterns(value)? } else { Names::read(value)? };
         check(&names, function)?;
         targets.push(Target { option, names });
     }
@@ -69,7 +66,7 @@ fn at_once(options: &Options) -> syn::Result<usize> {
             0 => Err(syn::Error::new(number.span(), "`recache_max` is at least 1")),
             number => Ok(number),
         },
-        Some(other) => Err(syn::Error::new(other.span(), "`recache_max` is a whole number")),
+        Some(other) => Err(syn::Error::new_spanned(other, "`recache_max` is a whole number")),
     }
 }
 

@@ -64,7 +64,7 @@ impl Options {
             None => Ok(false),
             Some((_, None)) => Ok(true),
             Some((_, Some(Expr::Lit(ExprLit { lit: Lit::Bool(flag), .. })))) => Ok(flag.value),
-            Some((_, Some(value))) => Err(syn::Error::new(value.span(), format!("`{name}` is `true` or `false`"))),
+            Some((_, Some(value))) => Err(syn::Error::new_spanned(value, format!("`{name}` is `true` or `false`"))),
         }
     }
 
@@ -78,26 +78,23 @@ impl Options {
         self.value(name)?.map(|value| duration(value, false)).transpose()
     }
 
-    /// As [`duration`](Self::duration), or the name of a lifetime of the cache's, as the wish of a call.
-    pub(crate) fn lifetime(&self, name: &str) -> syn::Result<Option<TokenStream>> {
+    /// As [`duration`](Self::duration), or the name of a lifetime of the cache's: the wish of a call, and what it takes.
+    pub(crate) fn lifetime(&self, name: &str) -> syn::Result<Option<(&'static str, TokenStream)>> {
         let Some(value) = self.value(name)? else { return Ok(None) };
         let named = match text(value).map(LitStr::value).as_deref() {
             Some("short") => quote!(Short),
             Some("default") => quote!(Default),
             Some("long") => quote!(Long),
-            _ => {
-                let length = duration(value, true)?;
-                return Ok(Some(quote!(.ttl(#length))));
-            }
+            _ => return Ok(Some(("ttl", duration(value, true)?))),
         };
-        Ok(Some(quote!(.ttl_of(::tideover::Ttl::#named))))
+        Ok(Some(("ttl_of", quote!(::tideover::Ttl::#named))))
     }
 
     /// An option that is one of these words.
     pub(crate) fn word(&self, name: &str, words: &[&'static str]) -> syn::Result<Option<&'static str>> {
         let Some(value) = self.value(name)? else { return Ok(None) };
         let Some(text) = text(value) else {
-            return Err(syn::Error::new(value.span(), format!("`{name}` is a text: {}", suggestion("", words))));
+            return Err(syn::Error::new_spanned(value, format!("`{name}` is a text: {}", suggestion("", words))));
         };
         match words.iter().find(|word| **word == text.value()) {
             Some(word) => Ok(Some(word)),
@@ -158,7 +155,7 @@ pub(crate) fn key(value: &Expr) -> syn::Result<Template> {
 
 fn expected_text(value: &Expr) -> syn::Result<&LitStr> {
     let expected = "a key is a text such as \"user:{user_id}\", or a tuple of such";
-    text(value).ok_or_else(|| syn::Error::new(value.span(), expected))
+    text(value).ok_or_else(|| syn::Error::new_spanned(value, expected))
 }
 
 /// One of several keys, tags or patterns.

@@ -6,6 +6,7 @@ use syn::ext::IdentExt;
 use syn::{Index, LitStr, Member};
 
 use crate::nearest::suggestion;
+use crate::signature::placed;
 
 /// A text with places for values.
 pub(crate) struct Template {
@@ -206,8 +207,8 @@ impl Template {
             _ => quote_spanned!(span=> &#ident #(.#members)*),
         };
         let insert = match self.kind {
-            Kind::Name => quote!(insert),
-            Kind::Pattern => quote!(insert_literal),
+            Kind::Name => quote_spanned!(span=> insert),
+            Kind::Pattern => quote_spanned!(span=> insert_literal),
         };
         quote_spanned!(span=> ::tideover::function::#insert(&mut __text, #value, #end);)
     }
@@ -271,6 +272,8 @@ impl Place {
 }
 
 fn member(part: &str, span: Span) -> Option<Member> {
+    // Else the compiler would propose to write the field that was meant in place of the whole text.
+    let span = placed(span);
     if let Ok(index) = part.parse() {
         return Some(Member::Unnamed(Index { index, span }));
     }

@@ -123,20 +123,10 @@ impl<R> Always for &Written<'_, R> {
     }
 }
 
-/// Whether both are the same names in the same order.
+/// Whether the name at that place is this one.
 #[must_use]
-pub const fn same_names(one: &[&str], other: &[&str]) -> bool {
-    if one.len() != other.len() {
-        return false;
-    }
-    let mut place = 0;
-    while place < one.len() {
-        if !same_text(one[place].as_bytes(), other[place].as_bytes()) {
-            return false;
-        }
-        place += 1;
-    }
-    true
+pub const fn is_named(names: &[&str], place: usize, name: &str) -> bool {
+    place < names.len() && same_text(names[place].as_bytes(), name.as_bytes())
 }
 
 const fn same_text(one: &[u8], other: &[u8]) -> bool {
