@@ -17,13 +17,13 @@ pub use self::beside::{health, health_blocking, invalidate, invalidate_blocking,
 pub use self::call::{AsCache, Begun, Call, begin, cache_of};
 pub use self::counts::{Function, FunctionHealth, FunctionStats};
 pub use self::global::{Global, InstallError, install};
-pub use self::key::{KeyPart, Placeholder, Signature, insert};
+pub use self::key::{KeyPart, Placeholder, Signature, insert, insert_literal};
 pub use self::lend::{
     Argument, Fallible, Lendable, Owner, ReturnedError, ReturnedValue, argument, error_of, holds, lent, own, owner,
     value_of,
 };
 pub use self::shape::{Perhaps, Shape, Value};
-pub use self::write::{Always, Checked, Write, Written, same_names};
+pub use self::write::{Always, Checked, Write, Written, is_named};
 
 /// Caches what a function returns: however many call it with the same arguments, it runs once, and then not until what it
 /// brought is no longer fresh.

@@ -3,7 +3,7 @@
 mod expand;
 
 use proc_macro2::TokenStream;
-use syn::spanned::Spanned;
+use quote::ToTokens;
 use syn::{Expr, Ident, ItemFn, TraitItemFn, Type};
 
 use self::expand::Expansion;
@@ -36,7 +36,8 @@ pub(crate) const OPTIONS: &[&str] = &[
 struct Choices {
     key: Option<Template>,
     skip: Vec<Ident>,
-    ttl: Option<TokenStream>,
+    /// The wish of a call, and what it takes.
+    ttl: Option<(&'static str, TokenStream)>,
     stale_while_revalidate: Option<TokenStream>,
     stale_if_error: Option<TokenStream>,
     negative_ttl: Option<TokenStream>,
@@ -64,13 +65,13 @@ pub(crate) fn cached(options: TokenStream, item: TokenStream) -> syn::Result<Tok
         let message = "there is nothing to cache: the function returns nothing";
         return Err(syn::Error::new(function.name().span(), message));
     };
-    check_names(&choices, &function)?;
+    check_names(&options, &choices, &function)?;
     let Some(returned) = Returned::read(ty, choices.negative_ttl.is_some()) else {
         let message =
             "`negative_ttl` remembers that there is no such thing: it needs a function that returns an `Option`";
-        return Err(syn::Error::new(ty.span(), message));
+        return Err(syn::Error::new_spanned(ty, message));
     };
-    check_errors(&choices, &returned, ty)?;
+    check_errors(&options, &choices, &returned, ty)?;
     check_store(&options, &choices, &returned)?;
     Ok(Expansion::new(&function, &choices, &returned).all())
 }
@@ -117,7 +118,7 @@ impl Choices {
 }
 
 fn skipped(value: &Expr) -> syn::Result<Vec<Ident>> {
-    let refused = || syn::Error::new(value.span(), "`skip` is a list of arguments: `skip = [db]`");
+    let refused = || syn::Error::new_spanned(value, "`skip` is a list of arguments: `skip = [db]`");
     let name = |element: &Expr| match element {
         Expr::Path(path) => path.path.get_ident().cloned(),
         _ => None,
@@ -129,45 +130,45 @@ fn skipped(value: &Expr) -> syn::Result<Vec<Ident>> {
 /// Refuses functions that cannot be cached; else the type they return.
 fn check(function: &Function) -> syn::Result<Option<&Type>> {
     let signature = &function.item.sig;
-    let refuse = |span, message: &str| Err(syn::Error::new(span, message));
+    let refuse = |wrong: &dyn ToTokens, message: &str| Err(syn::Error::new_spanned(wrong, message));
     if let Some(constness) = &signature.constness {
-        return refuse(constness.span(), "a `const fn` cannot be cached: it may run where there is no program yet");
+        return refuse(constness, "a `const fn` cannot be cached: it may run where there is no program yet");
     }
     if let Some(unsafety) = &signature.unsafety {
-        return refuse(unsafety.span(), "an `unsafe fn` cannot be cached: its caller cannot vouch for loads of later");
+        return refuse(unsafety, "an `unsafe fn` cannot be cached: its caller cannot vouch for loads of later");
     }
     if let Some(abi) = &signature.abi {
-        return refuse(abi.span(), "a function of another ABI cannot be cached");
+        return refuse(abi, "a function of another ABI cannot be cached");
     }
     if let Some(owner) = &function.owner
         && matches!(owner.passing, Passing::Exclusive)
     {
         let message = "a cached method takes `&self`, `self` or `self: Arc<Self>`: the load may outlive the call";
-        return refuse(owner.token.span(), message);
+        return refuse(&owner.token, message);
     }
     for argument in &function.arguments {
         if matches!(argument.passing, Passing::Exclusive) {
             let message = "a cached function cannot change its arguments: for most calls it does not run";
-            return refuse(argument.ty.span(), message);
+            return refuse(&argument.ty, message);
         }
         if let Some(borrowed) = argument.passing.borrowed() {
             let message = "the load may outlive the call, and takes copies along of `&T`, `&str`, `&[T]` and `Option<&T>`; \
                            what borrows inside cannot be copied so: take an owned type";
-            return refuse(borrowed, message);
+            return refuse(&borrowed, message);
         }
     }
     let Some(ty) = returned(signature) else { return Ok(None) };
     if is_opaque(ty) {
-        return refuse(ty.span(), "`impl Trait` cannot be cached: name the type");
+        return refuse(ty, "`impl Trait` cannot be cached: name the type");
     }
     if let Type::Reference(reference) = ty {
-        return refuse(reference.span(), "what is cached owns all that it has: return the value, or an `Arc` of it");
+        return refuse(reference, "what is cached owns all that it has: return the value, or an `Arc` of it");
     }
     Ok(Some(ty))
 }
 
 /// Refuses placeholders and skipped names that are no arguments.
-fn check_names(choices: &Choices, function: &Function) -> syn::Result<()> {
+fn check_names(options: &Options, choices: &Choices, function: &Function) -> syn::Result<()> {
     let owner = function.owner.as_ref().map(|owner| &owner.token);
     let names = function.names(owner);
     if let Some(key) = &choices.key {
@@ -191,12 +192,12 @@ fn check_names(choices: &Choices, function: &Function) -> syn::Result<()> {
             let message = format!("`{}` has no argument `{skipped}`; {meant}", function.name());
             return Err(syn::Error::new(skipped.span(), message));
         }
-        if choices.key.is_some() {
-            return Err(syn::Error::new(
-                skipped.span(),
-                "`skip` and `key` contradict each other: a template names all that matters",
-            ));
-        }
+    }
+    if choices.key.is_some()
+        && let Some(name) = options.name("skip")
+    {
+        let message = "`skip` and `key` contradict each other: a template names all that matters";
+        return Err(syn::Error::new(name.span(), message));
     }
     Ok(())
 }
@@ -213,25 +214,19 @@ fn check_store(options: &Options, choices: &Choices, returned: &Returned) -> syn
     }
 }
 
-fn check_errors(choices: &Choices, returned: &Returned, ty: &Type) -> syn::Result<()> {
+fn check_errors(options: &Options, choices: &Choices, returned: &Returned, ty: &Type) -> syn::Result<()> {
     if choices.class.is_some()
-        && let Some(other) = &choices.unavailable_if
+        && let Some(other) = options.name("unavailable_if")
     {
         return Err(syn::Error::new(other.span(), "`class` and `unavailable_if` say the same: give one of them"));
     }
-    let about = [
-        ("unavailable_if", &choices.unavailable_if),
-        ("class", &choices.class),
-        ("retry_after", &choices.retry_after),
-        ("map_err", &choices.map_err),
-    ];
-    for (name, value) in about {
-        if let (Some(value), None) = (value, &returned.error) {
-            let message = format!("`{name}` is about errors, but the function cannot fail: it returns no `Result`");
-            let mut error = syn::Error::new(value.span(), message);
-            error.combine(syn::Error::new(ty.span(), "this would have to be a `Result`"));
-            return Err(error);
-        }
+    if returned.error.is_some() {
+        return Ok(());
     }
-    Ok(())
+    let about = ["unavailable_if", "class", "retry_after", "map_err"];
+    let Some(name) = about.iter().find_map(|name| options.name(name)) else { return Ok(()) };
+    let message = format!("`{name}` is about errors, but the function cannot fail: it returns no `Result`");
+    let mut error = syn::Error::new(name.span(), message);
+    error.combine(syn::Error::new_spanned(ty, "this would have to be a `Result`"));
+    Err(error)
 }

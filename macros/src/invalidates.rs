@@ -4,14 +4,14 @@ mod recache;
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote};
-use syn::spanned::Spanned;
 use syn::{Expr, ExprLit, ItemFn, Lit, TraitItemFn};
 
 use self::recache::Recached;
 use crate::options::{Name, Names, Options};
 use crate::signature::{Function, Passing, is_opaque, is_result, mentions, renamed_self, returned};
 
-pub(crate) const OPTIONS: &[&str] = &["tags", "keys", "how", "recache", "recache_max", "recache_wait", "cache"];
+pub(crate) const OPTIONS: &[&str] =
+    &["tags", "keys", "matching", "how", "recache", "recache_max", "recache_wait", "cache"];
 
 /// How many warmers run at once, if nothing else is said.
 const RECACHE_MAX: usize = 4;
@@ -20,22 +20,18 @@ pub(crate) fn invalidates(options: TokenStream, item: TokenStream) -> syn::Resul
     let options = syn::parse2::<Options>(options)?.known("invalidates", OPTIONS)?;
     let function = Function::read(function(item)?);
     if let Some(constness) = &function.item.sig.constness {
-        return Err(syn::Error::new(constness.span(), "a `const fn` writes nothing"));
+        return Err(syn::Error::new_spanned(constness, "a `const fn` writes nothing"));
     }
-    let tags = options.value("tags")?.map(Names::read).transpose()?;
-    let keys = options.value("keys")?.map(Names::read).transpose()?;
+    let targets = targets(&options, &function)?;
     let recached = Recached::read(&options, &function)?;
-    if tags.is_none() && keys.is_none() && recached.is_empty() {
-        let message = "`#[invalidates]` without `tags`, `keys` or `recache` does nothing";
+    if targets.is_empty() && recached.is_empty() {
+        let message = "`#[invalidates]` without `tags`, `keys`, `matching` or `recache` does nothing";
         return Err(syn::Error::new(function.name().span(), message));
-    }
-    for names in [&tags, &keys].into_iter().flatten() {
-        check(names, &function)?;
     }
     let expire = options.word("how", &["remove", "expire"])? == Some("expire");
     let cache = options.value("cache")?.cloned();
     let (at_once, wait) = (at_once(&options)?, options.flag("recache_wait")?);
-    let write = Writing { function: &function, tags, keys, recached, expire, cache, at_once, wait };
+    let write = Writing { function: &function, targets, recached, expire, cache, at_once, wait };
     write.expansion()
 }
 
@@ -51,6 +47,18 @@ fn function(item: TokenStream) -> syn::Result<ItemFn> {
     Err(syn::Error::new(refused.span(), message))
 }
 
+/// What the options name that is to be invalidated.
+fn targets(options: &Options, function: &Function) -> syn::Result<Vec<Target>> {
+    let mut targets = Vec::new();
+    for option in ["tags", "keys", "matching"] {
+        let Some(value) = options.value(option)? else { continue };
+        let names = if option == "matching" { Names::patterns(value)? } else { Names::read(value)? };
+        check(&names, function)?;
+        targets.push(Target { option, names });
+    }
+    Ok(targets)
+}
+
 fn at_once(options: &Options) -> syn::Result<usize> {
     match options.value("recache_max")? {
         None => Ok(RECACHE_MAX),
@@ -58,7 +66,7 @@ fn at_once(options: &Options) -> syn::Result<usize> {
             0 => Err(syn::Error::new(number.span(), "`recache_max` is at least 1")),
             number => Ok(number),
         },
-        Some(other) => Err(syn::Error::new(other.span(), "`recache_max` is a whole number")),
+        Some(other) => Err(syn::Error::new_spanned(other, "`recache_max` is a whole number")),
     }
 }
 
@@ -82,10 +90,16 @@ fn known(function: &Function) -> crate::template::Names {
     names
 }
 
+/// Keys, tags or patterns.
+struct Target {
+    /// The option that names them, and the method of a write that takes them.
+    option: &'static str,
+    names: Names,
+}
+
 struct Writing<'a> {
     function: &'a Function,
-    tags: Option<Names>,
-    keys: Option<Names>,
+    targets: Vec<Target>,
     recached: Recached,
     expire: bool,
     cache: Option<Expr>,
@@ -99,29 +113,26 @@ struct Said {
     /// Where the arguments are references, for values that `kept` names.
     before: TokenStream,
     kept: Vec<Ident>,
-    /// Names that can be said at once.
-    early: Vec<TokenStream>,
-    /// Names that depend on the result.
-    late: Vec<TokenStream>,
+    /// Calls that hand a write the names that can be said at once.
+    early: TokenStream,
+    /// The same for those that depend on the result.
+    late: TokenStream,
 }
 
 impl Writing<'_> {
     fn expansion(&self) -> syn::Result<TokenStream> {
-        let (tags, keys) = (self.said(self.tags.as_ref(), "tag")?, self.said(self.keys.as_ref(), "key")?);
+        let Said { before, kept, early, late } = self.said();
         let mut taken = self.recached.mentioned().to_owned();
-        for names in [&self.tags, &self.keys].into_iter().flatten() {
-            taken.extend(self.mentioned_late(names));
+        for target in &self.targets {
+            taken.extend(self.mentioned_late(&target.names));
         }
         let taken = Taken::of(self.function, &taken)?;
         let item = &self.function.item;
         let (attributes, visibility, signature) = (&item.attrs, &item.vis, &item.sig);
         let (scope, cache, name) = (self.scope(), self.cache(), self.function.name().to_string());
         let how = if self.expire { format_ident!("Expire") } else { format_ident!("Remove") };
-        let (before, kept) = (both(&tags.before, &keys.before), tags.kept.iter().chain(&keys.kept));
-        let kept: Vec<_> = kept.collect();
-        let (early_tags, early_keys) = (&tags.early, &keys.early);
         let (at_once, wait) = (self.at_once, self.wait);
-        let (take, body, follow) = (taken.take(), self.body(), self.follow(&tags, &keys, &taken));
+        let (take, body, follow) = (taken.take(), self.body(), self.follow(late, &taken));
         Ok(quote! {
             #(#attributes)*
             #visibility #signature {
@@ -134,8 +145,7 @@ impl Writing<'_> {
                         ::tideover::Invalidation::#how,
                     )
                     .warming(#at_once, #wait)
-                    #(.tags(#early_tags))*
-                    #(.keys(#early_keys))*;
+                    #early;
                     (__write, #(#kept,)*)
                 };
                 #take
@@ -146,44 +156,47 @@ impl Writing<'_> {
         })
     }
 
-    /// The keys or tags, as far as they can be said before.
-    fn said(&self, names: Option<&Names>, what: &str) -> syn::Result<Said> {
-        let (mut said, known) = (Said::default(), known(self.function));
-        match names {
-            None => {}
-            Some(Names::Each(each)) => {
-                for (place, name) in each.iter().enumerate() {
-                    match name {
-                        Name::Template(template) if template.mentions("result") && !self.has_result() => {
-                            let later = template.text_later(&known, &format!("{what}_{place}"));
-                            said.before.extend(later.before);
-                            said.kept.extend(later.kept);
-                            let text = later.text;
-                            said.late.push(quote!([#text]));
-                        }
-                        Name::Template(template) => {
-                            let text = template.text(&known);
-                            said.early.push(quote!([#text]));
-                        }
-                        Name::Computed(computed) => self.place(&mut said, quote!([#computed])),
+    /// The names of all targets.
+    fn said(&self) -> Said {
+        let mut said = Said::default();
+        for Target { option, names } in &self.targets {
+            match names {
+                Names::Each(each) => {
+                    for (place, name) in each.iter().enumerate() {
+                        self.say(&mut said, option, place, name);
                     }
                 }
+                Names::Said(function) => {
+                    let arguments = self.function.arguments.iter().map(|argument| &argument.name);
+                    said.early.extend(handed(option, quote!((#function)(#(#arguments),*))));
+                }
+                Names::All(all) => self.place(&mut said, option, all.to_token_stream()),
             }
-            Some(Names::Said(function)) => {
-                let arguments = self.function.arguments.iter().map(|argument| &argument.name);
-                said.early.push(quote!((#function)(#(#arguments),*)));
-            }
-            Some(Names::All(all)) => self.place(&mut said, all.to_token_stream()),
         }
-        Ok(said)
+        said
     }
 
-    fn place(&self, said: &mut Said, computed: TokenStream) {
-        if self.is_late(&computed) {
-            said.late.push(computed);
-        } else {
-            said.early.push(computed);
+    fn say(&self, said: &mut Said, option: &str, place: usize, name: &Name) {
+        let known = known(self.function);
+        match name {
+            Name::Template(template) if template.mentions("result") && !self.has_result() => {
+                let later = template.text_later(&known, &format!("{option}_{place}"));
+                said.before.extend(later.before);
+                said.kept.extend(later.kept);
+                let text = later.text;
+                said.late.extend(handed(option, quote!([#text])));
+            }
+            Name::Template(template) => {
+                let text = template.text(&known);
+                said.early.extend(handed(option, quote!([#text])));
+            }
+            Name::Computed(computed) => self.place(said, option, quote!([#computed])),
         }
+    }
+
+    fn place(&self, said: &mut Said, option: &str, computed: TokenStream) {
+        let calls = if self.is_late(&computed) { &mut said.late } else { &mut said.early };
+        calls.extend(handed(option, computed));
     }
 
     fn is_late(&self, computed: &TokenStream) -> bool {
@@ -239,19 +252,14 @@ impl Writing<'_> {
     }
 
     /// What is done after the body, if it succeeded.
-    fn follow(&self, tags: &Said, keys: &Said, taken: &Taken<'_>) -> TokenStream {
-        let (late_tags, late_keys) = (&tags.late, &keys.late);
-        let this = Ident::new("__this", Span::call_site());
-        let late = |names: &[TokenStream]| -> Vec<_> {
-            names.iter().map(|names| renamed_self(names.clone(), &this)).collect()
-        };
-        let (late_tags, late_keys) = (late(late_tags), late(late_keys));
+    fn follow(&self, late: TokenStream, taken: &Taken<'_>) -> TokenStream {
+        let late = renamed_self(late, &Ident::new("__this", Span::call_site()));
         let borrowed = taken.borrow();
         let warm = self.recached.warm(taken);
         let done = if self.function.is_async() { quote!(.done().await) } else { quote!(.done_blocking()) };
         let write = quote!({
             #borrowed
-            __write #(.tags(#late_tags))* #(.keys(#late_keys))*
+            __write #late
         });
         let fails = returned(&self.function.item.sig).is_some_and(is_result);
         let write = quote! {
@@ -298,8 +306,10 @@ impl Writing<'_> {
     }
 }
 
-fn both(one: &TokenStream, other: &TokenStream) -> TokenStream {
-    quote!(#one #other)
+/// Hands names to a write, by the method that is called as the option.
+fn handed(option: &str, names: TokenStream) -> TokenStream {
+    let method = Ident::new(option, Span::call_site());
+    quote!(.#method(#names))
 }
 
 fn is_opaque_tokens(item: &ItemFn) -> bool {

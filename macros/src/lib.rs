@@ -100,11 +100,20 @@ pub fn cached(options: TokenStream, item: TokenStream) -> TokenStream {
 /// |---|---|
 /// | `tags = ["user:{user_id}", "org:{result.org}"]` | What bears one of these tags. As for `cached`, but `result` is what the write returned, or what is in its `Ok`. |
 /// | `keys = ["user:{user_id}"]` | These keys; as `tags`. |
+/// | `matching = ["user:{user_id}:*"]` | All keys that one of these patterns describes; as `keys`, but `*` stands for any characters, also none, and `\` makes the next character literal (`r"file:\*:{id}"`). What placeholders bring is literal. |
 /// | `how = "expire"` | It is stale from now on, inside its windows, instead of gone (`"remove"`). |
 /// | `recache = [user(user_id), self.profile(result.id)]` | Loads these calls of cached functions anew, behind the write. Expressions over the arguments as the body had them, and `result`; what they mention is cloned. `user(id = user_id, full = true)` also checks that the arguments are called so, in this order. |
 /// | `recache_max = 4` | So many of them at once. One that fails stops no other. |
 /// | `recache_wait = true` | The write waits for them. |
 /// | `cache = self.cache` | The cache; without it, that of the process. |
+///
+/// # Patterns
+///
+/// The value of a placeholder is written as in a key of `cached`, so `user:{user_id}:*` reaches all that
+/// `user:{user_id}:{page}` has made for that user, and nothing of another: a character that ends the value in the pattern is
+/// replaced where it occurs in the value. A `*` that directly follows a placeholder also stands for the rest of a longer
+/// value: for user 7, `user:{user_id}*` reaches user 70 as well. In a pattern that is an expression,
+/// `tideover::writes::escape_pattern` makes data literal.
 #[proc_macro_attribute]
 pub fn invalidates(options: TokenStream, item: TokenStream) -> TokenStream {
     expanded(invalidates::invalidates, options, item)

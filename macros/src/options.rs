@@ -64,7 +64,7 @@ impl Options {
             None => Ok(false),
             Some((_, None)) => Ok(true),
             Some((_, Some(Expr::Lit(ExprLit { lit: Lit::Bool(flag), .. })))) => Ok(flag.value),
-            Some((_, Some(value))) => Err(syn::Error::new(value.span(), format!("`{name}` is `true` or `false`"))),
+            Some((_, Some(value))) => Err(syn::Error::new_spanned(value, format!("`{name}` is `true` or `false`"))),
         }
     }
 
@@ -78,26 +78,23 @@ impl Options {
         self.value(name)?.map(|value| duration(value, false)).transpose()
     }
 
-    /// As [`duration`](Self::duration), or the name of a lifetime of the cache's, as the wish of a call.
-    pub(crate) fn lifetime(&self, name: &str) -> syn::Result<Option<TokenStream>> {
+    /// As [`duration`](Self::duration), or the name of a lifetime of the cache's: the wish of a call, and what it takes.
+    pub(crate) fn lifetime(&self, name: &str) -> syn::Result<Option<(&'static str, TokenStream)>> {
         let Some(value) = self.value(name)? else { return Ok(None) };
         let named = match text(value).map(LitStr::value).as_deref() {
             Some("short") => quote!(Short),
             Some("default") => quote!(Default),
             Some("long") => quote!(Long),
-            _ => {
-                let length = duration(value, true)?;
-                return Ok(Some(quote!(.ttl(#length))));
-            }
+            _ => return Ok(Some(("ttl", duration(value, true)?))),
         };
-        Ok(Some(quote!(.ttl_of(::tideover::Ttl::#named))))
+        Ok(Some(("ttl_of", quote!(::tideover::Ttl::#named))))
     }
 
     /// An option that is one of these words.
     pub(crate) fn word(&self, name: &str, words: &[&'static str]) -> syn::Result<Option<&'static str>> {
         let Some(value) = self.value(name)? else { return Ok(None) };
         let Some(text) = text(value) else {
-            return Err(syn::Error::new(value.span(), format!("`{name}` is a text: {}", suggestion("", words))));
+            return Err(syn::Error::new_spanned(value, format!("`{name}` is a text: {}", suggestion("", words))));
         };
         match words.iter().find(|word| **word == text.value()) {
             Some(word) => Ok(Some(word)),
@@ -158,16 +155,16 @@ pub(crate) fn key(value: &Expr) -> syn::Result<Template> {
 
 fn expected_text(value: &Expr) -> syn::Result<&LitStr> {
     let expected = "a key is a text such as \"user:{user_id}\", or a tuple of such";
-    text(value).ok_or_else(|| syn::Error::new(value.span(), expected))
+    text(value).ok_or_else(|| syn::Error::new_spanned(value, expected))
 }
 
-/// One of several keys or tags.
+/// One of several keys, tags or patterns.
 pub(crate) enum Name {
     Template(Template),
     Computed(Expr),
 }
 
-/// Keys or tags as they are written.
+/// Keys, tags or patterns as they are written.
 pub(crate) enum Names {
     /// One by one.
     Each(Vec<Name>),
@@ -179,17 +176,26 @@ pub(crate) enum Names {
 
 impl Names {
     pub(crate) fn read(value: &Expr) -> syn::Result<Self> {
+        Self::of(value, Template::read)
+    }
+
+    /// As [`read`](Self::read), patterns over keys.
+    pub(crate) fn patterns(value: &Expr) -> syn::Result<Self> {
+        Self::of(value, Template::pattern)
+    }
+
+    fn of(value: &Expr, read: fn(&LitStr) -> syn::Result<Template>) -> syn::Result<Self> {
         Ok(match value {
             Expr::Array(ExprArray { elems, .. }) => {
                 let name = |element: &Expr| match text(element) {
-                    Some(text) => Template::read(text).map(Name::Template),
+                    Some(text) => read(text).map(Name::Template),
                     None => Ok(Name::Computed(element.clone())),
                 };
                 Self::Each(elems.iter().map(name).collect::<syn::Result<_>>()?)
             }
             Expr::Path(_) | Expr::Closure(_) => Self::Said(value.clone()),
             _ => match text(value) {
-                Some(text) => Self::Each(vec![Name::Template(Template::read(text)?)]),
+                Some(text) => Self::Each(vec![Name::Template(read(text)?)]),
                 None => Self::All(value.clone()),
             },
         })

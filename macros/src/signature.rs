@@ -178,6 +178,14 @@ impl Owner {
         };
         Self { token, passing }
     }
+
+    /// `self` for the method, out of the reference `from` to what the load took along.
+    pub(crate) fn lend(&self, from: &Ident) -> TokenStream {
+        match &self.passing {
+            Passing::Reference(_) => quote!(#from),
+            other => other.lend(from),
+        }
+    }
 }
 
 impl Argument {
@@ -267,7 +275,9 @@ impl Passing {
         match self {
             Self::Value(_) | Self::Exclusive => quote!(::core::clone::Clone::clone(#from)),
             Self::Reference(TypeReference { elem, .. }) if is_opaque(elem) => quote!(#from),
-            Self::Reference(TypeReference { elem, .. }) => quote!(::tideover::function::lent::<#elem>(#from)),
+            Self::Reference(TypeReference { elem, .. }) => {
+                quote_spanned!(placed(elem.span())=> ::tideover::function::lent::<#elem>(#from))
+            }
             Self::Optional(TypeReference { elem, .. }) => {
                 quote!(#from.as_ref().map(|__owned| ::tideover::function::lent::<#elem>(__owned)))
             }
@@ -275,7 +285,7 @@ impl Passing {
     }
 
     /// A lifetime in it that ends with the call, so that a load cannot take it along.
-    pub(crate) fn borrowed(&self) -> Option<Span> {
+    pub(crate) fn borrowed(&self) -> Option<TokenStream> {
         let mut found = Borrowed::default();
         match self {
             Self::Value(ty) => found.visit_type(ty),
@@ -337,6 +347,11 @@ pub(crate) fn is_opaque(ty: &Type) -> bool {
     let mut found = Opaque::default();
     found.visit_type(ty);
     found.0
+}
+
+/// The span, for what does not stand there itself: neither lints nor proposals of the compiler are about it.
+pub(crate) fn placed(span: Span) -> Span {
+    Span::call_site().located_at(span)
 }
 
 fn plain(ty: &Type) -> &Type {
@@ -432,18 +447,18 @@ impl<'ast> Visit<'ast> for Opaque {
 
 /// Lifetimes other than `'static`. Those of the arguments of functions end when these are called.
 #[derive(Default)]
-struct Borrowed(Option<Span>);
+struct Borrowed(Option<TokenStream>);
 
 impl<'ast> Visit<'ast> for Borrowed {
     fn visit_lifetime(&mut self, lifetime: &'ast Lifetime) {
         if lifetime.ident != "static" {
-            self.0.get_or_insert(lifetime.span());
+            self.0.get_or_insert_with(|| lifetime.to_token_stream());
         }
     }
 
     fn visit_type_reference(&mut self, reference: &'ast TypeReference) {
         if reference.lifetime.is_none() {
-            self.0.get_or_insert(reference.span());
+            self.0.get_or_insert_with(|| reference.to_token_stream());
         }
         visit::visit_type_reference(self, reference);
     }

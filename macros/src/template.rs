@@ -1,4 +1,4 @@
-//! Templates of keys and tags: `org:{org.id}:user:{user_id}`.
+//! Templates of keys and tags, `org:{org.id}:user:{user_id}`, and of patterns over keys, `org:{org.id}:*`.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{quote, quote_spanned};
@@ -6,9 +6,22 @@ use syn::ext::IdentExt;
 use syn::{Index, LitStr, Member};
 
 use crate::nearest::suggestion;
+use crate::signature::placed;
 
 /// A text with places for values.
-pub(crate) struct Template(Vec<Piece>);
+pub(crate) struct Template {
+    pieces: Vec<Piece>,
+    kind: Kind,
+}
+
+/// What becomes of a template.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// A key or a tag.
+    Name,
+    /// A pattern over keys: `*` stands for any characters, `\` makes the next one literal, and all that a value brings is.
+    Pattern,
+}
 
 enum Piece {
     Text(String),
@@ -56,32 +69,17 @@ impl Names {
 
 impl Template {
     pub(crate) fn read(text: &LitStr) -> syn::Result<Self> {
-        let (value, span) = (text.value(), text.span());
-        let refuse = |message: String| syn::Error::new(span, message);
-        let mut pieces = vec![Piece::Text(String::new())];
-        let mut rest = value.as_str();
-        while let Some(at) = rest.find(['{', '}']) {
-            let (before, from) = rest.split_at(at);
-            push(&mut pieces, before);
-            rest = match (from.get(..1), from.get(1..2)) {
-                (Some("{"), Some("{")) | (Some("}"), Some("}")) => {
-                    push(&mut pieces, &from[..1]);
-                    &from[2..]
-                }
-                (Some("{"), _) => {
-                    let Some(end) = from.find('}') else {
-                        return Err(refuse(format!(
-                            "`{from}` has no end: a placeholder is `{{name}}`, a brace is `{{{{`"
-                        )));
-                    };
-                    pieces.push(Piece::Value(Place::read(&from[1..end], span)?));
-                    &from[end + 1..]
-                }
-                _ => return Err(refuse("`}` without a placeholder before it; a brace is `}}`".to_owned())),
-            };
+        Self { pieces: pieces(text)?, kind: Kind::Name }.checked()
+    }
+
+    /// As [`read`](Self::read), a pattern over keys.
+    pub(crate) fn pattern(text: &LitStr) -> syn::Result<Self> {
+        let pieces = pieces(text)?;
+        if pieces.iter().any(|piece| matches!(piece, Piece::Text(text) if ends_escaping(text))) {
+            let message = r"`\` makes the next character literal, but none follows it; a backslash is `\\`";
+            return Err(syn::Error::new(text.span(), message));
         }
-        push(&mut pieces, rest);
-        Self(pieces).checked()
+        Self { pieces, kind: Kind::Pattern }.checked()
     }
 
     /// One after the other, with colons between them.
@@ -91,37 +89,45 @@ impl Template {
             if !all.is_empty() {
                 push(&mut all, ":");
             }
-            for piece in part.0 {
+            for piece in part.pieces {
                 match piece {
                     Piece::Text(text) => push(&mut all, &text),
                     place @ Piece::Value(_) => all.push(place),
                 }
             }
         }
-        Self(all)
+        Self { pieces: all, kind: Kind::Name }
     }
 
     /// Where a value ends must be seen in the key.
-    fn checked(mut self) -> syn::Result<Self> {
-        self.0.retain(|piece| !matches!(piece, Piece::Text(text) if text.is_empty()));
-        for (place, piece) in self.0.iter().enumerate() {
-            let (Piece::Value(value), Some(next)) = (piece, self.0.get(place + 1)) else { continue };
-            let wrong = match next {
-                Piece::Value(next) => {
+    fn checked(self) -> syn::Result<Self> {
+        for (at, piece) in self.pieces.iter().enumerate() {
+            let Piece::Value(value) = piece else { continue };
+            let wrong = match (self.pieces.get(at + 1), self.end(at)) {
+                (Some(Piece::Value(next)), _) => {
                     format!("nothing stands between `{{{}}}` and `{{{}}}`", value.written, next.written)
                 }
-                Piece::Text(text) => match text.chars().next() {
-                    Some(end) if end == '%' || end.is_ascii_digit() || ('A'..='F').contains(&end) => {
-                        format!("`{end}` stands behind `{{{}}}`", value.written)
-                    }
-                    _ => continue,
-                },
+                (_, Some(end)) if end == '%' || end.is_ascii_digit() || ('A'..='F').contains(&end) => {
+                    format!("`{end}` stands behind `{{{}}}`", value.written)
+                }
+                _ => continue,
             };
             let message =
                 format!("{wrong}, so two different calls could share a key; separate them, with `:` for example");
             return Err(syn::Error::new(value.span, message));
         }
         Ok(self)
+    }
+
+    /// The character of keys that ends the value at that place: none if it is the last, or if anything may follow it.
+    fn end(&self, at: usize) -> Option<char> {
+        let Some(Piece::Text(text)) = self.pieces.get(at + 1) else { return None };
+        let mut text = text.chars();
+        match (text.next(), self.kind) {
+            (Some('*'), Kind::Pattern) => None,
+            (Some('\\'), Kind::Pattern) => text.next(),
+            (end, _) => end,
+        }
     }
 
     /// Refuses placeholders that name nothing.
@@ -149,7 +155,7 @@ impl Template {
     }
 
     fn places(&self) -> impl Iterator<Item = &Place> {
-        self.0.iter().filter_map(|piece| match piece {
+        self.pieces.iter().filter_map(|piece| match piece {
             Piece::Value(place) => Some(place),
             Piece::Text(_) => None,
         })
@@ -157,7 +163,7 @@ impl Template {
 
     /// The text with the values in it, as an expression.
     pub(crate) fn text(&self, names: &Names) -> TokenStream {
-        let pieces = self.0.iter().enumerate().map(|(place, piece)| match piece {
+        let pieces = self.pieces.iter().enumerate().map(|(place, piece)| match piece {
             Piece::Text(text) => quote!(__text.push_str(#text);),
             Piece::Value(value) => self.insert(place, value, names),
         });
@@ -168,7 +174,7 @@ impl Template {
     pub(crate) fn text_later(&self, names: &Names, unique: &str) -> Later {
         let mut later = Later::default();
         let mut text = TokenStream::new();
-        for (place, piece) in self.0.iter().enumerate() {
+        for (place, piece) in self.pieces.iter().enumerate() {
             match piece {
                 Piece::Text(piece) => text.extend(quote!(__text.push_str(#piece);)),
                 Piece::Value(value) if value.root == "result" => text.extend(self.insert(place, value, names)),
@@ -188,11 +194,7 @@ impl Template {
 
     fn insert(&self, at: usize, place: &Place, names: &Names) -> TokenStream {
         let Some((_, ident, reference)) = names.find(&place.root) else { return TokenStream::new() };
-        let end = match self.0.get(at + 1) {
-            Some(Piece::Text(text)) => text.chars().next(),
-            _ => None,
-        };
-        let end = match end {
+        let end = match self.end(at) {
             Some(end) => quote!(::core::option::Option::Some(#end)),
             None => quote!(::core::option::Option::None),
         };
@@ -204,8 +206,46 @@ impl Template {
             (true, true) => quote_spanned!(span=> #ident),
             _ => quote_spanned!(span=> &#ident #(.#members)*),
         };
-        quote_spanned!(span=> ::tideover::function::insert(&mut __text, #value, #end);)
+        let insert = match self.kind {
+            Kind::Name => quote_spanned!(span=> insert),
+            Kind::Pattern => quote_spanned!(span=> insert_literal),
+        };
+        quote_spanned!(span=> ::tideover::function::#insert(&mut __text, #value, #end);)
     }
+}
+
+/// Texts and placeholders, as they follow each other.
+fn pieces(text: &LitStr) -> syn::Result<Vec<Piece>> {
+    let (value, span) = (text.value(), text.span());
+    let refuse = |message: String| syn::Error::new(span, message);
+    let mut pieces = vec![Piece::Text(String::new())];
+    let mut rest = value.as_str();
+    while let Some(at) = rest.find(['{', '}']) {
+        let (before, from) = rest.split_at(at);
+        push(&mut pieces, before);
+        rest = match (from.get(..1), from.get(1..2)) {
+            (Some("{"), Some("{")) | (Some("}"), Some("}")) => {
+                push(&mut pieces, &from[..1]);
+                &from[2..]
+            }
+            (Some("{"), _) => {
+                let Some(end) = from.find('}') else {
+                    return Err(refuse(format!("`{from}` has no end: a placeholder is `{{name}}`, a brace is `{{{{`")));
+                };
+                pieces.push(Piece::Value(Place::read(&from[1..end], span)?));
+                &from[end + 1..]
+            }
+            _ => return Err(refuse("`}` without a placeholder before it; a brace is `}}`".to_owned())),
+        };
+    }
+    push(&mut pieces, rest);
+    pieces.retain(|piece| !matches!(piece, Piece::Text(text) if text.is_empty()));
+    Ok(pieces)
+}
+
+/// Whether the last character of a piece of a pattern is a `\` that makes the next one literal.
+fn ends_escaping(text: &str) -> bool {
+    text.chars().rev().take_while(|character| *character == '\\').count() % 2 == 1
 }
 
 fn push(pieces: &mut Vec<Piece>, text: &str) {
@@ -232,6 +272,8 @@ impl Place {
 }
 
 fn member(part: &str, span: Span) -> Option<Member> {
+    // Else the compiler would propose to write the field that was meant in place of the whole text.
+    let span = placed(span);
     if let Ok(index) = part.parse() {
         return Some(Member::Unnamed(Index { index, span }));
     }

@@ -10,6 +10,8 @@ use std::fmt::{self, Display, Write};
 use serde::ser::{self, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::writes::escape_pattern;
+
 /// Longer keys than this end with a digest instead of the arguments. Keys may have 1 024 bytes by default.
 const READABLE_MAX: usize = 512;
 
@@ -29,6 +31,13 @@ pub fn insert<T: Placeholder + ?Sized>(into: &mut String, value: &T, end: Option
         None => write!(into, "{value}"),
         Some(end) => write!(Ended { into, end }, "{value}"),
     };
+}
+
+/// As [`insert`], into a pattern over keys: whatever characters the value brings stand for themselves.
+pub fn insert_literal<T: Placeholder + ?Sized>(into: &mut String, value: &T, end: Option<char>) {
+    let mut text = String::new();
+    insert(&mut text, value, end);
+    into.push_str(&escape_pattern(&text));
 }
 
 /// Text in which `end` does not occur.
@@ -482,6 +491,13 @@ mod tests {
         use std::os::unix::ffi::OsStrExt;
         let no_text = std::ffi::OsStr::from_bytes(b"\xff");
         assert_eq!(of(std::path::Path::new(no_text)), "");
+    }
+
+    #[test]
+    fn what_a_value_brings_into_a_pattern_is_literal() {
+        let mut pattern = String::from("page:");
+        insert_literal(&mut pattern, r"a:*\", Some(':'));
+        assert_eq!(pattern, r"page:a%3A\*\\");
     }
 
     #[test]

@@ -40,6 +40,12 @@ impl Write {
         Self { set: self.set.tags(tags), ..self }
     }
 
+    /// Keys that one of these patterns describes are to be invalidated.
+    #[must_use]
+    pub fn matching(self, patterns: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        Self { set: patterns.into_iter().fold(self.set, Invalidate::matching), ..self }
+    }
+
     /// Then this loads a value anew, and says whether that succeeded.
     #[must_use]
     pub fn warm(self, warmer: impl Future<Output = bool> + Send + 'static) -> Self {
@@ -117,20 +123,10 @@ impl<R> Always for &Written<'_, R> {
     }
 }
 
-/// Whether both are the same names in the same order.
+/// Whether the name at that place is this one.
 #[must_use]
-pub const fn same_names(one: &[&str], other: &[&str]) -> bool {
-    if one.len() != other.len() {
-        return false;
-    }
-    let mut place = 0;
-    while place < one.len() {
-        if !same_text(one[place].as_bytes(), other[place].as_bytes()) {
-            return false;
-        }
-        place += 1;
-    }
-    true
+pub const fn is_named(names: &[&str], place: usize, name: &str) -> bool {
+    place < names.len() && same_text(names[place].as_bytes(), name.as_bytes())
 }
 
 const fn same_text(one: &[u8], other: &[u8]) -> bool {

@@ -169,9 +169,9 @@ impl<'a> Expansion<'a> {
         }
         let (wishes, taken, load) = (self.wishes(), self.taken(), self.load());
         let load = if self.function.is_async() {
-            quote!(__call.load(#load).await)
+            quote_spanned!(value.span()=> __call.load(#load).await)
         } else {
-            quote!(__call.load_blocking(#load))
+            quote_spanned!(value.span()=> __call.load_blocking(#load))
         };
         quote! {
             let __call = {
@@ -191,26 +191,27 @@ impl<'a> Expansion<'a> {
         }
     }
 
-    /// What the options ask of a call that waits.
+    /// What the options ask of a call that waits. What else can be wrong with it is the type of the value.
     fn wishes(&self) -> TokenStream {
         let Choices { ttl, stale_while_revalidate, stale_if_error, negative_ttl, timeout, .. } = self.choices;
-        let mut wishes = ttl.clone().unwrap_or_default();
+        let (mut wishes, at) = (TokenStream::new(), self.returned.value.span());
         let durations = [
-            ("stale_while_revalidate", stale_while_revalidate),
-            ("stale_if_error", stale_if_error),
-            ("negative_ttl", negative_ttl),
-            ("timeout", timeout),
+            ttl.as_ref().map(|(wish, length)| (*wish, length)),
+            stale_while_revalidate.as_ref().map(|window| ("stale_while_revalidate", window)),
+            stale_if_error.as_ref().map(|window| ("stale_if_error", window)),
+            negative_ttl.as_ref().map(|length| ("negative_ttl", length)),
+            timeout.as_ref().map(|length| ("timeout", length)),
         ];
-        for (name, duration) in durations.iter().filter_map(|(name, duration)| Some((name, duration.as_ref()?))) {
-            let name = format_ident!("{name}");
-            wishes.extend(quote!(.#name(#duration)));
+        for (wish, duration) in durations.into_iter().flatten() {
+            let wish = Ident::new(wish, at);
+            wishes.extend(quote_spanned!(at=> .#wish(#duration)));
         }
         if self.choices.require_store {
-            wishes.extend(quote!(.require_store()));
+            wishes.extend(quote_spanned!(at=> .require_store()));
         }
         if !self.function.is_async() {
             let cache = self.cache();
-            wishes.extend(quote!(.threads(&(#cache))));
+            wishes.extend(quote_spanned!(at=> .threads(&(#cache))));
         }
         if let Some(codec) = &self.choices.codec {
             wishes.extend(quote_spanned!(codec.span()=> .codec(#codec)));
@@ -267,7 +268,7 @@ impl<'a> Expansion<'a> {
 
     /// What was taken along, as arguments of a call.
     fn lent(&self) -> TokenStream {
-        let owner = self.function.owner.iter().map(|owner| owner.passing.lend(&self.this));
+        let owner = self.function.owner.iter().map(|owner| owner.lend(&self.this));
         let arguments = self.function.arguments.iter().zip(self.places());
         let lent = owner.chain(arguments.map(|(argument, from)| argument.passing.lend(&from)));
         quote!(#(#lent,)*)

@@ -30,7 +30,7 @@ impl Recached {
         };
         let Expr::Array(ExprArray { elems, .. }) = value else {
             let message = "`recache` is a list of calls of cached functions: `recache = [user(user_id), org(org_id)]`";
-            return Err(syn::Error::new(value.span(), message));
+            return Err(syn::Error::new_spanned(value, message));
         };
         let calls = elems.iter().map(warmer).collect::<syn::Result<Vec<_>>>()?;
         let mentioned = calls.iter().flat_map(|call| mentioned(function, call)).collect();
@@ -92,23 +92,26 @@ fn warmer(call: &Expr) -> syn::Result<TokenStream> {
         Expr::Paren(paren) => warmer(&paren.expr),
         Expr::Call(ExprCall { func, args, .. }) => match &**func {
             Expr::Path(function) => called(function, args),
-            other => Err(refused(other.span())),
+            other => Err(refused(other)),
         },
         Expr::MethodCall(call) => {
             if let Some(named) = call.args.iter().find(|argument| matches!(argument, Expr::Assign(_))) {
                 let message =
                     "arguments of methods cannot be named here: their names are not known; write them in order";
-                return Err(syn::Error::new(named.span(), message));
+                return Err(syn::Error::new_spanned(named, message));
             }
             let method = warmer_of_type(&call.method);
             Ok(ExprMethodCall { method, ..call.clone() }.to_token_stream())
         }
-        other => Err(refused(other.span())),
+        other => Err(refused(other)),
     }
 }
 
-fn refused(span: Span) -> syn::Error {
-    syn::Error::new(span, "`recache` takes calls of cached functions, such as `user(user_id)` or `self.user(user_id)`")
+fn refused(other: &Expr) -> syn::Error {
+    syn::Error::new_spanned(
+        other,
+        "`recache` takes calls of cached functions, such as `user(user_id)` or `self.user(user_id)`",
+    )
 }
 
 fn called(function: &ExprPath, args: &Punctuated<Expr, Token![,]>) -> syn::Result<TokenStream> {
@@ -128,22 +131,22 @@ fn called(function: &ExprPath, args: &Punctuated<Expr, Token![,]>) -> syn::Resul
     let Some(first) = names.first() else { return Ok(called) };
     if of_type || names.len() != values.len() {
         let message = "name all arguments of a free function, or none: they are handed on in this order";
-        return Err(syn::Error::new(first.span(), message));
+        return Err(syn::Error::new_spanned(first, message));
     }
-    let names: Vec<_> = names.iter().map(|name| name.to_token_stream().to_string()).collect();
     let mut own_type = function.path.clone();
     if let Some(last) = own_type.segments.last_mut() {
         last.arguments = PathArguments::None;
     }
     let written = own_type.to_token_stream().to_string().replace(' ', "");
-    let message = format!("the arguments of `{written}` have other names, or stand in another order");
-    let check = quote_spanned!(function.span()=>
-        const _: () = ::core::assert!(
-            ::tideover::function::same_names(#own_type::__ARGUMENTS, &[#(#names),*]),
-            #message,
-        );
-    );
-    Ok(quote!({ #check #called }))
+    let check = names.iter().enumerate().map(|(place, name)| {
+        let text = name.to_token_stream().to_string();
+        let message = format!("argument {} of `{written}` is not called `{text}`", place + 1);
+        quote_spanned!(name.span()=>
+            const _: () =
+                ::core::assert!(::tideover::function::is_named(#own_type::__ARGUMENTS, #place, #text), #message);
+        )
+    });
+    Ok(quote!({ #(#check)* #called }))
 }
 
 /// The path to what warms a function, and whether the function belongs to a type.

@@ -52,4 +52,14 @@ async fn write(user_id: u64) {
     let _ = user_id;
 }
 
+#[invalidates(matching = "user:{usr_id}:*")]
+async fn write_all(user_id: u64) {
+    let _ = user_id;
+}
+
+#[invalidates(matching = [r"page:*", r"user:\{user_id}"])]
+async fn escaped(user_id: u64) {
+    let _ = user_id;
+}
+
 fn main() {}

@@ -72,6 +72,53 @@ async fn names_are_keys_or_depend_on_what_was_written() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pattern_reaches_the_keys_that_begin_with_the_same_values() {
+    #[cached(key = "page:{name}:{number}", cache = db.cache)]
+    async fn page(db: &Db, name: &str, number: u64) -> Result<User, DbError> {
+        let _ = name;
+        db.user(number).await
+    }
+
+    #[invalidates(matching = "page:{name}:*", cache = db.cache)]
+    async fn rewrite(db: &Db, name: &str) -> Result<(), DbError> {
+        let _ = (db, name);
+        Ok(())
+    }
+    let db = Db::new();
+    for (written, others) in [("7", "70"), ("*", "7"), ("a", "a:b"), (r"\", r"\\")] {
+        for (name, number) in [(written, 1), (written, 2), (others, 1)] {
+            page(&db, name, number).await.expect("a page");
+        }
+        rewrite(&db, written).await.expect("written");
+        for (name, number, there) in [(written, 1, false), (written, 2, false), (others, 1, true)] {
+            let found = page::peek(&db, name, number).await.expect("an answer");
+            assert_eq!(found.is_some(), there, "{name}, page {number}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn patterns_are_several_and_may_depend_on_what_was_written() {
+    #[invalidates(matching = ["pro*:{result.id}", "user:{id}*"], cache = db.cache)]
+    async fn update(db: &Db, id: u64) -> Result<User, DbError> {
+        let _ = (db, id);
+        Ok(User { id: 9, org: 0, read: 0 })
+    }
+    let db = Db::new();
+    for id in [7, 8, 9, 70] {
+        user(&db, id).await.expect("a user");
+        profile(&db, id).await.expect("a profile");
+    }
+    update(&db, 7).await.expect("written");
+    let (mut users, mut profiles) = (Vec::new(), Vec::new());
+    for id in [7, 8, 9, 70] {
+        users.push(user::peek(&db, id).await.expect("an answer").is_some());
+        profiles.push(profile::peek(&db, id).await.expect("an answer").is_some());
+    }
+    assert_eq!((users, profiles), (vec![false, true, true, false], vec![true, true, false, true]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn names_are_computed_by_a_function_of_all_arguments() {
     fn tags_of(_db: &Db, id: &u64, _name: &str) -> [String; 1] {
         [format!("user:{id}")]

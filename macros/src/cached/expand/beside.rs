@@ -1,8 +1,9 @@
 //! What is offered beside a cached function.
 
 use proc_macro2::TokenStream;
-use quote::{ToTokens, format_ident, quote};
-use syn::{FnArg, Signature};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::{FnArg, Signature, Type};
 
 use super::{Expansion, Home, Place, optional};
 use crate::signature::mentions;
@@ -45,7 +46,7 @@ impl Expansion<'_> {
         let (scope, cache, key) = (self.scope(), self.cache(), self.key());
         let codec = self.choices.codec.as_ref().map(ToTokens::to_token_stream);
         let codec = optional(codec.as_ref());
-        let peek = self.asked("peek", &quote!(::<#value>(__cache, __codec, __key)));
+        let peek = self.asked("peek", Some(value), &quote!(__cache, __codec, __key));
         let body = quote! {
             let (__cache, __codec, __key) = {
                 #scope
@@ -62,7 +63,7 @@ impl Expansion<'_> {
         let doc = "Removes what is cached for these arguments, in memory and in the store; inside a transaction, when \
                    that commits.\n\n# Errors\n\nThose of the cache.";
         let (scope, cache, key) = (self.scope(), self.cache(), self.key());
-        let invalidate = self.asked("invalidate", &quote!((__cache, __key)));
+        let invalidate = self.asked("invalidate", None, &quote!(__cache, __key));
         let body = quote! {
             let (__cache, __key) = {
                 #scope
@@ -151,18 +152,20 @@ impl Expansion<'_> {
         }
         let doc = "How it and its cache are.\n\n# Errors\n\nThose of the cache.";
         let function = self.plain_call("function");
-        let health = self.asked("health", &quote!((#function(), __cache)));
+        let health = self.asked("health", None, &quote!(#function(), __cache));
         self.offer(doc, &signature, &quote!(let __cache = ::tideover::function::cache_of(&(#cache)); #health))
     }
 
-    /// What is asked of the cache: with `async`, or by a function that blocks.
-    fn asked(&self, what: &str, arguments: &TokenStream) -> TokenStream {
+    /// What is asked of the cache: with `async`, or by a function that blocks. What can be wrong with it is the type of the
+    /// value.
+    fn asked(&self, what: &str, of: Option<&Type>, arguments: &TokenStream) -> TokenStream {
+        let (span, of) = (self.returned.value.span(), of.iter());
         if self.function.is_async() {
             let ask = format_ident!("{what}");
-            return quote!(::tideover::function::#ask #arguments.await);
+            return quote_spanned!(span=> ::tideover::function::#ask #(::<#of>)* (#arguments).await);
         }
         let ask = format_ident!("{what}_blocking");
-        quote!(::tideover::function::#ask #arguments)
+        quote_spanned!(span=> ::tideover::function::#ask #(::<#of>)* (#arguments))
     }
 
     fn offer(&self, doc: &str, signature: &Signature, body: &TokenStream) -> TokenStream {
