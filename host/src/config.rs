@@ -170,7 +170,7 @@ impl Config {
     /// namespace is the beginning of another.
     #[must_use]
     pub fn namespace(&self) -> &str {
-        self.settings.iter().find(|setting| setting.option == "namespace").map_or("", |setting| &setting.text)
+        self.setting("namespace").map_or("", |setting| &setting.text)
     }
 
     /// The cache. To be called inside a tokio runtime. Warnings are logged.
@@ -187,6 +187,38 @@ impl Config {
         Ok(self.cache_builder()?.build()?)
     }
 
+    /// As [`build`](Self::build), and ready: its store has answered. Without a store it is ready as it is.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use tideover::Config;
+    ///
+    /// let config = Config::builder().set("url", "redis://127.0.0.1:1").read().expect("a configuration");
+    /// let error = config.connect().await.expect_err("nobody is there");
+    /// assert_eq!(error.refusals()[0].option, "url");
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](Self::build), and [`ConfigError::Refused`] of `url` if there is no answer within
+    /// [`RedisConfig::call_timeout`](crate::store::RedisConfig::call_timeout).
+    #[cfg(feature = "redis")]
+    pub async fn connect(self) -> Result<Cache, ConfigError> {
+        let (url, warnings) = (self.setting("url").cloned(), self.warnings.clone());
+        let cache = self.build()?;
+        let Some(store) = &cache.stores().primary else { return Ok(cache) };
+        let Err(error) = store.ping().await else { return Ok(cache) };
+        cache.shutdown().await;
+        let refusals = url.map(|url| url.finding(format!("the store is not ready: {error}"))).into_iter().collect();
+        Err(ConfigError::Refused { refusals, warnings })
+    }
+
+    fn setting(&self, option: &str) -> Option<&Setting> {
+        self.settings.iter().find(|setting| setting.option == option)
+    }
+
     /// What the cache is to be made with, for those who have more to say than a configuration can. To be called inside a
     /// tokio runtime.
     ///
@@ -194,6 +226,7 @@ impl Config {
     ///
     /// [`ConfigError::Refused`], as [`build`](Self::build).
     pub fn cache_builder(self) -> Result<Builder, ConfigError> {
+        let url = self.setting("url").cloned();
         let mut builder = Cache::builder().policy(self.policy).engine(self.engine);
         for ttl in Ttl::ALL {
             builder = builder.ttl_of(ttl, self.ttls.of(ttl));
@@ -202,7 +235,6 @@ impl Config {
             Ok(None) => Ok(builder),
             Ok(Some(store)) => Ok(builder.own_store(store)),
             Err(reason) => {
-                let url = self.settings.iter().find(|setting| setting.option == "url");
                 let refusals = url.map(|url| url.finding(reason)).into_iter().collect();
                 Err(ConfigError::Refused { refusals, warnings: self.warnings })
             }
@@ -379,6 +411,16 @@ impl ConfigBuilder {
     /// As those.
     pub fn build(self) -> Result<Cache, ConfigError> {
         self.read()?.build()
+    }
+
+    /// The cache, ready; as [`read`](Self::read) and [`Config::connect`] together.
+    ///
+    /// # Errors
+    ///
+    /// As those.
+    #[cfg(feature = "redis")]
+    pub async fn connect(self) -> Result<Cache, ConfigError> {
+        self.read()?.connect().await
     }
 }
 

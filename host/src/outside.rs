@@ -156,13 +156,12 @@ impl Stores {
     }
 
     pub(crate) async fn read(&self, tier: Tier, key: &str, deadline: &Deadline) -> Result<Option<Bytes>, StoreFailure> {
-        let found = self.limited(("read", tier, Some(key)), self.tier(tier)?.read(key), deadline).await?;
+        let found = self.look(tier, key, deadline).await?;
         Ok(if tier == Tier::Primary { self.doomed.judge(key, found) } else { found })
     }
 
-    /// What the shared store has, also if it counts as removed.
-    pub(crate) async fn look(&self, key: &str, deadline: &Deadline) -> Result<Option<Bytes>, StoreFailure> {
-        let tier = Tier::Primary;
+    /// What there is, also if it counts as removed.
+    pub(crate) async fn look(&self, tier: Tier, key: &str, deadline: &Deadline) -> Result<Option<Bytes>, StoreFailure> {
         self.limited(("read", tier, Some(key)), self.tier(tier)?.read(key), deadline).await
     }
 

@@ -1,6 +1,5 @@
 //! Between the types of the WIT package and those of the core.
 
-use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -463,11 +462,9 @@ impl From<(Key, Reason)> for wit::Removal {
     }
 }
 
-/// Each once, in their order.
 pub(crate) fn keys_matching(cache: &core_::Cache<Key, Value>, pattern: &str) -> Vec<String> {
     let pattern = Pattern::new(pattern);
-    let found: BTreeSet<&Key> = cache.keys().filter(|key| pattern.matches(key)).collect();
-    found.into_iter().map(|key| String::from(&**key)).collect()
+    cache.keys().filter(|key| pattern.matches(key)).map(|key| String::from(&**key)).collect()
 }
 
 pub(crate) fn health(cache: &core_::Cache<Key, Value>) -> wit::Report {

@@ -156,6 +156,9 @@ impl Builder {
         self.policy.store = self.store.is_some();
         let abilities = self.store.as_ref().map(|store| store.abilities()).unwrap_or_default();
         self.policy.store_log = abilities.log;
+        if self.policy.lease && self.store.is_some() && !abilities.lease {
+            tracing::warn!("lease is on, and the store has none to give: each process loads for itself");
+        }
         self.policy.lease &= abilities.lease;
         self.policy.validate()?;
         #[cfg(feature = "testing")]

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tideover_core as core_;
 use tideover_core::envelope::Opened;
 use tideover_core::stamp::{Intent, Written};
-use tideover_core::{Clock, Entry, Found, Instant, StoreFailure, Tier, WallTime, envelope};
+use tideover_core::{Clock, Entry, Found, Instant, StoreFailure, Tag, Tier, WallTime, envelope};
 use tracing::debug;
 
 use super::{Driver, Luggage};
@@ -17,7 +17,7 @@ use crate::store::Leased;
 impl Driver {
     pub(super) async fn read(&self, tier: Tier, key: &str, deadline: Instant) -> Result<Found<Payload>, StoreFailure> {
         let bytes = self.stores.read(tier, key, &self.clock.deadline(deadline)).await?;
-        let found = bytes.map_or(Ok(Found::NOTHING), |bytes| found(&bytes, self.clock.wall()))?;
+        let found = bytes.map_or(Ok(Found::NOTHING), |bytes| found(key, &bytes, self.clock.wall()))?;
         let faces = self.faces.load(Ordering::Relaxed);
         Ok(if faces { found.map(Payload::with_room_for_face) } else { found })
     }
@@ -71,14 +71,15 @@ impl Driver {
 }
 
 /// What an envelope holds; its value shares the envelope's bytes.
-fn found(bytes: &Bytes, wall: WallTime) -> Result<Found<Payload>, StoreFailure> {
+fn found(key: &str, bytes: &Bytes, wall: WallTime) -> Result<Found<Payload>, StoreFailure> {
     match envelope::decode(bytes, wall) {
         Ok(Opened { stamp, entry, tags }) => {
             let entry = entry.map(|entry| entry.map(|value| Payload::from(bytes.slice_ref(value)).tagged(tags)));
             Ok(Found { entry, version: Some(stamp.version), born: stamp.born })
         }
         Err(reason) => {
-            debug!(%reason, "bytes in the store are no envelope of ours");
+            // Who knows which keys there may be finds it by that; nobody else learns anything.
+            debug!(key_hash = format_args!("{:016x}", Tag::named(key).0), %reason, "bytes in the store are no envelope of ours");
             Err(StoreFailure::Corrupt { version: envelope::stamp_of(bytes).map(|stamp| stamp.version) })
         }
     }

@@ -305,7 +305,8 @@ pub const METRICS: &[Metric] = &[
         "s",
         Source::Recorded(&["tier", "operation", "outcome"]),
         "How long an operation of a store took. `tier`: `primary`, `fallback`, `direct`; `operation`: `read`, `write`, `remove`, \
-         `clear`, `lease`, `note`, or the name of a direct operation, `replay` where it was owed; `outcome`: `ok`, `unavailable`, \
+         `clear`, `lease`, `note`, `scan`, or the name of a direct operation, `replay` where it was owed; \
+         `outcome`: `ok`, `unavailable`, \
          `timed_out`, `rejected`, `corrupt`.",
     ),
     Metric::counter("tideover.fallback.reads", "{read}", "fallback_reads", "Reads of what stands in for the store."),

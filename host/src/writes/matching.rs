@@ -87,7 +87,7 @@ async fn pay_one(cache: &Cache, warrant: &Warrant) -> Result<(), StoreFailure> {
     while let Some(from) = cursor {
         let page = scan(cache, Tier::Primary, &warrant.text, &from).await?;
         let looked_at = page.keys.into_iter().map(|key| async move {
-            let found = cache.stores().look(&key, &deadline(cache)).await?;
+            let found = cache.stores().look(Tier::Primary, &key, &deadline(cache)).await?;
             let is_left = found.is_some_and(|found| warrant.concerns(&found));
             Ok::<_, StoreFailure>(Some(Key::from(key)).filter(|_| is_left))
         });
