@@ -192,7 +192,7 @@ impl Config {
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() {
-    /// use tideover::Config;
+    /// use tideover::config::Config;
     ///
     /// let config = Config::builder().set("url", "redis://127.0.0.1:1").read().expect("a configuration");
     /// let error = config.connect().await.expect_err("nobody is there");

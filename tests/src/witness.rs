@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata as MetricMetadata, Recorder, SharedString, Unit};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::DefaultGuard;
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
 
 /// A span or a line of the log.
 #[derive(Debug, Clone)]
@@ -49,6 +49,10 @@ impl Witness {
     /// Begins to look, on this thread.
     #[must_use]
     pub fn watch() -> (Self, DefaultGuard) {
+        // While there is one subscriber alone, `tracing` asks that of the thread which comes to a span first whether anybody
+        // wants it, for all threads. Another one for ever, of no thread, has it ask everybody.
+        static OTHER: OnceLock<Dispatch> = OnceLock::new();
+        let _other = OTHER.get_or_init(|| Dispatch::new(Self::default()));
         let witness = Self::default();
         let guard = tracing::subscriber::set_default(witness.clone());
         (witness, guard)

@@ -184,7 +184,7 @@ fn the_table_of_metrics_is_the_codes() {
 #[test]
 fn the_core_imports_in_one_direction() {
     const LAYERS: [&[&str]; 7] = [
-        &["time", "entropy", "failure", "counts", "value", "storage", "seal", "stamp"],
+        &["time", "entropy", "failure", "counts", "value", "storage", "seal", "stamp", "pattern"],
         &["entry", "backoff", "breaker", "budget", "civil", "eviction", "latency", "limit", "tags"],
         &["memory", "step", "envelope"],
         &["policy"],
