@@ -10,6 +10,7 @@ pub(super) struct RedisOption {
     pub(super) doc: &'static str,
 }
 
+#[cfg(feature = "redis")]
 const fn option(name: &'static str, default: &'static str, doc: &'static str) -> RedisOption {
     RedisOption { name, default, doc }
 }
