@@ -156,8 +156,16 @@ impl Stores {
     }
 
     pub(crate) async fn read(&self, tier: Tier, key: &str, deadline: &Deadline) -> Result<Option<Bytes>, StoreFailure> {
+        if tier == Tier::Fallback {
+            return self.look(tier, key, deadline).await;
+        }
+        // What is carried out while this read is under way concerns what it brings all the same.
+        let before = self.doomed.at(key);
         let found = self.look(tier, key, deadline).await?;
-        Ok(if tier == Tier::Primary { self.doomed.judge(key, found) } else { found })
+        Ok(match before.max(self.doomed.at(key)) {
+            Some(at) => self.doomed.judge(found, at),
+            None => found,
+        })
     }
 
     /// What there is, also if it counts as removed.
@@ -188,6 +196,7 @@ impl Stores {
         deadline: &Deadline,
     ) -> Result<Written, StoreFailure> {
         let (store, asked) = (self.tier(tier)?, ("write", tier, Some(key)));
+        self.doomed.wrote(&envelope);
         if tier == Tier::Primary && store.abilities().compare {
             return self.limited(asked, store.replace(key, envelope, ttl, condition), deadline).await;
         }

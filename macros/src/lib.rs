@@ -111,9 +111,8 @@ pub fn cached(options: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// The value of a placeholder is written as in a key of `cached`, so `user:{user_id}:*` reaches all that
 /// `user:{user_id}:{page}` has made for that user, and nothing of another: a character that ends the value in the pattern is
-/// replaced where it occurs in the value. A `*` that directly follows a placeholder also stands for the rest of a longer
-/// value: for user 7, `user:{user_id}*` reaches user 70 as well. In a pattern that is an expression,
-/// `tideover::writes::escape_pattern` makes data literal.
+/// replaced where it occurs in the value. So a `*` does not follow a placeholder directly. In a pattern that is an
+/// expression, `tideover::writes::escape_pattern` makes data literal.
 #[proc_macro_attribute]
 pub fn invalidates(options: TokenStream, item: TokenStream) -> TokenStream {
     expanded(invalidates::invalidates, options, item)

@@ -15,7 +15,7 @@ pub(crate) struct Template {
 }
 
 /// What becomes of a template.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum Kind {
     /// A key or a tag.
     Name,
@@ -107,6 +107,14 @@ impl Template {
                 (Some(Piece::Value(next)), _) => {
                     format!("nothing stands between `{{{}}}` and `{{{}}}`", value.written, next.written)
                 }
+                (Some(Piece::Text(text)), _) if self.kind == Kind::Pattern && text.starts_with('*') => {
+                    let message = format!(
+                        "`*` stands right behind `{{{}}}`, so where the value ends cannot be told; write what stands behind it \
+                         in the keys between them, as in `{{{0}}}:*`",
+                        value.written
+                    );
+                    return Err(syn::Error::new(value.span, message));
+                }
                 (_, Some(end)) if end == '%' || end.is_ascii_digit() || ('A'..='F').contains(&end) => {
                     format!("`{end}` stands behind `{{{}}}`", value.written)
                 }
@@ -119,12 +127,11 @@ impl Template {
         Ok(self)
     }
 
-    /// The character of keys that ends the value at that place: none if it is the last, or if anything may follow it.
+    /// The character of keys that ends the value at that place: none if it is the last.
     fn end(&self, at: usize) -> Option<char> {
         let Some(Piece::Text(text)) = self.pieces.get(at + 1) else { return None };
         let mut text = text.chars();
         match (text.next(), self.kind) {
-            (Some('*'), Kind::Pattern) => None,
             (Some('\\'), Kind::Pattern) => text.next(),
             (end, _) => end,
         }

@@ -209,7 +209,7 @@ impl Embedding {
         self.ask(|answer| Request::Breaker { of, mode, answer }).await
     }
 
-    /// What has left memory.
+    /// Which keys match.
     ///
     /// # Errors
     ///
@@ -218,6 +218,8 @@ impl Embedding {
         self.ask(|answer| Request::KeysMatching { pattern: pattern.into(), answer }).await
     }
 
+    /// What has left memory.
+    ///
     /// # Errors
     ///
     /// As [`Embedding::report`].

@@ -3,7 +3,7 @@
 //!
 //! It does not know how keys are found or removed.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +17,8 @@ use tokio::time::Instant;
 /// How many may be under way or owed at once.
 pub(crate) const DOOMED_MAX: u32 = 64;
 
-/// By how much the civil clocks of two machines may differ. What was written so soon after counts as older: that costs a load.
+/// By how much the civil clocks of two machines may differ. What another has written so soon after counts as older: that costs
+/// a load.
 const SKEW: Duration = Duration::from_secs(5);
 
 /// How long after a failure one is taken up again: twice as long each time, up to the second.
@@ -27,6 +28,10 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_
 #[derive(Default)]
 pub(crate) struct Doomed {
     all: Mutex<Vec<Doom>>,
+    /// Who writes for this cache, of whose clock nothing is to be doubted; zero for nobody yet.
+    writer: AtomicU64,
+    /// Somebody carries out what is owed.
+    paying: AtomicBool,
     /// How many there are, for those who read.
     count: AtomicUsize,
 }
@@ -34,8 +39,7 @@ pub(crate) struct Doomed {
 struct Doom {
     text: Arc<str>,
     pattern: Pattern,
-    /// What was changed later is newer for certain.
-    until: WallTime,
+    at: WallTime,
     /// Nobody takes it up before; `None` while somebody is at work on it.
     due: Option<Instant>,
     pause: Duration,
@@ -45,24 +49,24 @@ struct Doom {
 pub(crate) struct Warrant {
     doomed: Arc<Doomed>,
     pub(crate) text: Arc<str>,
-    until: WallTime,
+    pub(crate) at: WallTime,
     is_done: bool,
 }
 
 impl Doomed {
     /// Dooms what matches at the moment `at`; `None` if too many are doomed already.
     pub(crate) fn doom(self: &Arc<Self>, text: &str, at: WallTime) -> Option<Warrant> {
-        let (mut all, until) = (self.lock(), at.after(SKEW));
+        let mut all = self.lock();
         let text: Arc<str> = text.into();
         // Whoever owes the same owes this instead.
         all.retain(|doom| doom.due.is_none() || doom.text != text);
         let has_room = all.len() < DOOMED_MAX as usize;
         if has_room {
             let (text, pattern) = (Arc::clone(&text), Pattern::new(&text));
-            all.push(Doom { text, pattern, until, due: None, pause: PAUSE.0 });
+            all.push(Doom { text, pattern, at, due: None, pause: PAUSE.0 });
         }
         self.count.store(all.len(), Ordering::Release);
-        has_room.then(|| self.warrant(text, until))
+        has_room.then(|| self.warrant(text, at))
     }
 
     /// One that is owed and due, to be carried out.
@@ -70,19 +74,55 @@ impl Doomed {
         let mut all = self.lock();
         let doom = all.iter_mut().find(|doom| doom.due.is_some_and(|due| due <= now))?;
         doom.due = None;
-        Some(self.warrant(Arc::clone(&doom.text), doom.until))
+        Some(self.warrant(Arc::clone(&doom.text), doom.at))
     }
 
-    /// What there is under `key`, of which `found` was found in the shared store: a tombstone in its place if it is doomed,
-    /// so that it may be replaced.
-    pub(crate) fn judge(&self, key: &str, found: Option<Bytes>) -> Option<Bytes> {
-        if self.count.load(Ordering::Acquire) == 0 {
-            return found;
+    /// The moment at which `key` was doomed last, if it is.
+    pub(crate) fn at(&self, key: &str) -> Option<WallTime> {
+        if self.len() == 0 {
+            return None;
         }
+        self.lock().iter().filter(|doom| doom.pattern.matches(key)).map(|doom| doom.at).max()
+    }
+
+    /// What there is under a key that was doomed at the moment `at`, of which `found` was found in the shared store: a tombstone
+    /// in its place if it is older, so that it may be replaced.
+    pub(crate) fn judge(&self, found: Option<Bytes>, at: WallTime) -> Option<Bytes> {
         let found = found?;
         let stamp = stamp_of(&found);
-        let is_doomed = self.lock().iter().any(|doom| is_from_before(stamp, doom.until) && doom.pattern.matches(key));
-        if is_doomed { stamp.map(|stamp| tombstone(&stamp).into()) } else { Some(found) }
+        if self.is_older(stamp, at) { stamp.map(|stamp| tombstone(&stamp).into()) } else { Some(found) }
+    }
+
+    /// An envelope that this cache writes.
+    pub(crate) fn wrote(&self, envelope: &[u8]) {
+        if let Some(stamp) = stamp_of(envelope) {
+            self.writer.store(stamp.version.writer, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether what has this stamp was changed before that moment, as far as is known. What this cache itself has written
+    /// just before was removed by its key.
+    fn is_older(&self, stamp: Option<Stamp>, at: WallTime) -> bool {
+        let Some(stamp) = stamp else { return true };
+        let own = self.writer.load(Ordering::Relaxed);
+        if own > 0 && stamp.version.writer == own {
+            return stamp.changed_at < at;
+        }
+        stamp.changed_at <= at.after(SKEW)
+    }
+
+    /// Runs `work` unless somebody does already.
+    pub(crate) async fn alone(&self, work: impl Future<Output = ()>) {
+        struct Over<'a>(&'a AtomicBool);
+        impl Drop for Over<'_> {
+            fn drop(&mut self) {
+                self.0.store(false, Ordering::Release);
+            }
+        }
+        if !self.paying.swap(true, Ordering::AcqRel) {
+            let _over = Over(&self.paying);
+            work.await;
+        }
     }
 
     /// How many there are.
@@ -96,8 +136,8 @@ impl Doomed {
         self.count.store(0, Ordering::Release);
     }
 
-    fn warrant(self: &Arc<Self>, text: Arc<str>, until: WallTime) -> Warrant {
-        Warrant { doomed: Arc::clone(self), text, until, is_done: false }
+    fn warrant(self: &Arc<Self>, text: Arc<str>, at: WallTime) -> Warrant {
+        Warrant { doomed: Arc::clone(self), text, at, is_done: false }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Doom>> {
@@ -105,14 +145,11 @@ impl Doomed {
     }
 }
 
-fn is_from_before(stamp: Option<Stamp>, until: WallTime) -> bool {
-    stamp.is_none_or(|stamp| stamp.changed_at <= until)
-}
-
 impl Warrant {
-    /// Whether what was found under a key that matches is a value to be removed.
-    pub(crate) fn concerns(&self, found: &[u8]) -> bool {
-        found.len() != TOMBSTONE_BYTES && is_from_before(stamp_of(found), self.until)
+    /// The stamp of what was found under a key that matches, if it is a value to be removed.
+    pub(crate) fn concerns(&self, found: &[u8]) -> Option<Stamp> {
+        let stamp = stamp_of(found).filter(|_| found.len() != TOMBSTONE_BYTES)?;
+        self.doomed.is_older(Some(stamp), self.at).then_some(stamp)
     }
 
     /// Nothing older is left in the shared store.
@@ -124,7 +161,7 @@ impl Warrant {
 impl Drop for Warrant {
     fn drop(&mut self) {
         let mut all = self.doomed.lock();
-        let mine = |doom: &Doom| doom.due.is_none() && doom.text == self.text && doom.until == self.until;
+        let mine = |doom: &Doom| doom.due.is_none() && doom.text == self.text && doom.at == self.at;
         let Some(index) = all.iter().position(mine) else { return };
         if self.is_done {
             all.swap_remove(index);
@@ -139,6 +176,8 @@ impl Drop for Warrant {
 
 #[cfg(test)]
 mod tests {
+    use tideover_core::stamp::Version;
+
     use super::*;
 
     const NOON: WallTime = WallTime::from_unix_millis(43_200_000);
@@ -153,18 +192,41 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_doomed_counts_as_removed_until_it_is() {
         let doomed = Arc::new(Doomed::default());
-        let judge = |key, minutes| doomed.judge(key, Some(written(minutes))).expect("something");
+        let judge = |key, minutes| match doomed.at(key) {
+            Some(at) => doomed.judge(Some(written(minutes)), at).expect("something"),
+            None => written(minutes),
+        };
         let warrant = doomed.doom("user:*", NOON).expect("room");
         assert_eq!(judge("user:7", 0).len(), written(0).len() - 1, "a tombstone");
         assert_eq!(stamp_of(&judge("user:7", 0)), stamp_of(&written(0)), "with the stamp of what is there");
         assert_eq!(judge("user:7", 1), written(1), "it was written later");
-        assert!(warrant.concerns(&written(0)) && !warrant.concerns(&written(1)));
-        assert!(!warrant.concerns(&tombstone(&Stamp::default())), "it is removed already");
+        assert_eq!(warrant.concerns(&written(0)), stamp_of(&written(0)));
+        assert_eq!(warrant.concerns(&written(1)), None);
+        assert_eq!(warrant.concerns(&tombstone(&Stamp::default())), None, "it is removed already");
         assert_eq!(judge("page:7", 0), written(0));
-        assert_eq!(doomed.judge("user:7", None), None);
-        assert_eq!(doomed.judge("user:7", Some("foreign".into())), None);
+        assert_eq!(doomed.judge(None, NOON), None);
+        assert_eq!(doomed.judge(Some("foreign".into()), NOON), None);
         warrant.done();
         assert_eq!((judge("user:7", 0), doomed.len()), (written(0), 0));
+    }
+
+    #[test]
+    fn of_its_own_writes_a_cache_knows_which_came_first() {
+        let doomed = Arc::new(Doomed::default());
+        let written = |writer, at: u64| {
+            let changed_at = WallTime::from_unix_millis(NOON.as_unix_millis() + at);
+            let version = Version { writer, number: 1 };
+            let mut bytes = tombstone(&Stamp { changed_at, version, born: 7 });
+            bytes.push(1);
+            Bytes::from(bytes)
+        };
+        doomed.wrote(&written(3, 0));
+        let warrant = doomed.doom("user:*", NOON).expect("room");
+        for (writer, at, is_left) in [(3, 0, true), (4, 0, false), (4, 5_000, false), (4, 5_001, true)] {
+            let found = written(writer, at);
+            assert_eq!(warrant.concerns(&found).is_none(), is_left, "{writer} {at}");
+            assert_eq!(doomed.judge(Some(found.clone()), NOON) == Some(found), is_left, "{writer} {at}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

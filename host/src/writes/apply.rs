@@ -22,6 +22,9 @@ use crate::loader::Tags;
 /// So many changes of one call are under way at once. A store takes them together, where it can.
 pub(super) const AT_ONCE: usize = 256;
 
+/// So many patterns, each of which is a walk over the store.
+const PATTERNS_AT_ONCE: usize = 4;
+
 /// How long a change waits that finds too many flights under way, before it tries again.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -140,10 +143,10 @@ impl Changes {
                     let reached = self.puts.extract_if(.., |_, put| put.tags.contains(tag));
                     self.invalidate.merge(Invalidate::new().keys(reached.map(|(key, _)| key)));
                 }
-                // It reaches the keys that were named before, too.
                 Target::Pattern(pattern) => {
                     let pattern = Pattern::new(pattern);
-                    self.puts.retain(|key, _| !pattern.matches(key));
+                    let reached = self.puts.extract_if(.., |key, _| pattern.matches(key));
+                    self.invalidate.merge(Invalidate::new().keys(reached.map(|(key, _)| key)));
                 }
             }
         }
@@ -178,13 +181,17 @@ impl Changes {
 
     async fn apply(self, cache: &Cache) -> Applied {
         let mut applied = Applied::default();
-        let invalidations = stream::iter(self.invalidate.into_targets().map(|(target, how)| {
-            let cache = cache.clone();
-            async move { invalidate(&cache, &target, how).await }
-        }));
-        let mut results = invalidations.buffer_unordered(AT_ONCE);
-        while let Some(result) = results.next().await {
-            applied.count(result);
+        let (patterns, others): (Vec<_>, Vec<_>) =
+            self.invalidate.into_targets().partition(|(target, _)| matches!(target, Target::Pattern(_)));
+        for (targets, at_once) in [(others, AT_ONCE), (patterns, PATTERNS_AT_ONCE)] {
+            let invalidations = stream::iter(targets.into_iter().map(|(target, how)| {
+                let cache = cache.clone();
+                async move { invalidate(&cache, &target, how).await }
+            }));
+            let mut results = invalidations.buffer_unordered(at_once);
+            while let Some(result) = results.next().await {
+                applied.count(result);
+            }
         }
         // After the tags and patterns, which would reach them.
         let puts = stream::iter(self.puts.into_iter().map(|(key, Put { value, windows, tags })| {

@@ -1,37 +1,48 @@
 //! Invalidation by pattern: whatever key matches, wherever it is known.
 //!
-//! What is in memory, under way or owed is found at once, what is in the shared store by a walk over its keys; each key that
-//! is found is removed as if it had been named, with a tombstone, so that no late load brings it back. While that goes on,
-//! and for as long as the store is away, what lies there and matches counts as removed already.
+//! What is in memory, under way or owed is found at once, and each key is invalidated as if it had been named. What is in the
+//! shared store is found by a walk over its keys, and a tombstone put in its place unless it is newer, so that no late load
+//! brings it back; memory, and what is owed, are left alone by then, since they may hold what came afterwards. While the walk
+//! goes on, and for as long as the store is away, what lies there and matches counts as removed already.
 
 use std::collections::BTreeSet;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use tideover_core::{Clock, Invalidation, Settled, StoreFailure, Tier};
+use tideover_core::breaker::State;
+use tideover_core::envelope::tombstone;
+use tideover_core::stamp::{Condition, Stamp, Version};
+use tideover_core::{Clock, Instant, Invalidation, Settled, StoreFailure, Tier};
 
 use super::apply::{AT_ONCE, invalidate_key, weaker};
-use crate::cache::Cache;
+use crate::cache::{Cache, random_seed};
 use crate::clock::Deadline;
 use crate::engine::Key;
 use crate::error::Error;
 use crate::outside::{DOOMED_MAX, Warrant};
 use crate::store::{Cursor, Page, StoreError, is_direct};
 
-/// Keys of a store that are looked at in one step.
+/// Keys of the shared store that are looked at in one step.
 const STEP: usize = 1_000;
 
 const OPERATION: &str = "remove_matching";
 
-/// Invalidates what matches. [`Settled::Journaled`] if the store is away: it is owed to it.
+/// Invalidates what matches. [`Settled::Journaled`] if it is owed to the store: that is away, or the walk takes longer than
+/// `call_deadline`.
 pub(super) async fn invalidate_matching(cache: &Cache, pattern: &str, how: Invalidation) -> Result<Settled, Error> {
     cache.policy().check_key(pattern).map_err(Error::Refused)?;
+    let until = cache.clock().now() + cache.policy().call_deadline;
     let warrant = warrant(cache, pattern)?;
-    let here = here(cache, pattern).await?;
-    let mut settled = invalidate_all(cache, here.iter().cloned(), how).await?;
-    if let Some(warrant) = warrant {
-        settled = weaker(settled, Some(carry_out(cache, warrant, how, &here).await?));
-    }
-    Ok(settled.unwrap_or(Settled::Memory))
+    let settled = invalidate_all(cache, here(cache, pattern).await?, how).await?;
+    let Some(warrant) = warrant else { return Ok(settled.unwrap_or(Settled::Memory)) };
+    let in_store = match carry_out(cache, &warrant, until).await {
+        Ok(()) => Settled::Store,
+        Err(StoreFailure::Rejected) => {
+            return Err(refused(StoreError::Rejected("it may not be walked through".into())));
+        }
+        Err(_) => return Ok(Settled::Journaled),
+    };
+    warrant.done();
+    Ok(weaker(settled, Some(in_store)).unwrap_or(in_store))
 }
 
 /// The right to remove it from the shared store; `None` if there is none.
@@ -39,75 +50,29 @@ fn warrant(cache: &Cache, pattern: &str) -> Result<Option<Warrant>, Error> {
     let stores = cache.stores();
     let Some(store) = &stores.primary else { return Ok(None) };
     if !store.abilities().scan {
-        return Err(Error::StoreRefused { operation: OPERATION, error: StoreError::Unsupported("scan") });
+        return Err(refused(StoreError::Unsupported("scan")));
     }
     let warrant = stores.doomed.doom(pattern, cache.clock().wall());
     warrant.map(Some).ok_or(Error::JournalFull { operation: OPERATION, max: DOOMED_MAX })
+}
+
+const fn refused(error: StoreError) -> Error {
+    Error::StoreRefused { operation: OPERATION, error }
 }
 
 /// What matches in this process: in memory, under way, owed, and in the fallback.
 async fn here(cache: &Cache, pattern: &str) -> Result<BTreeSet<Key>, Error> {
     let mut found = cache.keys_matching(pattern).await?;
     if cache.stores().primary.is_some() {
-        let mut cursor = Some(Cursor::default());
-        while let Some(from) = cursor {
-            let page = scan(cache, Tier::Fallback, pattern, &from).await;
-            let Ok(page) = page else { break };
-            found.extend(page.keys.into_iter().map(Key::from));
-            cursor = page.next;
-        }
+        // It is bounded, and each page would look at all of it.
+        let page = scan(cache, Tier::Fallback, pattern, &Cursor::default(), usize::MAX).await;
+        found.extend(page.unwrap_or_default().keys.into_iter().map(Key::from));
     }
     Ok(found)
 }
 
-/// Removes what matches from the shared store, except what is `done`. What fails is owed.
-async fn carry_out(cache: &Cache, warrant: Warrant, how: Invalidation, done: &BTreeSet<Key>) -> Result<Settled, Error> {
-    let (mut settled, mut cursor) = (None, Some(Cursor::default()));
-    while let Some(from) = cursor {
-        let Ok(page) = scan(cache, Tier::Primary, &warrant.text, &from).await else { return Ok(Settled::Journaled) };
-        let found = page.keys.into_iter().map(Key::from).filter(|key| !done.contains(key));
-        settled = weaker(settled, invalidate_all(cache, found, how).await?);
-        cursor = page.next;
-    }
-    warrant.done();
-    Ok(settled.unwrap_or(Settled::Store))
-}
-
-/// Carries out what is owed and due. What has been written since stays.
-pub(crate) async fn pay(cache: Cache) {
-    while let Some(warrant) = cache.stores().doomed.take_up(tokio::time::Instant::now()) {
-        if pay_one(&cache, &warrant).await.is_ok() {
-            warrant.done();
-        }
-    }
-}
-
-async fn pay_one(cache: &Cache, warrant: &Warrant) -> Result<(), StoreFailure> {
-    let mut cursor = Some(Cursor::default());
-    while let Some(from) = cursor {
-        let page = scan(cache, Tier::Primary, &warrant.text, &from).await?;
-        let looked_at = page.keys.into_iter().map(|key| async move {
-            let found = cache.stores().look(Tier::Primary, &key, &deadline(cache)).await?;
-            let is_left = found.is_some_and(|found| warrant.concerns(&found));
-            Ok::<_, StoreFailure>(Some(Key::from(key)).filter(|_| is_left))
-        });
-        let found: Vec<_> = stream::iter(looked_at).buffer_unordered(AT_ONCE).try_collect().await?;
-        let found = found.into_iter().flatten();
-        let settled = invalidate_all(cache, found, Invalidation::Remove).await;
-        if settled.is_err() || settled.is_ok_and(|settled| settled == Some(Settled::Journaled)) {
-            return Err(StoreFailure::Unavailable);
-        }
-        cursor = page.next;
-    }
-    Ok(())
-}
-
-async fn invalidate_all(
-    cache: &Cache,
-    keys: impl Iterator<Item = Key>,
-    how: Invalidation,
-) -> Result<Option<Settled>, Error> {
-    let of_caches = keys.filter(|key| !is_direct(key));
+async fn invalidate_all(cache: &Cache, keys: BTreeSet<Key>, how: Invalidation) -> Result<Option<Settled>, Error> {
+    let of_caches = keys.into_iter().filter(|key| !is_direct(key));
     let each = of_caches.map(|key| async move { invalidate_key(cache, &key, how).await });
     let mut results = stream::iter(each).buffer_unordered(AT_ONCE);
     let (mut settled, mut failed) = (None, None);
@@ -120,11 +85,66 @@ async fn invalidate_all(
     failed.map_or(Ok(settled), Err)
 }
 
-async fn scan(cache: &Cache, tier: Tier, pattern: &str, cursor: &Cursor) -> Result<Page, StoreFailure> {
-    cache.stores().scan(tier, pattern, cursor, STEP, &deadline(cache)).await
+/// Carries out what is owed and due, one after the other.
+pub(crate) async fn pay(cache: Cache) {
+    let doomed = &cache.stores().doomed;
+    let work = async {
+        while let Some(warrant) = doomed.take_up(tokio::time::Instant::now()) {
+            if carry_out(&cache, &warrant, Instant::NEVER).await.is_ok() {
+                warrant.done();
+            }
+        }
+    };
+    doomed.alone(work).await;
 }
 
-fn deadline(cache: &Cache) -> Deadline {
+/// Walks through the shared store, and removes what matches and is not newer.
+async fn carry_out(cache: &Cache, warrant: &Warrant, until: Instant) -> Result<(), StoreFailure> {
+    if is_given_up(cache).await {
+        return Err(StoreFailure::Unavailable);
+    }
+    let writer = random_seed();
+    let mut cursor = Some(Cursor::default());
+    while let Some(from) = cursor {
+        if cache.clock().now() >= until {
+            return Err(StoreFailure::TimedOut);
+        }
+        let page = scan(cache, Tier::Primary, &warrant.text, &from, STEP).await?;
+        let of_caches = page.keys.into_iter().filter(|key| !is_direct(key));
+        let each = of_caches.map(|key| async move { remove_from_store(cache, warrant, &key, writer).await });
+        stream::iter(each).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+        cursor = page.next;
+    }
+    Ok(())
+}
+
+/// Whether the circuit of the store is open.
+async fn is_given_up(cache: &Cache) -> bool {
+    cache.stats().await.is_ok_and(|report| matches!(report.store_breaker.state, State::Open { .. }))
+}
+
+async fn remove_from_store(cache: &Cache, warrant: &Warrant, key: &str, writer: u64) -> Result<(), StoreFailure> {
+    let stores = cache.stores();
+    let found = match stores.look(Tier::Primary, key, &deadline(cache, cache.policy().store_read_deadline)).await {
+        Ok(found) => found,
+        // Nothing of ours, which nobody reads as a value.
+        Err(StoreFailure::Corrupt { .. }) => return Ok(()),
+        Err(failure) => return Err(failure),
+    };
+    let Some(stamp) = found.and_then(|found| warrant.concerns(&found)) else { return Ok(()) };
+    let own = Stamp { version: Version { writer, number: 1 }, changed_at: warrant.at, born: stamp.born };
+    let deadline = deadline(cache, cache.policy().store_write_deadline);
+    let condition = Condition::Unchanged(Some(stamp.version));
+    let fence_for = cache.policy().fence_for();
+    // Overtaken by something newer will do as well.
+    stores.remove(Tier::Primary, key, tombstone(&own).into(), fence_for, condition, &deadline).await.map(drop)
+}
+
+async fn scan(cache: &Cache, tier: Tier, pattern: &str, from: &Cursor, count: usize) -> Result<Page, StoreFailure> {
+    cache.stores().scan(tier, pattern, from, count, &deadline(cache, cache.policy().store_read_deadline)).await
+}
+
+fn deadline(cache: &Cache, limit: std::time::Duration) -> Deadline {
     let clock = cache.clock();
-    clock.deadline(clock.now() + cache.policy().store_read_deadline)
+    clock.deadline(clock.now() + limit)
 }

@@ -62,4 +62,9 @@ async fn escaped(user_id: u64) {
     let _ = user_id;
 }
 
+#[invalidates(matching = "user:{user_id}*")]
+async fn without_an_end(user_id: u64) {
+    let _ = user_id;
+}
+
 fn main() {}

@@ -99,7 +99,7 @@ async fn a_pattern_reaches_the_keys_that_begin_with_the_same_values() {
 
 #[tokio::test(start_paused = true)]
 async fn patterns_are_several_and_may_depend_on_what_was_written() {
-    #[invalidates(matching = ["pro*:{result.id}", "user:{id}*"], cache = db.cache)]
+    #[invalidates(matching = ["pro*:{result.id}", "user:{id}"], cache = db.cache)]
     async fn update(db: &Db, id: u64) -> Result<User, DbError> {
         let _ = (db, id);
         Ok(User { id: 9, org: 0, read: 0 })
@@ -115,7 +115,7 @@ async fn patterns_are_several_and_may_depend_on_what_was_written() {
         users.push(user::peek(&db, id).await.expect("an answer").is_some());
         profiles.push(profile::peek(&db, id).await.expect("an answer").is_some());
     }
-    assert_eq!((users, profiles), (vec![false, true, true, false], vec![true, true, false, true]));
+    assert_eq!((users, profiles), (vec![false, true, true, true], vec![true, true, false, true]));
 }
 
 #[tokio::test(start_paused = true)]

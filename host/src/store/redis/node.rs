@@ -5,7 +5,7 @@
 //! dead server it fails at once, and the first call on a server that is back succeeds. Apart from calls, a connection
 //! that was lost is restored in the background, with growing and randomly spread waits.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -29,6 +29,9 @@ use crate::store::{StoreError, began};
 
 /// The step before the first attempt in the background.
 const RECONNECT_BASE: Duration = Duration::from_millis(100);
+
+/// Connections so far.
+static LINES: AtomicU64 = AtomicU64::new(1);
 
 /// How a server is found.
 pub(super) enum Whereabouts {
@@ -84,6 +87,8 @@ type Attempt = Shared<BoxFuture<'static, Result<Arc<Line>, StoreError>>>;
 /// A connection and where it leads.
 pub(super) struct Line {
     pub(super) link: Link,
+    /// No other connection of this process has it.
+    pub(super) number: u64,
     address: Address,
 }
 
@@ -206,7 +211,7 @@ impl Node {
             if !replica {
                 plan.backplane.begin(tells);
             }
-            Ok(Arc::new(Line { link, address }))
+            Ok(Arc::new(Line { link, number: LINES.fetch_add(1, Ordering::Relaxed), address }))
         }
     }
 

@@ -1,12 +1,16 @@
 //! Walking over keys with `SCAN`: pages for callers, and removals of all that matches.
 //!
-//! A cursor is worth something to the server that gave it only. A page's cursor names its node, so that walking on
-//! needs no state here. A removal stays on one connection for each node, and begins that node anew, once, if it breaks.
+//! A position is worth something to the server that gave it only. A page's cursor names its node and the connection to it, so
+//! that walking on needs no state here, and a walk that goes on at another server, or among others, is refused: it might
+//! pass keys over. A removal stays on one connection for each node, and begins that node anew, once, if it breaks.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
+use tideover_core::Tag;
+use tideover_core::pattern::Pattern;
+use tokio::time::Instant;
 
 use super::RedisStore;
 use super::failure::{Fault, unexpected};
@@ -14,7 +18,6 @@ use super::node::{Line, Named, Node};
 use super::reply::Reply;
 use super::request::{Effect, Request};
 use crate::store::{Cursor, Page, StoreError};
-use tideover_core::pattern::Pattern;
 
 /// Keys that one step of a removal looks at; the server serves other clients between two steps.
 pub(super) const STEP: usize = 1_000;
@@ -27,17 +30,19 @@ impl RedisStore {
         let pattern = Pattern::new(pattern);
         let deadline = self.deadline();
         let masters = self.deployment.masters(deadline).await?;
-        let (index, position) = place(cursor, &masters)?;
+        let (index, place) = place(cursor, &masters)?;
         let Some((address, node)) = masters.get(index) else { return Ok(Page::default()) };
-        let request = scan(position, &self.namespace.matching(&pattern), count.clamp(1, PAGE_MAX));
-        let (position, places) = found(&node.ask(&request, false, deadline).await?)?;
+        let request = scan(place.position, &self.namespace.matching(&pattern), count.clamp(1, PAGE_MAX));
+        let (line, reply) = step(node, &request, place, deadline).await?;
+        let (position, places) = found(&reply)?;
         let keys = places.iter().filter_map(|place| self.namespace.key(place)).filter(|key| pattern.matches(key));
         let keys = keys.map(str::to_owned).collect();
         let next = match position {
-            0 => masters.get(index + 1).map(|(address, _)| (address, 0)),
-            position => Some((address, position)),
+            0 => masters.get(index + 1).map(|(address, _)| address),
+            _ => Some(address),
         };
-        Ok(Page { keys, next: next.map(|(address, position)| Cursor::new(format!("{position}@{address}"))) })
+        let among = among(&masters);
+        Ok(Page { keys, next: next.map(|address| Cursor::new(format!("{position}.{line}.{among}@{address}"))) })
     }
 
     /// Removes all entries whose keys match, or with `None` everything in the namespace. Tells how many there were.
@@ -135,18 +140,49 @@ pub(super) fn found(reply: &Reply) -> Result<(u64, Vec<Bytes>), StoreError> {
     Ok((position.ok_or_else(|| unexpected("SCAN"))?, places.collect()))
 }
 
-/// Which of the nodes a cursor leads to, and where on it. A node that has left is passed over.
-fn place(cursor: &Cursor, masters: &[Named]) -> Result<(usize, u64), StoreError> {
+/// Where on a node a walk goes on, and on which connection; zero begins there, on any.
+#[derive(Default, Clone, Copy)]
+struct Place {
+    position: u64,
+    line: u64,
+}
+
+/// The answer of the node, and the number of the connection that it came over.
+async fn step(node: &Node, request: &Request, place: Place, deadline: Instant) -> Result<(u64, Reply), StoreError> {
+    let begins = place.position == 0;
+    let mut last_try = !begins;
+    loop {
+        let (line, found) = node.line(deadline).await?;
+        if !begins && line.number != place.line {
+            return Err(StoreError::Unavailable("the connection of the cursor was replaced; begin anew".into()));
+        }
+        match line.link.ask(request.clone(), false, node.limit(Effect::Read, deadline)).await {
+            Ok(reply) => return Ok((line.number, reply)),
+            Err(fault) if !last_try && found && fault.may_repeat(true) => last_try = true,
+            Err(fault) => return Err(fault.into()),
+        }
+    }
+}
+
+/// Which nodes there are, as a number.
+fn among(masters: &[Named]) -> u64 {
+    let names: String = masters.iter().map(|(address, _)| format!("{address} ")).collect();
+    Tag::named(&names).0
+}
+
+/// Which of the nodes a cursor leads to, and where on it.
+fn place(cursor: &Cursor, masters: &[Named]) -> Result<(usize, Place), StoreError> {
     let text = cursor.as_str();
     if text.is_empty() {
-        return Ok((0, 0));
+        return Ok((0, Place::default()));
     }
     let foreign = || StoreError::Rejected("the cursor is not one that this store gave".into());
-    let (position, address) = text.split_once('@').ok_or_else(foreign)?;
-    let position = position.parse().map_err(|_| foreign())?;
+    let (numbers, address) = text.split_once('@').ok_or_else(foreign)?;
+    let numbers: Vec<u64> = numbers.split('.').map(str::parse).collect::<Result<_, _>>().map_err(|_| foreign())?;
+    let [position, line, of] = numbers[..] else { return Err(foreign()) };
     let index = masters.iter().position(|(known, _)| known.to_string() == address);
-    match index {
-        Some(index) => Ok((index, position)),
-        None => Err(StoreError::Unavailable("the node that the cursor leads to has left; begin anew".into())),
+    match index.filter(|_| of == among(masters)) {
+        Some(index) => Ok((index, Place { position, line })),
+        None => Err(StoreError::Unavailable("the nodes are others than the cursor knows; begin anew".into())),
     }
 }
