@@ -72,9 +72,11 @@ impl Invalidate {
     ///
     /// It reaches what this process has in memory, loads or owes, and what is in the shared store when it is called, which is
     /// walked through: its cost grows with all that is there, as a tag's does not. An outage is survived, as with keys: what
-    /// is in the store, and was not written more than five seconds later, counts as removed until it is. At most 64
-    /// patterns are under way or owed at once ([`Error::JournalFull`](crate::Error::JournalFull)), and those that are owed
-    /// are not in a [snapshot](crate::Cache::snapshot). It does not reach what another process has in its memory and the store
+    /// is in the store counts as removed until it is, unless it was written later; whether another process has is known five
+    /// seconds after the pattern, as by so much clocks may differ. The same holds for a walk that takes longer than
+    /// `call_deadline`: the caller is told that the store is owed the rest. At most 64 patterns are under way or owed at once
+    /// ([`Error::JournalFull`](crate::Error::JournalFull)), and those that are owed are not in a
+    /// [snapshot](crate::Cache::snapshot). It does not reach what another process has in its memory and the store
     /// has not, nor loads of another process under a key that is not in the store; a tag reaches those.
     ///
     /// ```

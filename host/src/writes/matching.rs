@@ -85,10 +85,14 @@ async fn invalidate_all(cache: &Cache, keys: BTreeSet<Key>, how: Invalidation) -
     failed.map_or(Ok(settled), Err)
 }
 
-/// Carries out what is owed and due, one after the other.
+/// Carries out what is owed and due, one after the other, once all else that is owed has been paid: what was put after a
+/// pattern is in the store by then, and newer.
 pub(crate) async fn pay(cache: Cache) {
     let doomed = &cache.stores().doomed;
     let work = async {
+        if !cache.stats().await.is_ok_and(|report| report.count("owed") == 0 && !report.owes_clear) {
+            return;
+        }
         while let Some(warrant) = doomed.take_up(tokio::time::Instant::now()) {
             if carry_out(&cache, &warrant, Instant::NEVER).await.is_ok() {
                 warrant.done();

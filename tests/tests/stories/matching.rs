@@ -158,6 +158,7 @@ async fn a_pattern_of_an_outage_is_owed_and_what_it_reaches_is_never_seen_again(
             if cache.stats().await.expect("a report").store_breaker.state == tideover::core::breaker::State::Closed {
                 break loaded;
             }
+            assert_eq!(left(&cache, &["user:3"]).await, [true], "{engine:?}: it was put afterwards");
             cache.remove("user:1").await.expect("a removal");
             sleep(seconds(1) / 4).await;
         };
@@ -168,6 +169,33 @@ async fn a_pattern_of_an_outage_is_owed_and_what_it_reaches_is_never_seen_again(
         assert_eq!(store.value("page").await, Some("old".into()), "{engine:?}");
         let fresh = cache_on(&store, engine);
         assert_eq!(left(&fresh, &["user:1", "user:2", "user:here"]).await[1..], [false, false], "{engine:?}");
+    }
+}
+
+/// Also if the clock does not move in between, and while the circuit is open.
+#[tokio::test(start_paused = true)]
+async fn what_a_process_puts_after_its_pattern_stays() {
+    for &engine in ENGINES {
+        let store = ScriptedStore::default();
+        let cache = cache_on(&store, engine);
+        put(&cache, &["user:1", "user:2"]).await;
+        store.set(Weather::Away);
+        for number in 0..10 {
+            cache.get(&format!("probe:{number}")).await.expect("no error");
+        }
+        let mut changes = cache.transaction();
+        changes.invalidate(Invalidate::new().matching("user:*"));
+        changes.put("user:1", "new", None).expect("a put");
+        assert_eq!(changes.commit().await.settled, Some(Settled::Journaled), "{engine:?}");
+        store.set(Weather::Fair);
+        for _ in 0..120 {
+            assert_eq!(left(&cache, &["user:1", "user:2"]).await, [true, false], "{engine:?}");
+            sleep(seconds(1) / 2).await;
+        }
+        assert_eq!(store.value("user:1").await, Some("new".into()), "{engine:?}");
+        assert_eq!(store.value("user:2").await, None, "{engine:?}");
+        let fresh = cache_on(&store, engine);
+        assert_eq!(left(&fresh, &["user:1", "user:2"]).await, [true, false], "{engine:?}");
     }
 }
 
