@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -46,6 +47,7 @@ pub struct Origin {
 struct State {
     script: Mutex<Script>,
     got: Mutex<Vec<Got>>,
+    dead: AtomicBool,
 }
 
 impl Origin {
@@ -54,7 +56,11 @@ impl Origin {
     pub async fn start(script: impl Fn(&Got, usize) -> (Duration, Response<Body>) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port on loopback");
         let address = listener.local_addr().expect("its address");
-        let state = Arc::new(State { script: Mutex::new(Arc::new(script)), got: Mutex::default() });
+        let state = Arc::new(State {
+            script: Mutex::new(Arc::new(script)),
+            got: Mutex::default(),
+            dead: AtomicBool::new(false),
+        });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&state))).abort_handle();
         Self { address, state, accepting }
     }
@@ -89,6 +95,8 @@ impl Origin {
 
     /// Cuts every connection and listens no more.
     pub fn kill(&self) {
+        // What is aborted may run on for a moment: it answers nobody any more.
+        self.state.dead.store(true, Ordering::SeqCst);
         self.accepting.abort();
     }
 }
@@ -116,6 +124,9 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
 }
 
 async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    if state.dead.load(Ordering::SeqCst) {
+        std::future::pending::<()>().await;
+    }
     let got =
         Got { method: request.method().clone(), target: request.uri().to_string(), headers: request.headers().clone() };
     let number = {
