@@ -5,9 +5,9 @@
 //! leaves them alone.
 
 use bytes::Bytes;
+use tideover_core::pattern::Pattern;
 
 use crate::store::{DIRECT_PREFIX, is_direct};
-use tideover_core::pattern::Pattern;
 
 /// What every key of a store begins with.
 #[derive(Debug, Clone)]

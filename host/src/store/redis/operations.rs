@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, try_join_all};
+use tideover_core::pattern::Pattern;
 use tideover_core::stamp::{Condition, Written};
 use tideover_core::{Note, WallTime};
 
@@ -15,7 +16,6 @@ use super::reply::Reply;
 use super::request::{Effect, Request};
 use super::script::Script;
 use crate::store::{Abilities, Cursor, Ear, Leased, Page, Remaining, Store, StoreError, When};
-use tideover_core::pattern::Pattern;
 
 /// The longest expiry that Redis takes is `i64::MAX` milliseconds after 1970; this is 146 million years.
 const TTL_MILLIS_MAX: u64 = i64::MAX as u64 / 2;
