@@ -86,9 +86,9 @@ impl Pulse {
         lock(&self.departures).push_back((last, now));
     }
 
-    /// The oldest batch was answered.
-    pub(super) fn answered(&self) {
-        lock(&self.departures).pop_front();
+    /// The oldest batch was answered. When it had left.
+    pub(super) fn answered(&self) -> Option<Instant> {
+        lock(&self.departures).pop_front().map(|(_, left_at)| left_at)
     }
 
     /// Whether the server has had enough of the time from `asked_at` to `now` for the request `number`: half of it.

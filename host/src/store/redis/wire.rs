@@ -1,7 +1,8 @@
 //! One connection: what leaves when, which answer belongs to whom, and when the connection counts as broken.
 //!
 //! A task owns the socket; callers hand it requests through a queue. With nothing on the wire a request leaves at
-//! once. Otherwise requests gather while at most [`BATCHES_MAX`] batches are unanswered, and leave together: the `GET`s
+//! once. Otherwise requests gather while [`BATCHES_MAX`] batches are unanswered (of a crowd, near the server,
+//! [`NEAR_BATCHES_MAX`]), and leave together: the `GET`s
 //! of a batch as one `MGET` at its end (where the deployment allows it), before them runs of the same script as one, and all
 //! else before that, in the order in which it came. All
 //! of a batch was asked for before any of it was answered, so readers cannot tell the difference. A request whose
@@ -33,6 +34,12 @@ use crate::store::began;
 
 /// Batches unanswered at once; past it requests gather. More than one, so that distance to the server costs no throughput.
 const BATCHES_MAX: usize = 4;
+
+/// The same where the server is near (the latest batch was answered within [`NEAR`]) and so many requests are unanswered: each
+/// batch has its price at both ends, which is more there than the wait for the answer. One is served while another is made.
+const NEAR_BATCHES_MAX: usize = 2;
+const NEAR: Duration = Duration::from_millis(1);
+const GATHER_FROM: usize = 16;
 
 /// Requests and bytes in one batch, and keys in one command: others get a turn at the server in between.
 const BATCH_MAX: usize = 512;
@@ -212,8 +219,8 @@ enum Awaited {
     Subscription(Answer),
     /// A word to the server that nobody waits for.
     Nobody,
-    /// Behind it the answers of the next batch begin.
-    EndOfBatch,
+    /// Behind it the answers of the next batch begin. This one was of so many requests.
+    EndOfBatch(usize),
 }
 
 /// The task's end of a connection.
@@ -235,6 +242,10 @@ struct Wire {
     /// The latest answer about the end of the log, as it came and what it says: most of the time the next is the same.
     head: (Bytes, u64),
     batches: usize,
+    /// The requests of those batches.
+    unanswered: usize,
+    /// The latest answer took less than [`NEAR`].
+    near: bool,
     /// The number of the last request that has left.
     last: u64,
     /// The server refused several keys in one command on this connection.
@@ -267,6 +278,8 @@ impl Wire {
             held: Vec::new(),
             head: (Bytes::new(), 0),
             batches: 0,
+            unanswered: 0,
+            near: false,
             last: 0,
             merges_refused: false,
             heard_at: Instant::now(),
@@ -291,7 +304,7 @@ impl Wire {
                 Awaited::One(answer) | Awaited::Subscription(answer) => lose(answer, true),
                 Awaited::Many(reads) => reads.into_iter().for_each(|(_, answer)| lose(answer, true)),
                 Awaited::Head(answers) => answers.into_iter().for_each(|answer| lose(answer, true)),
-                Awaited::Nobody | Awaited::EndOfBatch => {}
+                Awaited::Nobody | Awaited::EndOfBatch(_) => {}
             }
         }
         mem::take(&mut self.held).into_iter().for_each(|(answer, _)| lose(answer, true));
@@ -386,7 +399,7 @@ impl Wire {
             Awaited::One(answer) | Awaited::Subscription(answer) => self.give(answer, reply),
             Awaited::Many(reads) => return self.deliver_many(reads, reply),
             Awaited::Nobody => {}
-            Awaited::Head(_) | Awaited::EndOfBatch => return None,
+            Awaited::Head(_) | Awaited::EndOfBatch(_) => return None,
         }
         self.end_batches();
         Some(())
@@ -422,10 +435,13 @@ impl Wire {
     }
 
     fn end_batches(&mut self) {
-        while matches!(self.awaited.front(), Some(Awaited::EndOfBatch)) {
-            self.awaited.pop_front();
+        while let Some(Awaited::EndOfBatch(requests)) = self.awaited.front() {
+            self.unanswered -= requests;
             self.batches -= 1;
-            self.pulse.answered();
+            self.awaited.pop_front();
+            if let Some(left_at) = self.pulse.answered() {
+                self.near = self.heard_at.saturating_duration_since(left_at) < NEAR;
+            }
         }
     }
 
@@ -439,13 +455,14 @@ impl Wire {
                 // The user may `GET` and not `MGET`, or use some of the keys and not all.
                 self.merges_refused = true;
                 let heeds = asked.iter().any(|(_, answer)| answer.heeds);
+                let requests = asked.len();
                 for (body, answer) in asked {
                     self.put(body, answer);
                 }
                 if heeds {
                     self.put_head(Vec::new());
                 }
-                self.close_batch();
+                self.close_batch(requests);
             }
             Reply::Refused(refusal) => {
                 asked.into_iter().for_each(|(_, answer)| self.give(answer, Reply::Refused(refusal.clone())));
@@ -457,7 +474,7 @@ impl Wire {
 
     /// Takes requests from the queue and seals batches, as far as they may leave. `false` when nobody can ask any more.
     fn gather(&mut self, context: &mut Context<'_>) -> bool {
-        while self.batches < BATCHES_MAX && self.out.len() < BATCH_BYTES_MAX {
+        while self.may_leave() && self.out.len() < BATCH_BYTES_MAX {
             let open = self.collect(context);
             if self.gathered.is_empty() {
                 return open != Collected::Closed;
@@ -471,6 +488,12 @@ impl Wire {
             self.seal();
         }
         true
+    }
+
+    /// Whether the next batch leaves now, if there is one.
+    fn may_leave(&self) -> bool {
+        let gathers = self.near && self.unanswered >= GATHER_FROM;
+        self.batches < if gathers { NEAR_BATCHES_MAX } else { BATCHES_MAX }
     }
 
     fn collect(&mut self, context: &mut Context<'_>) -> Collected {
@@ -498,6 +521,7 @@ impl Wire {
         let before = self.awaited.len();
         let (mut scripts, mut reads, mut heads, mut heeds) = (Vec::new(), Vec::new(), Vec::new(), false);
         let mut gathered = mem::take(&mut self.gathered);
+        let requests = gathered.len();
         for op in gathered.drain(..) {
             self.last = self.last.max(op.number);
             if op.answer.to.is_closed() {
@@ -524,13 +548,14 @@ impl Wire {
         }
         if self.awaited.len() > before {
             self.ping_alone = false;
-            self.close_batch();
+            self.close_batch(requests);
         }
     }
 
-    fn close_batch(&mut self) {
-        self.awaited.push_back(Awaited::EndOfBatch);
+    fn close_batch(&mut self, requests: usize) {
+        self.awaited.push_back(Awaited::EndOfBatch(requests));
         self.batches += 1;
+        self.unanswered += requests;
         self.pulse.left(self.last, Instant::now());
     }
 
@@ -646,7 +671,7 @@ impl Wire {
             if self.awaited.is_empty() && now >= self.heard_at + self.keeping.idle_max {
                 pack(&mut self.out, [&b"PING"[..]].into_iter());
                 self.awaited.push_back(Awaited::Nobody);
-                self.close_batch();
+                self.close_batch(0);
                 self.hear(now);
                 self.ping_alone = true;
                 if let Poll::Ready(Err(error)) = self.send(context) {

@@ -101,6 +101,33 @@ async fn requests_gather_while_as_many_batches_as_may_be_are_unanswered() {
     assert_eq!(outcome(b).await.expect("answered"), Reply::Bytes("B".into()));
 }
 
+/// How many batches are on their way at last, if the answer to the first request takes `trip`, then so many come at once, and
+/// then others one by one.
+async fn batches_under_way(trip: Duration, crowd: usize) -> usize {
+    let (link, mut far) = connected(keeping());
+    let first = get(&link, "first");
+    far.read_buf(&mut BytesMut::new()).await.expect("it is open");
+    sleep(trip).await;
+    answer(&mut far, "$-1\r\n").await;
+    outcome(first).await.expect("answered");
+    let mut callers: Vec<Asked> = (0..crowd).map(|_| get(&link, "crowd")).collect();
+    assert_eq!(arrived(&mut far).await.len(), 1);
+    for under_way in 1..=BATCHES_MAX {
+        callers.push(get(&link, "one more"));
+        if tokio::time::timeout(Duration::from_secs(1), arrived(&mut far)).await.is_err() {
+            return under_way;
+        }
+    }
+    panic!("there is no limit");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crowd_gathers_sooner_near_the_server() {
+    assert_eq!(batches_under_way(Duration::ZERO, GATHER_FROM).await, NEAR_BATCHES_MAX);
+    assert_eq!(batches_under_way(NEAR, GATHER_FROM).await, BATCHES_MAX, "far away, answers are waited for too long");
+    assert_eq!(batches_under_way(Duration::ZERO, 1).await, BATCHES_MAX, "a few gain nothing");
+}
+
 #[tokio::test(start_paused = true)]
 async fn callers_that_left_are_left_out_if_they_can_be_and_their_answers_are_discarded() {
     let (link, mut far) = connected(keeping());
