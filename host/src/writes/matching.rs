@@ -34,15 +34,31 @@ pub(super) async fn invalidate_matching(cache: &Cache, pattern: &str, how: Inval
     let warrant = warrant(cache, pattern)?;
     let settled = invalidate_all(cache, here(cache, pattern).await?, how).await?;
     let Some(warrant) = warrant else { return Ok(settled.unwrap_or(Settled::Memory)) };
-    let in_store = match carry_out(cache, &warrant, until).await {
-        Ok(()) => Settled::Store,
-        Err(StoreFailure::Rejected) => {
-            return Err(refused(StoreError::Rejected("it may not be walked through".into())));
+    match carry_out(cache, &warrant, until).await {
+        Ok(()) => {
+            warrant.done();
+            Ok(weaker(settled, Some(Settled::Store)).unwrap_or(Settled::Store))
         }
-        Err(_) => return Ok(Settled::Journaled),
-    };
-    warrant.done();
-    Ok(weaker(settled, Some(in_store)).unwrap_or(in_store))
+        Err(Unfinished::Refused) => {
+            warrant.done();
+            Err(refused(StoreError::Rejected("it may not be walked through".into())))
+        }
+        Err(Unfinished::Owed) => Ok(Settled::Journaled),
+    }
+}
+
+/// Why one was not carried out.
+enum Unfinished {
+    /// The store refuses to be walked through, and will again.
+    Refused,
+    /// It is away, or slow, or takes no changes now.
+    Owed,
+}
+
+impl From<StoreFailure> for Unfinished {
+    fn from(_: StoreFailure) -> Self {
+        Self::Owed
+    }
 }
 
 /// The right to remove it from the shared store; `None` if there is none.
@@ -94,8 +110,13 @@ pub(crate) async fn pay(cache: Cache) {
             return;
         }
         while let Some(warrant) = doomed.take_up(tokio::time::Instant::now()) {
-            if carry_out(&cache, &warrant, Instant::NEVER).await.is_ok() {
-                warrant.done();
+            match carry_out(&cache, &warrant, Instant::NEVER).await {
+                Ok(()) => warrant.done(),
+                Err(Unfinished::Owed) => {}
+                Err(Unfinished::Refused) => {
+                    tracing::error!("a pattern that was owed stays undone: the store may not be walked through");
+                    warrant.done();
+                }
             }
         }
     };
@@ -103,17 +124,20 @@ pub(crate) async fn pay(cache: Cache) {
 }
 
 /// Walks through the shared store, and removes what matches and is not newer.
-async fn carry_out(cache: &Cache, warrant: &Warrant, until: Instant) -> Result<(), StoreFailure> {
+async fn carry_out(cache: &Cache, warrant: &Warrant, until: Instant) -> Result<(), Unfinished> {
     if is_given_up(cache).await {
-        return Err(StoreFailure::Unavailable);
+        return Err(Unfinished::Owed);
     }
     let writer = random_seed();
     let mut cursor = Some(Cursor::default());
     while let Some(from) = cursor {
         if cache.clock().now() >= until {
-            return Err(StoreFailure::TimedOut);
+            return Err(Unfinished::Owed);
         }
-        let page = scan(cache, Tier::Primary, &warrant.text, &from, STEP).await?;
+        let page = match scan(cache, Tier::Primary, &warrant.text, &from, STEP).await {
+            Err(StoreFailure::Rejected) => return Err(Unfinished::Refused),
+            page => page?,
+        };
         let of_caches = page.keys.into_iter().filter(|key| !is_direct(key));
         let each = of_caches.map(|key| async move { remove_from_store(cache, warrant, &key, writer).await });
         stream::iter(each).buffer_unordered(AT_ONCE).try_collect::<()>().await?;

@@ -12,7 +12,11 @@ use tokio::task::JoinSet;
 const HANG: Duration = Duration::from_secs(30);
 
 fn cache(server: &RedisServer, engine: EngineKind) -> Cache {
-    let store = RedisStore::new(RedisConfig::new(server.url())).expect("a store");
+    cache_at(&server.url(), engine)
+}
+
+fn cache_at(url: &str, engine: EngineKind) -> Cache {
+    let store = RedisStore::new(RedisConfig::new(url)).expect("a store");
     let builder = Cache::builder().engine(engine).store(store).ttl(Duration::from_secs(60));
     builder.build().expect("a cache")
 }
@@ -244,5 +248,31 @@ async fn a_pattern_outlives_a_frozen_server_and_one_that_is_restarted() {
         gone("user:2").await;
         let fresh = cache(&server, engine);
         assert_eq!(fresh.get("page").await.expect("no error").map(|found| found.value), Some("old".into()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_who_may_not_walk_through_the_keys_is_told_so_and_owes_nothing() {
+    let server = RedisServer::start();
+    let rules = ["ACL", "SETUSER", "app", "on", ">pw", "~tideover:*", "+@all", "-scan"];
+    assert_eq!(server.command(&rules), "OK");
+    let url = format!("redis://app:pw@127.0.0.1:{}", server.port());
+    for &engine in EngineKind::ALL {
+        let shop = cache_at(&url, engine);
+        assert_eq!(put(&shop, "user:1", "Ada").await, Settled::Store);
+        // More than may be owed at once.
+        for number in 0..70 {
+            let told = shop.remove_matching(&format!("user:{number}*")).await.into_result().expect_err("refused");
+            assert!(told.to_string().contains("may not be walked through"), "{engine:?} {number}: {told}");
+        }
+        // What was known here is gone from the store too, key by key; the circuit never minded.
+        assert_eq!(shop.get("user:1").await.expect("no error").map(|found| found.value), None, "{engine:?}");
+        assert_eq!(shop.stats().await.expect("a report").store_breaker.stats.trips, 0, "{engine:?}");
+
+        let direct = shop.direct();
+        direct.put("count", "1", None).await.expect("a put");
+        let told = direct.remove_matching("c*").await.expect_err("refused").to_string();
+        assert!(told.contains("NOPERM") && told.contains("SCAN"), "{engine:?}: {told}");
+        assert!(!direct.put("count", "2", None).await.expect("a put").is_fallback(), "{engine:?}: the store still serves");
     }
 }

@@ -63,7 +63,7 @@ impl RedisStore {
                     if fault.code() == Some("READONLY") {
                         node.forget(&line);
                     }
-                    return Err(fault.into());
+                    return Err(of_walk(fault));
                 }
             }
         }
@@ -159,8 +159,16 @@ async fn step(node: &Node, request: &Request, place: Place, deadline: Instant) -
         match line.link.ask(request.clone(), false, node.limit(Effect::Read, deadline)).await {
             Ok(reply) => return Ok((line.number, reply)),
             Err(fault) if !last_try && found && fault.may_repeat(true) => last_try = true,
-            Err(fault) => return Err(fault.into()),
+            Err(fault) => return Err(of_walk(fault)),
         }
+    }
+}
+
+/// Who may use the keys but not walk through them is let down by the operation, not by the store, and will be again.
+fn of_walk(fault: Fault) -> StoreError {
+    match fault.code() {
+        Some("NOPERM") => StoreError::Rejected("NOPERM: the user may not walk through keys with SCAN".into()),
+        _ => fault.into(),
     }
 }
 
