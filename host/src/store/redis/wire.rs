@@ -11,26 +11,31 @@
 //!
 //! It does not know of deployments, retries or deadlines.
 
+mod link;
+
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::failure::{Fault, Loss};
 use super::log::{Head, head};
-use super::pulse::{LOOK_EVERY, Pulse, by};
+use super::pulse::{LOOK_EVERY, Pulse};
 use super::reply::{Decoder, Garbage, Reply};
-use super::request::{Body, Request, pack, pack_count, pack_word};
-use crate::store::began;
+use super::request::{Body, pack, pack_count, pack_word};
+
+pub(super) use self::link::{Answered, Link};
+
+use self::link::{Answer, Op};
 
 /// Batches unanswered at once; past it requests gather. More than one, so that distance to the server costs no throughput.
 const BATCHES_MAX: usize = 4;
@@ -94,119 +99,6 @@ pub(super) enum News {
 
 /// Who is told. It runs on the connection's task and must not take long.
 pub(super) type Watcher = Box<dyn Fn(News) + Send>;
-
-/// The callers' end of a connection.
-pub(super) struct Link {
-    queue: mpsc::UnboundedSender<Op>,
-    silent: Arc<AtomicBool>,
-    pulse: Arc<Pulse>,
-    /// Requests without an answer.
-    pending: Arc<AtomicUsize>,
-    queue_max: usize,
-}
-
-/// A request on its way.
-struct Op {
-    request: Request,
-    number: u64,
-    /// The node is asked to serve a key that it is only about to get.
-    asking: bool,
-    answer: Answer,
-}
-
-/// What the server said, and where its log ends, for who heeds it.
-#[derive(Debug)]
-pub(super) struct Answered {
-    pub(super) reply: Reply,
-    pub(super) head: Option<Head>,
-}
-
-impl From<Reply> for Answered {
-    fn from(reply: Reply) -> Self {
-        Self { reply, head: None }
-    }
-}
-
-/// Where the answer goes. It counts as pending until it is dropped.
-struct Answer {
-    to: oneshot::Sender<Result<Answered, Fault>>,
-    heeds: bool,
-    pending: Pending,
-}
-
-struct Pending(Arc<AtomicUsize>);
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Answer {
-    fn give(self, result: Result<Answered, Fault>) {
-        // Counted out first: who gets the answer may ask again at once.
-        drop(self.pending);
-        // It fails when the caller has left.
-        let _ = self.to.send(result);
-    }
-}
-
-impl Link {
-    /// Starts the task of a connection on `stream`.
-    pub(super) fn start(stream: Box<dyn Stream>, keeping: &Keeping, watcher: Watcher) -> Self {
-        let (queue, ops) = mpsc::unbounded_channel();
-        let wire = Wire::new(stream, ops, keeping.clone(), watcher);
-        let (silent, pulse) = (Arc::clone(&wire.silent), Arc::clone(&wire.pulse));
-        tokio::spawn(wire.run());
-        Self { queue, silent, pulse, pending: Arc::default(), queue_max: keeping.queue_max }
-    }
-
-    /// The answer to `request`, by `deadline`.
-    pub(super) async fn ask(&self, request: Request, asking: bool, deadline: Instant) -> Result<Reply, Fault> {
-        self.answer(request, asking, deadline).await.map(|answered| answered.reply)
-    }
-
-    /// The answer to `request`, by `deadline`, with the end of the log if the request heeds it.
-    pub(super) async fn answer(&self, request: Request, asking: bool, deadline: Instant) -> Result<Answered, Fault> {
-        let effect = request.effect;
-        let (asked_at, number) = (began().unwrap_or_else(Instant::now), self.pulse.next());
-        let answer = self.send(request, asking, number)?;
-        match by(deadline, answer).await {
-            Some(Ok(Ok(Answered { reply: Reply::Refused(refusal), .. }))) => Err(Fault::Refused(refusal)),
-            Some(Ok(result)) => result,
-            Some(Err(_dropped)) => Err(Fault::Lost { sent: true, why: Loss::Broken("its task ended".into()) }),
-            None if self.pulse.had_its_time(number, effect, asked_at, Instant::now()) => Err(Fault::TimedOut),
-            None => Err(Fault::Congested),
-        }
-    }
-
-    fn send(
-        &self,
-        request: Request,
-        asking: bool,
-        number: u64,
-    ) -> Result<oneshot::Receiver<Result<Answered, Fault>>, Fault> {
-        let pending = Pending(Arc::clone(&self.pending));
-        if self.pending.fetch_add(1, Ordering::Relaxed) >= self.queue_max {
-            return Err(Fault::Full(self.queue_max));
-        }
-        let (to, answer) = oneshot::channel();
-        let op = Op { number, asking, answer: Answer { to, heeds: request.heeds, pending }, request };
-        let unsent = |_| Fault::Lost { sent: false, why: Loss::Broken("it had ended before".into()) };
-        self.queue.send(op).map_err(unsent)?;
-        Ok(answer)
-    }
-
-    /// Whether all is unanswered for [`Keeping::doubt_after`].
-    pub(super) fn is_silent(&self) -> bool {
-        self.silent.load(Ordering::Relaxed)
-    }
-
-    /// Whether the connection has not ended yet, as far as is known.
-    pub(super) fn is_open(&self) -> bool {
-        !self.queue.is_closed()
-    }
-}
 
 /// What the next answer is for.
 enum Awaited {
@@ -524,7 +416,7 @@ impl Wire {
         let requests = gathered.len();
         for op in gathered.drain(..) {
             self.last = self.last.max(op.number);
-            if op.answer.to.is_closed() {
+            if op.answer.is_unwanted() {
                 continue;
             }
             heeds |= op.answer.heeds;

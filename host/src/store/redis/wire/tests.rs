@@ -3,7 +3,7 @@
 use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 
 use super::*;
-use crate::store::redis::request::Effect;
+use crate::store::redis::request::{Effect, Request};
 use crate::store::redis::script::Script;
 
 /// A connection and the other end of it.
