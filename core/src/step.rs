@@ -320,7 +320,9 @@ pub enum Settled {
     Memory,
     /// In the shared store.
     Store,
-    /// The shared store is away: in the fallback, and in the journal of what is owed to the store.
+    /// The shared store is away: in memory and the fallback, and in the journal of what is owed to the store. If the journal is
+    /// full, the store is cleared instead when it is back, so that nothing older is left there, and a value is in memory alone
+    /// then; `journal_overflows` counts it.
     Journaled,
     /// Nowhere any more: it had to wait, and another process has written something newer to the shared store meanwhile.
     /// Memory has let go of it.
