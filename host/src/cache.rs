@@ -23,7 +23,7 @@ use crate::clock::HostClock;
 use crate::component::Embedding;
 use crate::direct::{self, Direct};
 use crate::driver::{Driver, Reply};
-use crate::engine::{Key, Payload, Report};
+use crate::engine::{Key, OWED_PATTERNS, Payload, Report};
 use crate::error::Error;
 use crate::loader::{LoadContext, LoadError, Loaded, Loader, Tags, boxed, lasting};
 use crate::observe::Observed;
@@ -443,6 +443,7 @@ impl Cache {
             #[cfg(feature = "component")]
             Backend::Component(embedding) => embedding.report().await?,
         };
+        report.counts.push((OWED_PATTERNS.to_owned(), self.stores().doomed.owed() as u64));
         report.counts.extend(self.shared.direct.stats().counts().map(|(name, count)| (name.to_owned(), count)));
         Ok(report)
     }

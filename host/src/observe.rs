@@ -5,6 +5,8 @@
 //! [`EventOptions::keys`] (for events) ask for it, and no value ever does.
 
 mod events;
+#[cfg(any(feature = "gateway", feature = "axum"))]
+mod exposition;
 mod health;
 mod look;
 mod metrics;
@@ -24,12 +26,12 @@ use tokio::sync::Notify;
 use tracing::{Instrument, Span};
 
 pub use self::events::{Event, EventOptions, Events, Happened};
+#[cfg(any(feature = "gateway", feature = "axum"))]
+pub(crate) use self::exposition::EXPOSITION;
 pub use self::health::{
     CircuitHealth, CircuitState, Circuits, DirectHealth, Health, MemoryHealth, Rates, Reason, Status, StoreHealth,
 };
 pub use self::metrics::{METRICS, Metric, MetricKind};
-#[cfg(any(feature = "gateway", feature = "tower"))]
-pub(crate) use self::metrics::{NEXT_PROBE_IN, next_probe_in};
 pub use self::spans::{SPANS, SpanDoc};
 pub use self::tally::Tally;
 pub(crate) use self::troubles::Trouble;
@@ -131,7 +133,7 @@ impl Observed {
         self.tell(|| Happened::EngineReplaced);
     }
 
-    #[cfg(any(test, feature = "metrics"))]
+    #[cfg(any(test, feature = "metrics", feature = "gateway", feature = "axum"))]
     pub(crate) fn replacements(&self) -> u64 {
         self.replacements.load(Ordering::Relaxed)
     }

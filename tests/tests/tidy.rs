@@ -151,7 +151,8 @@ fn the_table_of_metrics_is_the_codes() {
          cache is made: what\nwas counted before is not told. Each metric has the label `cache`, the name given by \
          `Builder::name`. Names are written as\nOpenTelemetry writes them; Prometheus exporters make `_` of the dots, and may \
          add the unit and `_total`:\n`tideover_cache_hits_total`. Stale hits are a series of their own and never among the \
-         hits.\n\n| metric | kind | unit | labels | meaning |\n|---|---|---|---|---|\n",
+         hits.\n\nWithout any recorder, the route `/metrics` of `web::axum` and `/-/metrics` of the gateway show all but \
+         the durations, as\n`tideover_cache_hits_total{cache=\"NAME\"}`.\n\n| metric | kind | unit | labels | meaning |\n|---|---|---|---|---|\n",
     );
     for metric in METRICS {
         let labels: Vec<String> = metric.labels().iter().map(|label| format!("`{label}`")).collect();

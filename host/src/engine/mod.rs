@@ -162,10 +162,14 @@ pub struct Report {
     pub loaders: Vec<(LoaderId, BreakerReport)>,
     /// Whether a clear of the shared store is owed, so that nothing in it is trusted.
     pub owes_clear: bool,
-    /// The counts of [`tideover_core::cache::Stats`] and [`tideover_core::memory::MemoryStats`], by name; and those of
-    /// [`DirectStats`](crate::direct::DirectStats) in the report of a cache.
+    /// The counts of [`tideover_core::cache::Stats`] and [`tideover_core::memory::MemoryStats`], by name; in the report of
+    /// a cache also those of [`DirectStats`](crate::direct::DirectStats), and `owed_patterns`: invalidations by pattern that the
+    /// shared store has not heard of.
     pub counts: Vec<(String, u64)>,
 }
+
+/// The count of a cache's report that is neither the machine's nor one of direct operations.
+pub(crate) const OWED_PATTERNS: &str = "owed_patterns";
 
 impl Report {
     /// That of a machine and its memory.

@@ -7,13 +7,12 @@ use std::time::Duration;
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
-use tideover_core::Clock;
 
 use super::Gateway;
-use crate::observe::Reason;
+use crate::observe::{EXPOSITION, Reason};
 use crate::responses::answer::{own, plain};
 use crate::responses::body::Body;
-use crate::responses::report::{self, METRICS};
+use crate::responses::report;
 
 /// How long the origin may take to accept a connection for the health report.
 const PROBE_MAX: Duration = Duration::from_millis(250);
@@ -48,11 +47,10 @@ pub(super) async fn answer(gateway: &Gateway, request: &Parts) -> Response<Body>
             let health = health(gateway).await;
             own("application/json", format!("{health:#}\n"))
         }
-        "/-/metrics" => match gateway.cache().stats().await {
-            Ok(report) => {
-                let mut text = report::metrics(&report, gateway.cache().clock().now());
+        "/-/metrics" => match gateway.cache().exposition().await {
+            Ok(mut text) => {
                 gateway.seen.metrics(&mut text);
-                own(METRICS, text)
+                own(EXPOSITION, text)
             }
             Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, "the engine was just replaced\n"),
         },

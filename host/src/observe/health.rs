@@ -14,7 +14,7 @@ use tideover_core::cache::Dependency;
 use super::look::{Circuit, Guarded};
 use super::tally::Tally;
 use crate::clock::HostClock;
-use crate::engine::Report;
+use crate::engine::{OWED_PATTERNS, Report};
 use crate::store::Guarantees;
 
 /// How a cache is; see [`Cache::health`](crate::Cache::health). As JSON its durations are numbers of seconds, and rates
@@ -119,7 +119,7 @@ pub enum Reason {
     OwesChanges,
     /// A clear has not reached the store yet: nothing in it is trusted.
     OwesClear,
-    /// Invalidations have not reached the store's log yet.
+    /// Invalidations have not reached the store's log yet, or those by pattern the store.
     OwesInvalidations,
     /// The circuit of direct operations is not closed.
     DirectCircuit,
@@ -141,6 +141,8 @@ pub struct StoreHealth {
     pub owed: u64,
     /// Invalidations that are not in its log yet.
     pub owed_tags: u64,
+    /// Invalidations by pattern that were not carried out in it yet.
+    pub owed_patterns: u64,
     /// Whether a clear is owed, so that nothing in it is trusted.
     pub owes_clear: bool,
     /// What holds across the processes that share it.
@@ -367,6 +369,7 @@ impl Findings<'_> {
                 answers: store_answers,
                 owed: report.count("owed"),
                 owed_tags: report.count("owed_tags"),
+                owed_patterns: report.count(OWED_PATTERNS),
                 owes_clear: report.owes_clear,
                 guarantees,
             },
@@ -405,7 +408,7 @@ pub(super) fn missing(report: &Report) -> Vec<Reason> {
         ),
         (report.count("owed") > 0, Reason::OwesChanges),
         (report.owes_clear, Reason::OwesClear),
-        (report.count("owed_tags") > 0, Reason::OwesInvalidations),
+        (report.count("owed_tags") + report.count(OWED_PATTERNS) > 0, Reason::OwesInvalidations),
         (report.count("direct_owed") > 0, Reason::DirectOwesChanges),
     ];
     signs.into_iter().filter_map(|(holds, reason)| holds.then_some(reason)).collect()

@@ -138,7 +138,7 @@ impl Cache {
 
     /// All circuits: the store's, that of direct operations, that of loaders without a name, and those of loaders that
     /// have one.
-    fn circuits(&self, report: &Report) -> Vec<Circuit> {
+    pub(super) fn circuits(&self, report: &Report) -> Vec<Circuit> {
         let named = report.loaders.iter().map(|(loader, report)| {
             let name = self.loader_name(*loader);
             let label = name.map_or_else(|| format!("loader:{}", loader.0), |name| format!("loader:{name}"));

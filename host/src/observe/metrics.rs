@@ -7,6 +7,7 @@ use tideover_core::Instant;
 use tideover_core::breaker::{BreakerReport, State};
 
 use super::health::in_state_for;
+use crate::engine::OWED_PATTERNS;
 
 /// A metric and what it means.
 #[derive(Debug, Clone, Copy)]
@@ -21,7 +22,7 @@ pub struct Metric {
     /// What it means.
     pub doc: &'static str,
     /// Where it comes from.
-    source: Source,
+    pub(super) source: Source,
 }
 
 /// What a metric is.
@@ -49,8 +50,11 @@ impl MetricKind {
 }
 
 #[derive(Debug, Clone, Copy)]
-#[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "the table is there, and nobody to read it for"))]
-enum Source {
+#[cfg_attr(
+    not(any(feature = "metrics", feature = "gateway", feature = "axum")),
+    expect(dead_code, reason = "the table is there, and nobody to read it for")
+)]
+pub(super) enum Source {
     /// A count of the machine by its name.
     Count(&'static str),
     /// Several, told apart by a label: its name, then each of its values with a count.
@@ -129,14 +133,14 @@ impl Metric {
 }
 
 /// Until the next probe may pass, in seconds.
-pub(crate) fn next_probe_in(breaker: &BreakerReport, now: Instant) -> f64 {
+fn next_probe_in(breaker: &BreakerReport, now: Instant) -> f64 {
     // Under metrics-only the rules may have opened a circuit that lets everything pass.
     let next = breaker.next_probe.filter(|_| breaker.state != State::Closed);
     next.map_or(0.0, |next| (next - now).as_secs_f64())
 }
 
 /// What [`next_probe_in`] means.
-pub(crate) const NEXT_PROBE_IN: &str =
+const NEXT_PROBE_IN: &str =
     "Until the next probe may pass; 0 if it may already, or the rules have not opened the circuit.";
 
 /// Values of the label `circuit`; the last one is for loaders that have a name.
@@ -322,6 +326,12 @@ pub const METRICS: &[Metric] = &[
         "{invalidation}",
         "owed_tags",
         "Invalidations that the shared store's log does not have yet.",
+    ),
+    Metric::gauge(
+        "tideover.journal.owed_patterns",
+        "{invalidation}",
+        OWED_PATTERNS,
+        "Invalidations by pattern that were not carried out in the shared store yet.",
     ),
     Metric::counter(
         "tideover.journal.journaled",
@@ -648,7 +658,7 @@ mod tests {
     fn each_count_of_the_machine_is_in_one_metric() {
         let shown: Vec<&str> = METRICS.iter().flat_map(Metric::counts).collect();
         let counted = Stats::NAMES.iter().chain(MemoryStats::NAMES).chain(DirectStats::NAMES);
-        let counted: Vec<&str> = counted.map(|(name, _)| *name).collect();
+        let counted: Vec<&str> = counted.map(|(name, _)| *name).chain([OWED_PATTERNS]).collect();
         for name in &counted {
             assert_eq!(shown.iter().filter(|shown| *shown == name).count(), 1, "{name}");
         }

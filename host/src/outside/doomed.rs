@@ -47,6 +47,8 @@ struct Doom {
     /// Nobody takes it up before; `None` while somebody is at work on it.
     due: Option<Instant>,
     pause: Duration,
+    /// It was not carried out at once.
+    is_owed: bool,
 }
 
 /// The right to carry one out, and the duty. Dropped before it is [done](Self::done), it is owed.
@@ -67,7 +69,7 @@ impl Doomed {
         let has_room = all.len() < DOOMED_MAX as usize;
         if has_room {
             let (text, pattern) = (Arc::clone(&text), Pattern::new(&text));
-            all.push(Doom { text, pattern, at, due: None, pause: PAUSE.0 });
+            all.push(Doom { text, pattern, at, due: None, pause: PAUSE.0, is_owed: false });
         }
         self.count.store(all.len(), Ordering::Release);
         has_room.then(|| self.warrant(text, at))
@@ -134,6 +136,11 @@ impl Doomed {
         self.count.load(Ordering::Acquire)
     }
 
+    /// How many of them are owed.
+    pub(crate) fn owed(&self) -> usize {
+        if self.len() == 0 { 0 } else { self.lock().iter().filter(|doom| doom.is_owed).count() }
+    }
+
     /// All was cleared.
     pub(crate) fn clear(&self) {
         self.lock().clear();
@@ -173,6 +180,7 @@ impl Drop for Warrant {
             let doom = &mut all[index];
             doom.due = Some(Instant::now() + doom.pause);
             doom.pause = (doom.pause * 2).min(PAUSE.1);
+            doom.is_owed = true;
         }
         self.doomed.count.store(all.len(), Ordering::Release);
     }
@@ -240,6 +248,10 @@ mod tests {
         let doomed = Arc::new(Doomed::default());
         drop(doomed.doom("user:*", NOON).expect("room"));
         assert!(doomed.take_up(Instant::now()).is_none(), "just tried");
+        assert_eq!(doomed.owed(), 1);
+        let at_once = doomed.doom("page:*", NOON).expect("room");
+        assert_eq!((doomed.len(), doomed.owed()), (2, 1), "it may yet be carried out at once");
+        at_once.done();
         tokio::time::advance(PAUSE.0).await;
         let warrant = doomed.take_up(Instant::now()).expect("due");
         assert_eq!(&*warrant.text, "user:*");

@@ -44,15 +44,15 @@ use ::axum::response::{IntoResponse, Response};
 use ::axum::routing::{MethodRouter, get};
 use http::StatusCode;
 use serde_json::Value;
-use tideover_core::Clock;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::body::Body;
 use crate::cache::Cache;
 use crate::error::Error;
+use crate::observe::EXPOSITION;
 use crate::responses::answer::{own, plain, refusal};
-use crate::responses::report::{self, METRICS};
+use crate::responses::report;
 
 /// What a server waits for before it takes no more connections; see [`Lifecycle::serve`].
 pub type Stop = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -151,12 +151,13 @@ impl Lifecycle {
         response
     }
 
-    /// `GET`: the counts and circuits of the cache as Prometheus reads them.
+    /// `GET`: the counts and circuits of the cache as Prometheus reads them, by the names of [`METRICS`](crate::observe::METRICS).
+    /// Durations take a recorder.
     pub fn metrics_route<S: Clone + Send + Sync + 'static>(&self) -> MethodRouter<S> {
         let cache = self.cache.clone();
         get(move || async move {
-            let response = match cache.stats().await {
-                Ok(report) => own(METRICS, report::metrics(&report, cache.clock().now())),
+            let response = match cache.exposition().await {
+                Ok(text) => own(EXPOSITION, text),
                 Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, "the engine was just replaced\n"),
             };
             response.map(Body::from)

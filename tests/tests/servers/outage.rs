@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tideover::core::breaker::State;
+use tideover::observe::Reason;
 use tideover::store::{RedisConfig, RedisStore};
 use tideover::{Cache, EngineKind, Fetched, LoadError, Loaded, Settled, Source, Stale};
 use tideover_tests::redis_server::RedisServer;
@@ -225,6 +226,9 @@ async fn a_pattern_outlives_a_frozen_server_and_one_that_is_restarted() {
         server.thaw();
         server.kill();
         assert_eq!(shop.remove_matching("user:2*").await.settled, Some(Settled::Journaled), "{engine:?}");
+        let health = shop.health_at_hand().await;
+        assert_eq!(health.store.owed_patterns, 2, "{engine:?}");
+        assert!(health.reasons.contains(&Reason::OwesInvalidations), "{engine:?}: {health:?}");
         server.restart();
 
         let gone = |key: &'static str| {
@@ -273,6 +277,9 @@ async fn a_user_who_may_not_walk_through_the_keys_is_told_so_and_owes_nothing() 
         direct.put("count", "1", None).await.expect("a put");
         let told = direct.remove_matching("c*").await.expect_err("refused").to_string();
         assert!(told.contains("NOPERM") && told.contains("SCAN"), "{engine:?}: {told}");
-        assert!(!direct.put("count", "2", None).await.expect("a put").is_fallback(), "{engine:?}: the store still serves");
+        assert!(
+            !direct.put("count", "2", None).await.expect("a put").is_fallback(),
+            "{engine:?}: the store still serves"
+        );
     }
 }

@@ -365,8 +365,12 @@ async fn health_and_metrics_tell_how_it_is() {
         assert_eq!(health["status"], "ok", "{health}");
         assert_eq!(health["memory"]["entries"], 1, "{health}");
         let metrics = gateway.get("/-/metrics").await.body;
-        assert!(metrics.contains("\ntideover_hits_total 1\n"), "{metrics}");
-        assert!(metrics.contains("tideover_circuit_state{circuit=\"loader\"} 0"), "{metrics}");
+        let has = |name: &str, label: &str, value| {
+            let series = metrics.lines().filter(|line| line.starts_with(&format!("{name}{{cache=")));
+            series.filter(|line| line.contains(label)).any(|line| line.ends_with(&format!("}} {value}")))
+        };
+        assert!(has("tideover_cache_hits_total", "", 1), "{metrics}");
+        assert!(has("tideover_circuit_state", ",circuit=\"loader\"}", 0), "{metrics}");
         origin.kill();
         // Its task is dropped a moment later.
         while TcpStream::connect(origin.address).await.is_ok() {

@@ -197,11 +197,12 @@ async fn health_is_strict_only_where_that_is_wanted() {
     }
     assert_eq!(ask(&app, "/strict").await.0, StatusCode::SERVICE_UNAVAILABLE);
     let (_, metrics) = ask(&app, "/metrics").await;
-    assert!(metrics.contains("tideover_circuit_state{circuit=\"loader\"} 1"), "{metrics}");
-    let next_probe = |circuit| {
-        let series = format!("tideover_circuit_next_probe_in_seconds{{circuit=\"{circuit}\"}} ");
-        metrics.lines().find_map(|line| line.strip_prefix(&series)?.parse::<f64>().ok())
+    let reading = |name: &str, circuit: &str| {
+        let mut series = metrics.lines().filter(|line| line.starts_with(name) && line.contains(circuit));
+        series.next()?.rsplit_once(' ')?.1.parse::<f64>().ok()
     };
+    assert_eq!(reading("tideover_circuit_state{", "\"loader\""), Some(1.0), "{metrics}");
+    let next_probe = |circuit: &str| reading("tideover_circuit_next_probe_in_seconds{", &format!("\"{circuit}\""));
     assert!(next_probe("loader").is_some_and(|wait| wait > 0.0 && wait <= 1.2), "{metrics}");
     assert_eq!(next_probe("store"), Some(0.0), "{metrics}");
     assert_eq!(ask(&app, "/health/live").await.1, "alive\n");
