@@ -432,8 +432,8 @@ impl Cache {
     }
 
     /// Takes no more calls, lets flights that are under way end for up to five seconds, and closes the store, unless that is
-    /// shared with other caches ([`Builder::shared_store`]); then waits for a second at most until loaders have returned. A second call does nothing. Says how many loaders have not returned:
-    /// they hang, and end with the process.
+    /// shared with other caches ([`Builder::shared_store`]); then waits for a second at most until loaders have returned. A
+    /// second call does nothing. Says how many loaders have not returned: they hang, and end with the process.
     ///
     /// ```
     /// # fn main() -> Result<(), tideover::Error> {

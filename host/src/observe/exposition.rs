@@ -1,5 +1,5 @@
-//! The metrics as text that Prometheus reads, for the routes of this crate's own. Durations are not among them: those are recorded
-//! where they happen, which takes a recorder.
+//! The metrics as text that Prometheus reads, for the routes of this crate's own. Durations are not among them: those are
+//! recorded where they happen, which takes a recorder.
 
 use std::fmt::Write as _;
 

@@ -125,6 +125,11 @@ pub struct Guarantees {
     pub changed_keys: Reach,
     /// When a process's memory lets go of what another has invalidated by a tag or cleared.
     pub invalidations: Reach,
+    /// An invalidation by pattern finds what is in the store. Otherwise it is refused.
+    pub patterns_are_found: bool,
+    /// What is of no more use leaves the store by itself: values past their last window, marks of removals past their time.
+    /// Otherwise it lies there, unused, until something takes its place.
+    pub ended_is_removed: bool,
 }
 
 /// When a change by one process reaches the memory of another.
@@ -164,6 +169,8 @@ impl From<Abilities> for Guarantees {
                 (true, false) => Reach::NextOperation,
                 (false, _) => later,
             },
+            patterns_are_found: store.scan,
+            ended_is_removed: store.ttl,
         }
     }
 }
@@ -185,5 +192,13 @@ mod tests {
         assert_eq!(promised(untold), (true, true, "end_of_freshness", "next_operation"));
         let unlogged = Abilities { log: false, ..Abilities::ALL };
         assert_eq!(promised(unlogged), (true, false, "at_once", "end_of_freshness"));
+        let finds = |store: Abilities| {
+            let Guarantees { patterns_are_found, ended_is_removed, loads_are_leased, .. } = store.into();
+            (patterns_are_found, ended_is_removed, loads_are_leased)
+        };
+        assert_eq!(finds(Abilities::ALL), (true, true, true));
+        assert_eq!(finds(Abilities { scan: false, ..Abilities::ALL }), (false, true, true));
+        assert_eq!(finds(Abilities { ttl: false, ..Abilities::ALL }), (true, false, true));
+        assert_eq!(finds(Abilities::default()), (false, false, false));
     }
 }
