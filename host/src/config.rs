@@ -192,27 +192,27 @@ impl Config {
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() {
-    /// use tideover::config::Config;
+    /// use tideover::config::{Config, ConfigError};
     ///
     /// let config = Config::builder().set("url", "redis://127.0.0.1:1").read().expect("a configuration");
     /// let error = config.connect().await.expect_err("nobody is there");
-    /// assert_eq!(error.refusals()[0].option, "url");
+    /// assert!(matches!(error, ConfigError::NotReady { .. }), "{error}");
     /// # }
     /// ```
     ///
     /// # Errors
     ///
-    /// As [`build`](Self::build), and [`ConfigError::Refused`] of `url` if there is no answer within
+    /// As [`build`](Self::build), and [`ConfigError::NotReady`] if there is no answer within
     /// [`RedisConfig::call_timeout`](crate::store::RedisConfig::call_timeout).
     #[cfg(feature = "redis")]
     pub async fn connect(self) -> Result<Cache, ConfigError> {
-        let (url, warnings) = (self.setting("url").cloned(), self.warnings.clone());
+        let url = self.setting("url").cloned();
         let cache = self.build()?;
-        let Some(store) = &cache.stores().primary else { return Ok(cache) };
+        let (Some(url), Some(store)) = (url, &cache.stores().primary) else { return Ok(cache) };
         let Err(error) = store.ping().await else { return Ok(cache) };
         cache.shutdown().await;
-        let refusals = url.map(|url| url.finding(format!("the store is not ready: {error}"))).into_iter().collect();
-        Err(ConfigError::Refused { refusals, warnings })
+        let finding = url.finding(format!("the store is not ready: {error}")).into();
+        Err(ConfigError::NotReady { finding, error })
     }
 
     fn setting(&self, option: &str) -> Option<&Setting> {

@@ -184,6 +184,18 @@ fn a_configuration_is_checked_and_shown_without_running_it() {
 }
 
 #[test]
+fn whoever_wants_a_store_that_is_ready_is_told_that_it_is_not() {
+    let away =
+        ["serve", "--listen", "127.0.0.1:0", "--origin", "http://127.0.0.1:1", "--store", "redis://:hush@127.0.0.1:1"];
+    let arguments = [&away[..], &["--must-be-ready"]].concat();
+    refused(&arguments, 1, &["url = redis://", "127.0.0.1:1", "--store", "the store is not ready"]);
+    assert!(!String::from_utf8_lossy(&run(&arguments).stderr).contains("hush"));
+    // In memory there is nothing to wait for.
+    let serving = Serving::start(&["--origin", "http://127.0.0.1:1", "--must-be-ready"]);
+    assert_eq!(serving.terminate(), Some(0));
+}
+
+#[test]
 fn origin_and_store_that_are_away_are_no_reason_not_to_start() {
     let serving = Serving::start(&["--origin", "http://127.0.0.1:1", "--store", "redis://127.0.0.1:1"]);
     let health = serving.get("/-/health");

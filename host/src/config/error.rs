@@ -5,6 +5,7 @@ use std::fmt;
 use super::origin::Origin;
 use super::secret;
 use crate::error::Error;
+use crate::store::StoreError;
 
 /// One thing that is wrong with a configuration, or doubtful. As text it is one line:
 /// `OPTION = VALUE (WHERE IT WAS SAID): REASON`.
@@ -50,6 +51,15 @@ pub enum ConfigError {
         /// What could be, and is doubtful.
         warnings: Vec<Finding>,
     },
+    /// Nothing is wrong with it, as far as one can tell, but the store that it names has not answered.
+    #[error("{finding}")]
+    NotReady {
+        /// The option `url`, and why.
+        finding: Box<Finding>,
+        /// Why.
+        #[source]
+        error: StoreError,
+    },
     /// The cache could not be made of it: there is no tokio runtime, or no engine.
     #[error(transparent)]
     Cache(#[from] Error),
@@ -61,7 +71,7 @@ impl ConfigError {
     pub fn refusals(&self) -> &[Finding] {
         match self {
             Self::Refused { refusals, .. } => refusals,
-            Self::Cache(_) => &[],
+            Self::NotReady { .. } | Self::Cache(_) => &[],
         }
     }
 
@@ -70,7 +80,7 @@ impl ConfigError {
     pub fn warnings(&self) -> &[Finding] {
         match self {
             Self::Refused { warnings, .. } => warnings,
-            Self::Cache(_) => &[],
+            Self::NotReady { .. } | Self::Cache(_) => &[],
         }
     }
 }

@@ -126,10 +126,14 @@ pub(super) struct GatewayKeys {
     /// Believe clients' X-Forwarded-* headers: they are proxies of yours.
     #[arg(long)]
     trust_forwarded: bool,
+    /// Listen once the store has answered, and end with an error if it does not. Otherwise a store that is away is no
+    /// reason not to start.
+    #[arg(long)]
+    must_be_ready: bool,
 }
 
 /// The names of [`GatewayKeys`].
-const GATEWAY_KEYS: [&str; 8] = [
+const GATEWAY_KEYS: [&str; 9] = [
     "origin",
     "listen",
     "admin_listen",
@@ -138,6 +142,7 @@ const GATEWAY_KEYS: [&str; 8] = [
     "stale_if_error",
     "body_bytes_max",
     "trust_forwarded",
+    "must_be_ready",
 ];
 
 /// What `serve` is to do, every option settled.
@@ -150,6 +155,7 @@ pub(super) struct ServeOptions {
     pub(super) stale_if_error: Duration,
     pub(super) body_bytes_max: Option<usize>,
     pub(super) trust_forwarded: bool,
+    pub(super) must_be_ready: bool,
     pub(super) config: Config,
 }
 
@@ -198,6 +204,7 @@ impl GatewayKeys {
             stale_if_error: self.stale_if_error.or(others.stale_if_error),
             body_bytes_max: self.body_bytes_max.or(others.body_bytes_max),
             trust_forwarded: self.trust_forwarded || others.trust_forwarded,
+            must_be_ready: self.must_be_ready || others.must_be_ready,
         }
     }
 
@@ -219,6 +226,7 @@ impl GatewayKeys {
             stale_if_error: duration("--stale-if-error", self.stale_if_error)?.unwrap_or_default(),
             body_bytes_max: self.body_bytes_max,
             trust_forwarded: self.trust_forwarded,
+            must_be_ready: self.must_be_ready,
             config,
         })
     }
@@ -243,8 +251,8 @@ pub(super) struct File {
 
 impl File {
     /// What the configuration of a cache leaves to the gateway.
-    const OTHER_KEYS: [&'static str; 9] = {
-        let mut keys = ["serve"; 9];
+    const OTHER_KEYS: [&'static str; GATEWAY_KEYS.len() + 1] = {
+        let mut keys = ["serve"; GATEWAY_KEYS.len() + 1];
         let mut at = 0;
         while at < GATEWAY_KEYS.len() {
             keys[at + 1] = GATEWAY_KEYS[at];
@@ -313,6 +321,7 @@ impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         match error {
             ConfigError::Cache(error) if !matches!(error, tideover::Error::Config(_)) => Self::World(error.to_string()),
+            error @ ConfigError::NotReady { .. } => Self::World(error.to_string()),
             error => Self::Usage(error.to_string()),
         }
     }

@@ -9,7 +9,7 @@ use super::args::ServeArgs;
 pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let options = args.settle()?;
     let origin: OriginUrl = options.origin.parse().map_err(|error| Failure::usage("--origin", error))?;
-    let cache = options.config.build()?;
+    let cache = if options.must_be_ready { options.config.connect().await? } else { options.config.build()? };
     let mut config = GatewayConfig::default();
     config.ttl = options.ttl;
     config.stale_while_revalidate = options.stale_while_revalidate;
