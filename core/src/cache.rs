@@ -494,7 +494,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
     pub fn health(&self) -> Health {
         Health {
             store_breaker: self.store_breaker.look(),
-            load_breaker: self.loaders.of(LoaderId::UNNAMED).look(),
+            load_breaker: self.loaders.unnamed().look(),
             loads_allowed: self.limit.limit(),
             load_time: self.latency.mean(),
             owes_clear: self.journal.owes_clear(),

@@ -568,7 +568,9 @@ impl Cache {
         match failure {
             Failure::Load(_) if error.as_ref().is_some_and(|error| error.is_overloaded()) => Error::Overloaded,
             Failure::Load(class) => Error::Load(error.unwrap_or_else(|| Arc::new(LoadError::of_class(class)))),
-            Failure::Open { until } => Error::Open { retry_after: self.time_to(until) },
+            Failure::Open { until } => {
+                Error::Open { retry_after: (until != Instant::NEVER).then(|| self.time_to(until)) }
+            }
             Failure::Remembered { class, until } => Error::Remembered { class, retry_after: self.time_to(until) },
             Failure::Overloaded => Error::Overloaded,
             Failure::DeadlinePassed => Error::DeadlinePassed,

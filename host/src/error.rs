@@ -37,10 +37,11 @@ pub enum Error {
     #[error("too many loads are under way and wait")]
     Overloaded,
     /// The loader's circuit is open: the origin was not asked.
-    #[error("the circuit of the loader is open; try again in {retry_after:?}")]
+    #[error("the circuit of the loader is open; {}", when_again(*.retry_after))]
     Open {
-        /// How long until a call may be let through.
-        retry_after: Duration,
+        /// How long until a call may be let through; `None` if an operator has opened it
+        /// ([`BreakerMode::ForcedOpen`](crate::BreakerMode::ForcedOpen)).
+        retry_after: Option<Duration>,
     },
     /// The call's deadline passed.
     #[error("the deadline of the call passed")]
@@ -163,8 +164,8 @@ impl Error {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Open { retry_after } | Self::Remembered { retry_after, .. } => Some(*retry_after),
-            Self::Absent { retry_after } => *retry_after,
+            Self::Remembered { retry_after, .. } => Some(*retry_after),
+            Self::Open { retry_after } | Self::Absent { retry_after } => *retry_after,
             Self::Load(error) => error.failure().retry_after,
             _ => None,
         }
@@ -193,6 +194,10 @@ const fn store_text(store: Option<StoreUse>) -> &'static str {
         Some(StoreUse::Failed) => "it failed or did not answer in time",
         Some(StoreUse::Unasked | StoreUse::Answered) | None => "it did not take part",
     }
+}
+
+fn when_again(wait: Option<Duration>) -> String {
+    wait.map_or_else(|| "an operator has opened it".to_owned(), |wait| format!("try again in {wait:?}"))
 }
 
 fn refusal_text(refusal: &Refusal) -> String {

@@ -58,9 +58,10 @@ use proc_macro::TokenStream;
 ///
 /// # Keys
 ///
-/// In a template, values stand as they are shown (`Display`). So that two calls never share a key by accident, a character
-/// that ends a value in the template is replaced where it occurs in that value: of `{one}:{other}`, `a:b` and `c` make
-/// `a%3Ab:c`. The last value stays as it is.
+/// In a template, values stand as they are shown (`Display`). So that two calls never share a key by accident, colons, `%` and
+/// the character that follows in the template are replaced where they occur in a value: of `{one}:{other}`, `a:b` and `c`
+/// make `a%3Ab:c`. So no id makes a call of `user:{id}` look like one of `user:{id}:posts`; where something else than colons
+/// divides keys, no template may begin like another. The same holds of tags.
 ///
 /// Without a template the key is the path of the function with all of its arguments but `self`, written with their types:
 /// `1u32` and `1i64`, `"None"` and `None`, `("a:b", "c")` and `("a", "b:c")` are different keys, and so are calls for

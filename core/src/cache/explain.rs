@@ -268,7 +268,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
             memory: held.map(|(entry, refresh_after)| (entry.map(|value| Erased::of(&value)), refresh_after)),
             remembered,
             store_refused: self.store_refused(work, event, now),
-            load_refused: self.loaders.of(work.map_or(loader, |work| work.loader)).refusal(now),
+            load_refused: self.loaders.refusal(work.map_or(loader, |work| work.loader), now),
             crowd: self.crowd(now),
             spent: (self.store_budget.balance(now) == 0, self.load_budget.balance(now) == 0),
             load_time: self.latency.mean(),

@@ -249,7 +249,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         let Some(key) = flight.key.clone() else { return Step::Done { next: None } };
         let (deadline, first) = (flight.work.deadline.min(now + self.policy.load_deadline), flight.work.attempt == 0);
         let loader = flight.work.loader;
-        if let Some(NotUntil(until)) = self.loaders.of(loader).refusal(now) {
+        if let Some(NotUntil(until)) = self.loaders.refusal(loader, now) {
             // Who is to be refused need not wait for it.
             return self.settle_failure(shards, id, Failure::Open { until }, now);
         }

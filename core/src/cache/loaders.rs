@@ -3,7 +3,7 @@
 //!
 //! What has no name shares one breaker, and so do names beyond the limit. A name that has a breaker keeps it.
 
-use crate::breaker::{Breaker, BreakerPolicy, BreakerReport, Mode};
+use crate::breaker::{Breaker, BreakerPolicy, BreakerReport, Mode, NotUntil};
 use crate::step::LoaderId;
 use crate::storage::{Map, Storage};
 use crate::time::Instant;
@@ -23,16 +23,26 @@ impl<S: Storage> Loaders<S> {
         Self { policy, seed, max: S::room_for(max), unnamed: Breaker::new(policy, seed), named: S::Map::default() }
     }
 
-    /// The breaker that answers for `loader` at present.
-    pub(super) fn of(&self, loader: LoaderId) -> &Breaker {
-        self.named.get(&loader).unwrap_or(&self.unnamed)
+    /// The breaker of loaders without a name.
+    pub(super) const fn unnamed(&self) -> &Breaker {
+        &self.unnamed
     }
 
-    /// As [`of`](Self::of), to be used: a new name gets one of its own, if there is room.
+    /// What the breaker of `loader` would say now, without asking: `None` if it would let a load pass. A name that is new has
+    /// nothing to do with the failures of others.
+    pub(super) fn refusal(&self, loader: LoaderId, now: Instant) -> Option<NotUntil> {
+        match self.named.get(&loader) {
+            Some(breaker) => breaker.refusal(now),
+            None if self.has_room_for(loader) => self.new_breaker(loader).refusal(now),
+            None => self.unnamed.refusal(now),
+        }
+    }
+
+    /// The breaker that answers for `loader`: a new name gets one of its own, if there is room.
     pub(super) fn of_mut(&mut self, loader: LoaderId) -> &mut Breaker {
         if !self.named.contains_key(&loader) && self.has_room_for(loader) {
             // It was not there; should there be no room after all, the one without a name answers.
-            let _none_or_no_room = self.named.insert(loader, Breaker::new(self.policy, self.seed ^ loader.0));
+            let _none_or_no_room = self.named.insert(loader, self.new_breaker(loader));
         }
         self.named.get_mut(&loader).unwrap_or(&mut self.unnamed)
     }
@@ -46,6 +56,10 @@ impl<S: Storage> Loaders<S> {
             // Without room its name shares the breaker that has none.
             let _old_or_no_room = self.named.insert(loader, breaker);
         }
+    }
+
+    fn new_breaker(&self, loader: LoaderId) -> Breaker {
+        Breaker::new(self.policy, self.seed ^ loader.0)
     }
 
     fn has_room_for(&self, loader: LoaderId) -> bool {

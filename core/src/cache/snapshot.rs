@@ -158,7 +158,7 @@ impl<K: Clone + Hash + Eq, V: Value, P: Profile> Machine<K, V, P> {
         let saved = Saved {
             taken_unix_millis: wall.as_unix_millis(),
             store_breaker: self.store_breaker.save(now),
-            load_breaker: self.loaders.of(LoaderId::UNNAMED).save(now),
+            load_breaker: self.loaders.unnamed().save(now),
             named_loaders: self.named_loaders(now),
             store_budget: self.store_budget.save(now),
             load_budget: self.load_budget.save(now),

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub use tideover_core::breaker::BreakerReport;
-use tideover_core::breaker::Mode;
+use tideover_core::breaker::{Breaker, BreakerPolicy, Mode};
 use tideover_core::cache::explain::Story;
 use tideover_core::cache::snapshot::{Restored, SnapshotError, Taken};
 use tideover_core::cache::{Dependency, Health};
@@ -185,6 +185,12 @@ impl Report {
             owes_clear: health.owes_clear,
             counts: counts.map(|(name, value)| (name.to_owned(), value)).collect(),
         }
+    }
+
+    /// The circuit that a loader with a new name would find.
+    #[cfg(feature = "macros")]
+    pub(crate) fn new_loader(&self) -> BreakerReport {
+        Breaker::new(BreakerPolicy { mode: self.load_breaker.mode, ..BreakerPolicy::default() }, 0).look()
     }
 
     /// The count of that name, zero if there is none.

@@ -95,7 +95,8 @@ impl Function {
         let report = cache.stats().await?;
         let own = LoaderId::named(self.name);
         let named = report.loaders.iter().find(|(loader, _)| *loader == own).map(|(_, circuit)| *circuit);
-        let circuit = named.unwrap_or(report.load_breaker);
+        let is_shared = report.loaders.len() >= cache.policy().loaders_max as usize;
+        let circuit = named.unwrap_or_else(|| if is_shared { report.load_breaker } else { report.new_loader() });
         Ok(FunctionHealth { function: self.name, stats: self.stats(), circuit, cache: report })
     }
 }
@@ -163,7 +164,8 @@ pub struct FunctionHealth {
     pub function: &'static str,
     /// What was counted of its calls.
     pub stats: FunctionStats,
-    /// Its own circuit, which no other function opens; that of all loaders without a name if it has not been run yet.
+    /// Its own circuit, which no other function opens; closed if it has not been run yet. Past `loaders_max` names it is that of
+    /// all loaders without one.
     pub circuit: BreakerReport,
     /// Circuits and counts of its cache, which other functions may use, too.
     pub cache: Report,

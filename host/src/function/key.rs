@@ -1,8 +1,8 @@
 //! What the keys of cached functions look like.
 //!
-//! A template's values stand in it as they are shown. So that `{org}:{user}` is never the same for two pairs, a value that
-//! is followed by a character of the template has that character replaced in it (`%3A` for a colon); the last value stays
-//! as it is. Without a template, the key is the call as it would be written in Rust, with the type at each number and
+//! A template's values stand in it as they are shown, but for colons (`%3A`), `%` (`%25`) and the character of the template
+//! that follows: `{org}:{user}` is never the same for two pairs, and no id makes a `user:{id}` of a `user:{id}:posts`. The ids of
+//! a [`Resource`](crate::writes::Resource) are written so, too. Without a template, the key is the call as it would be written in Rust, with the type at each number and
 //! quotes around text: `app::user(7u64,"a:b",None)`.
 
 use std::fmt::{self, Display, Write};
@@ -27,10 +27,7 @@ impl<T: Display + ?Sized> Placeholder for T {}
 /// Writes a value into a key or a tag. `end` is the character of the template that follows it.
 pub fn insert<T: Placeholder + ?Sized>(into: &mut String, value: &T, end: Option<char>) {
     // Writing to a string fails only if the value's own `Display` does; what it has written until then stays.
-    let _ = match end {
-        None => write!(into, "{value}"),
-        Some(end) => write!(Ended { into, end }, "{value}"),
-    };
+    let _ = write!(Bounded { into, end }, "{value}");
 }
 
 /// As [`insert`], into a pattern over keys: whatever characters the value brings stand for themselves.
@@ -40,16 +37,16 @@ pub fn insert_literal<T: Placeholder + ?Sized>(into: &mut String, value: &T, end
     into.push_str(&escape_pattern(&text));
 }
 
-/// Text in which `end` does not occur.
-struct Ended<'a> {
+/// Text that cannot run into what stands beside it: neither a colon nor `end` occurs in it.
+struct Bounded<'a> {
     into: &'a mut String,
-    end: char,
+    end: Option<char>,
 }
 
-impl Write for Ended<'_> {
+impl Write for Bounded<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for character in text.chars() {
-            if character == self.end || character == '%' {
+            if matches!(character, ':' | '%') || Some(character) == self.end {
                 write!(self.into, "%{:02X}", u32::from(character))?;
             } else {
                 self.into.push(character);
@@ -504,13 +501,15 @@ mod tests {
     fn a_value_never_reaches_past_what_follows_it() {
         let pair = |one: &str, other: &str| {
             let mut key = String::new();
-            insert(&mut key, one, Some(':'));
-            key.push(':');
+            insert(&mut key, one, Some('/'));
+            key.push('/');
             insert(&mut key, other, None);
             key
         };
-        assert_eq!(pair("a", "b:c"), "a:b:c");
-        assert_eq!(pair("a:b", "c"), "a%3Ab:c");
-        assert_eq!(pair("a%3Ab", "c"), "a%253Ab:c");
+        assert_eq!(pair("a", "b/c"), "a/b/c");
+        assert_eq!(pair("a/b", "c"), "a%2Fb/c");
+        assert_eq!(pair("a%2Fb", "c"), "a%252Fb/c");
+        // What begins like it may go on with a colon.
+        assert_eq!(pair("a:1", "b:2"), "a%3A1/b%3A2");
     }
 }

@@ -122,21 +122,21 @@ pub(crate) fn refusal(error: &Error, unreachable: StatusCode) -> Response<Body> 
             _ => plain(StatusCode::INTERNAL_SERVER_ERROR, "the answer was an error\n"),
         },
         Error::Absent { .. } => plain(StatusCode::NOT_FOUND, "there is no such thing\n"),
-        Error::Remembered { retry_after, .. } => unavailable("it has just failed\n", *retry_after),
+        Error::Remembered { retry_after, .. } => unavailable("it has just failed\n", Some(*retry_after)),
         Error::Open { retry_after } => unavailable("it is given a rest after failing\n", *retry_after),
         Error::DeadlinePassed => plain(StatusCode::GATEWAY_TIMEOUT, "no answer came in time\n"),
         Error::Overloaded | Error::Refused(Refusal::TooManyWaiters { .. } | Refusal::TooManyFlights { .. }) => {
-            unavailable("too many requests at once\n", Duration::from_secs(1))
+            unavailable("too many requests at once\n", Some(Duration::from_secs(1)))
         }
         Error::Abandoned | Error::Closed | Error::Engine(_) => {
-            unavailable("the cache is not ready\n", Duration::from_secs(1))
+            unavailable("the cache is not ready\n", Some(Duration::from_secs(1)))
         }
         _ => plain(StatusCode::INTERNAL_SERVER_ERROR, "the cache refused\n"),
     }
 }
 
-fn unavailable(text: &'static str, wait: Duration) -> Response<Body> {
-    asking_again(StatusCode::SERVICE_UNAVAILABLE, text, Some(wait))
+fn unavailable(text: &'static str, wait: Option<Duration>) -> Response<Body> {
+    asking_again(StatusCode::SERVICE_UNAVAILABLE, text, wait)
 }
 
 fn asking_again(status: StatusCode, text: &'static str, wait: Option<Duration>) -> Response<Body> {

@@ -110,7 +110,7 @@ mod tests {
         let retry_after = Duration::from_secs(1);
         assert_eq!(class(Error::Remembered { class: Class::Isolated, retry_after }), Class::Isolated);
         assert_eq!(class(Error::Absent { retry_after: None }), Class::Answer);
-        let open = Judges::default().judge(Error::Open { retry_after });
+        let open = Judges::default().judge(Error::Open { retry_after: Some(retry_after) });
         assert_eq!((open.class(), wait(&open)), (Class::Unavailable, Some(retry_after)));
         assert!(matches!(open.own::<Error>().as_deref(), Some(Error::Open { .. })));
     }

@@ -111,8 +111,8 @@ pub enum WarmEnd {
     OutOfTime,
     /// The circuit of the loader is open: the origin is not to be asked.
     CircuitOpen {
-        /// How long until it may be asked again.
-        retry_after: Duration,
+        /// How long until it may be asked again; `None` if an operator has opened the circuit.
+        retry_after: Option<Duration>,
     },
     /// The cache was shut down.
     Closed,

@@ -100,10 +100,29 @@ async fn templates_name_arguments_fields_and_places_in_tuples() {
 
 #[tokio::test]
 async fn a_value_in_a_template_does_not_reach_into_the_next_one() {
-    assert_eq!(two_texts::key("a", "b:c"), "a:b:c");
+    assert_eq!(two_texts::key("a", "b:c"), "a:b%3Ac");
     assert_eq!(two_texts::key("a:b", "c"), "a%3Ab:c");
     assert_eq!(two_texts("a", "b:c").await, "a+b:c");
     assert_eq!(two_texts("a:b", "c").await, "a:b+c");
+}
+
+#[cached(key = "user:{id}", tags = ["user:{id}"])]
+async fn user(id: &str) -> String {
+    format!("user {id}")
+}
+
+#[cached(key = ("user", "{id}", "posts"))]
+async fn posts(id: &str) -> String {
+    format!("posts of {id}")
+}
+
+/// An id may come from anybody.
+#[tokio::test]
+async fn no_id_makes_one_functions_key_that_of_another() {
+    assert_eq!(posts("7").await, "posts of 7");
+    assert_eq!(user("7:posts").await, "user 7:posts");
+    assert_eq!((user::key("7:posts"), posts::key("7")), ("user:7%3Aposts".to_owned(), "user:7:posts".to_owned()));
+    assert_eq!(user::tags("7:posts"), ["user:7%3Aposts"], "as a resource has it");
 }
 
 #[cached(key = "sum:{left}:{right}:{count}")]

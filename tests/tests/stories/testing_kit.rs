@@ -66,7 +66,7 @@ async fn an_open_circuit_is_probed_when_the_clock_says_so() {
         assert!(cache.get_or_load(&format!("k{number}"), origin.loader()).await.is_err());
     }
     let open = cache.get_or_load("k", origin.loader()).await;
-    assert!(matches!(open, Err(Error::Open { retry_after }) if retry_after == seconds(1)), "{open:?}");
+    assert!(matches!(open, Err(Error::Open { retry_after }) if retry_after == Some(seconds(1))), "{open:?}");
     clock.advance(seconds(1));
     assert_eq!(cache.get_or_load("k", origin.loader()).await.expect("a probe").value, "v");
     origin.assert_played();
