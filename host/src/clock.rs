@@ -13,6 +13,14 @@ use tokio::time::sleep_until;
 /// The machine's zero lies this long before the clock was made, so that what a snapshot says of earlier moments fits.
 const BEFORE: Duration = Duration::from_secs(24 * 3600);
 
+/// More than any caller waits, and less than overflows a clock.
+const FOR_EVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
+/// The moment so long from now. Whoever says "for ever" by the longest of durations gets thirty years.
+pub(crate) fn after(wait: Duration) -> tokio::time::Instant {
+    tokio::time::Instant::now() + wait.min(FOR_EVER)
+}
+
 /// Tokio's clock, so that paused time in tests is paused for the machine too, and what it leaves out: on Linux the time
 /// for which the machine was suspended (its monotonic clock stops meanwhile; what is cached must not be fresh
 /// afterwards). Civil time follows steps of the civil clock slowly; see [`tideover_core::civil`].

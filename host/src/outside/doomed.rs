@@ -4,15 +4,17 @@
 //! It does not know how keys are found or removed.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tideover_core::WallTime;
 use tideover_core::envelope::{TOMBSTONE_BYTES, stamp_of, tombstone};
 use tideover_core::pattern::Pattern;
-use tideover_core::stamp::Stamp;
+use tideover_core::stamp::{Stamp, Version};
 use tokio::time::Instant;
+
+use crate::cache::random_seed;
 
 /// How many may be under way or owed at once.
 pub(crate) const DOOMED_MAX: u32 = 64;
@@ -32,6 +34,9 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_
 #[derive(Default)]
 pub(crate) struct Doomed {
     all: Mutex<Vec<Doom>>,
+    /// As whom patterns are carried out, and how many times something was removed so.
+    walker: OnceLock<u64>,
+    removals: AtomicU64,
     /// Who writes for this cache, of whose clock nothing is to be doubted; zero for nobody yet.
     writer: AtomicU64,
     /// Somebody carries out what is owed.
@@ -97,6 +102,12 @@ impl Doomed {
         let found = found?;
         let stamp = stamp_of(&found);
         if self.is_older(stamp, at) { stamp.map(|stamp| tombstone(&stamp).into()) } else { Some(found) }
+    }
+
+    /// The version of the next removal for a pattern. All are of one writer: the store's client remembers each.
+    pub(crate) fn next_version(&self) -> Version {
+        let writer = *self.walker.get_or_init(random_seed);
+        Version { writer, number: self.removals.fetch_add(1, Ordering::Relaxed) + 1 }
     }
 
     /// An envelope that this cache writes.
@@ -188,8 +199,6 @@ impl Drop for Warrant {
 
 #[cfg(test)]
 mod tests {
-    use tideover_core::stamp::Version;
-
     use super::*;
 
     const NOON: WallTime = WallTime::from_unix_millis(43_200_000);
@@ -220,6 +229,13 @@ mod tests {
         assert_eq!(doomed.judge(Some("foreign".into()), NOON), None);
         warrant.done();
         assert_eq!((judge("user:7", 0), doomed.len()), (written(0), 0));
+    }
+
+    #[test]
+    fn no_two_removals_have_the_same_version_and_all_have_one_writer() {
+        let doomed = Doomed::default();
+        let (one, other) = (doomed.next_version(), doomed.next_version());
+        assert!(one.writer == other.writer && one.number < other.number);
     }
 
     #[test]

@@ -7,6 +7,8 @@ use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::clock::after;
+
 /// A lease is renewed each such part of its time to live.
 const RENEWALS: u32 = 3;
 
@@ -39,9 +41,9 @@ impl Lease {
         let dropped = CancellationToken::new();
         let lease = Self(dropped.clone().drop_guard());
         tokio::spawn(async move {
-            let end = Instant::now() + hold_for;
+            let end = after(hold_for);
             loop {
-                let next = Instant::now() + ttl / RENEWALS;
+                let next = after(ttl / RENEWALS);
                 tokio::select! {
                     () = dropped.cancelled() => return keeper.release().await,
                     () = sleep_until(next) => {}

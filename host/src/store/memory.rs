@@ -18,6 +18,7 @@ use super::log::{Ears, Log};
 use super::{
     Abilities, Cursor, Ear, Elsewhere, Keeper, Lease, Leased, Page, Remaining, Store, StoreError, When, is_direct,
 };
+use crate::clock::after;
 use crate::engine::Payload;
 
 type Rows = Memory<Box<str>, Payload>;
@@ -166,7 +167,7 @@ impl Keeper for LeaseKeeper {
         Box::pin(async move {
             let mut rows = self.leases.rows();
             let Some(row) = rows.get_mut(&self.key).filter(|row| row.number == self.number) else { return false };
-            row.until = tokio::time::Instant::now() + self.ttl;
+            row.until = after(self.ttl);
             true
         })
     }

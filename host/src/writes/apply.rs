@@ -15,6 +15,7 @@ use super::invalidate::{Invalidate, Target};
 use super::matching::invalidate_matching;
 use super::recache::{Recache, Recached};
 use crate::cache::Cache;
+use crate::clock::after;
 use crate::engine::{Key, Payload};
 use crate::error::Error;
 use crate::loader::Tags;
@@ -229,7 +230,7 @@ async fn insist<F>(cache: &Cache, change: impl Fn() -> F) -> Result<Settled, Err
 where
     F: Future<Output = Result<Settled, Error>>,
 {
-    let last = tokio::time::Instant::now() + cache.policy().call_deadline;
+    let last = after(cache.policy().call_deadline);
     loop {
         match change().await {
             Err(Error::Refused(Refusal::TooManyFlights { .. } | Refusal::TooManyWaiters { .. }))

@@ -10,11 +10,11 @@ use std::collections::BTreeSet;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tideover_core::breaker::State;
 use tideover_core::envelope::tombstone;
-use tideover_core::stamp::{Condition, Stamp, Version};
+use tideover_core::stamp::{Condition, Stamp};
 use tideover_core::{Clock, Instant, Invalidation, Settled, StoreFailure, Tier};
 
 use super::apply::{AT_ONCE, invalidate_key, weaker};
-use crate::cache::{Cache, random_seed};
+use crate::cache::Cache;
 use crate::clock::Deadline;
 use crate::engine::Key;
 use crate::error::Error;
@@ -128,7 +128,6 @@ async fn carry_out(cache: &Cache, warrant: &Warrant, until: Instant) -> Result<(
     if is_given_up(cache).await {
         return Err(Unfinished::Owed);
     }
-    let writer = random_seed();
     let mut cursor = Some(Cursor::default());
     while let Some(from) = cursor {
         if cache.clock().now() >= until {
@@ -139,7 +138,7 @@ async fn carry_out(cache: &Cache, warrant: &Warrant, until: Instant) -> Result<(
             page => page?,
         };
         let of_caches = page.keys.into_iter().filter(|key| !is_direct(key));
-        let each = of_caches.map(|key| async move { remove_from_store(cache, warrant, &key, writer).await });
+        let each = of_caches.map(|key| async move { remove_from_store(cache, warrant, &key).await });
         stream::iter(each).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
         cursor = page.next;
     }
@@ -151,7 +150,7 @@ async fn is_given_up(cache: &Cache) -> bool {
     cache.stats().await.is_ok_and(|report| matches!(report.store_breaker.state, State::Open { .. }))
 }
 
-async fn remove_from_store(cache: &Cache, warrant: &Warrant, key: &str, writer: u64) -> Result<(), StoreFailure> {
+async fn remove_from_store(cache: &Cache, warrant: &Warrant, key: &str) -> Result<(), StoreFailure> {
     let stores = cache.stores();
     let found = match stores.look(Tier::Primary, key, &deadline(cache, cache.policy().store_read_deadline)).await {
         Ok(found) => found,
@@ -160,7 +159,7 @@ async fn remove_from_store(cache: &Cache, warrant: &Warrant, key: &str, writer: 
         Err(failure) => return Err(failure),
     };
     let Some(stamp) = found.and_then(|found| warrant.concerns(&found)) else { return Ok(()) };
-    let own = Stamp { version: Version { writer, number: 1 }, changed_at: warrant.at, born: stamp.born };
+    let own = Stamp { version: stores.doomed.next_version(), changed_at: warrant.at, born: stamp.born };
     let deadline = deadline(cache, cache.policy().store_write_deadline);
     let condition = Condition::Unchanged(Some(stamp.version));
     let fence_for = cache.policy().fence_for();

@@ -13,6 +13,7 @@ use tideover_core::{LoaderId, Source};
 use tokio::time::Instant;
 
 use crate::cache::{Cache, CallOptions};
+use crate::clock::after;
 use crate::engine::Key;
 use crate::error::Error;
 use crate::loader::{LoadContext, LoadError, Loaded, Loader, boxed, lasting};
@@ -148,7 +149,7 @@ impl Warming {
     pub async fn run(self) -> Warmed {
         let Self { cache, mut jobs, options, loader, concurrency, budget, mut progress } = self;
         let options = options.or_loader(loader);
-        let began = Instant::now();
+        let (began, until) = (Instant::now(), budget.map(after));
         let total = match jobs.size_hint() {
             (least, Some(most)) if least == most => Some(most),
             _ => None,
@@ -161,8 +162,8 @@ impl Warming {
                 let Some((key, loader)) = jobs.next() else { break };
                 under_way.push(one(cache.clone(), key, loader, options));
             }
-            let next = match budget {
-                Some(budget) => tokio::time::timeout_at(began + budget, under_way.next()).await,
+            let next = match until {
+                Some(until) => tokio::time::timeout_at(until, under_way.next()).await,
                 None => Ok(under_way.next().await),
             };
             match next {

@@ -169,6 +169,27 @@ async fn what_is_changed_by_hand_is_told_too_and_what_was_emptied_is_stale() {
     assert_eq!(get(&cache, "another").await.map(|(_, _, stale)| stale), Some(true));
 }
 
+/// What the process itself does about a clear tells it of keys that it leaves alone, as if they were another's; that must not
+/// be taken for the next change by another.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_put_after_a_clear_is_still_heard_of_when_another_removes_it() {
+    let server = RedisServer::start();
+    let cache = cache_on(config(server.url()));
+    put(&cache, "before", "v", &[]).await;
+    cache.clear().await.expect("a clear");
+    put(&cache, "k", "v", &[]).await;
+    // The walk after the clear has passed everything when what was there before it is gone.
+    let began = std::time::Instant::now();
+    while server.command(&["EXISTS", "tideover:before"]) != "0" {
+        assert!(began.elapsed() < Duration::from_secs(30), "never swept");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(get(&cache, "k").await.is_some());
+    let _deleted = server.command(&["DEL", "tideover:k"]);
+    until(&cache, "k", None).await;
+}
+
 /// A process that was cut off while another one made a change: once it is back, it does not take its own copy for fresh.
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_lost_connection_nothing_that_was_missed_is_served_as_fresh() {

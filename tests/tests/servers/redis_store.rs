@@ -512,6 +512,8 @@ fn a_configuration_that_cannot_work_is_refused_and_quotes_no_password() {
         let error = RedisStore::new(config).expect_err("it might reach into others");
         assert!(matches!(&error, RedisConfigError::Namespace { namespace: told, .. } if told == namespace), "{error}");
     }
+    let patient = RedisConfig { silence_max: Duration::MAX, ..good.clone() };
+    assert_eq!(RedisStore::new(patient).expect_err("too long"), RedisConfigError::LongDuration("silence_max"));
     let hasty = RedisConfig { connect_timeout: Duration::ZERO, ..good };
     assert_eq!(RedisStore::new(hasty).expect_err("no time"), RedisConfigError::ZeroDuration("connect_timeout"));
 }

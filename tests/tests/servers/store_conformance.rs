@@ -163,7 +163,24 @@ async fn ends(store: &dyn Store) -> Result<(), StoreError> {
     assert_eq!(store.remaining("k").await?, Remaining::NoSuchKey);
     write(store, "k", "1", None).await;
     assert!(store.expire("k", Some(Duration::ZERO)).await?);
-    expires(store, "k").await;
+    assert_eq!(read(store, "k").await, None, "at once");
+    zero_ends_at_once(store).await
+}
+
+/// However often: nobody is there to see what is in the way.
+async fn zero_ends_at_once(store: &dyn Store) -> Result<(), StoreError> {
+    let zero = Some(Duration::ZERO);
+    for _ in 0..20 {
+        write(store, "z", "1", zero).await;
+        assert_eq!(read(store, "z").await, None);
+        assert!(store.write_when("z", "2".into(), zero, When::Absent).await?);
+        assert!(!store.exists("z").await?);
+        assert_eq!(store.increment("z", 7, zero).await?, 7);
+        assert_eq!(store.remaining("z").await?, Remaining::NoSuchKey);
+    }
+    write(store, "z", "1", None).await;
+    assert!(store.write_when("z", "2".into(), zero, When::Present).await?);
+    assert_eq!(read(store, "z").await, None);
     Ok(())
 }
 

@@ -70,8 +70,8 @@ pub(super) struct Backplane {
 
 /// What is asked of the store because of what was told.
 pub(super) trait Reach: Send + Sync {
-    /// Tells what is in the log by now.
-    fn catch_up(&self) -> BoxFuture<'_, ()>;
+    /// Tells what is in the log by now. `false` if it could not be asked and is to be asked again.
+    fn catch_up(&self) -> BoxFuture<'_, bool>;
 
     /// Whose write it is that lies under `key`, entry or tombstone.
     fn version<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Version>, Fault>>;
@@ -193,9 +193,14 @@ impl Backplane {
         }
         let Some(this) = self.this.upgrade() else { return };
         tokio::spawn(async move {
-            this.is_wanted.store(false, Ordering::Release);
-            if let Some(reach) = this.reach.get() {
-                reach.catch_up().await;
+            loop {
+                this.is_wanted.store(false, Ordering::Release);
+                let Some(reach) = this.reach.get() else { return };
+                // Whoever was told of more meanwhile looks, too.
+                if reach.catch_up().await || this.is_wanted.swap(true, Ordering::AcqRel) {
+                    return;
+                }
+                sleep(PAUSE).await;
             }
         });
     }

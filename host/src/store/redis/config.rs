@@ -160,6 +160,10 @@ impl RedisConfig {
         if let Some((name, _)) = durations.into_iter().find(|(_, duration)| duration.is_zero()) {
             return Err(RedisConfigError::ZeroDuration(name));
         }
+        let waits = [("backplane_grace", self.backplane_grace), ("close_timeout", self.close_timeout)];
+        if let Some((name, _)) = durations.into_iter().chain(waits).find(|(_, duration)| *duration > DURATION_MAX) {
+            return Err(RedisConfigError::LongDuration(name));
+        }
         let bad_namespace = |why| RedisConfigError::Namespace { namespace: self.namespace.clone(), why };
         check_namespace(&self.namespace).map_err(bad_namespace)?;
         if self.queue_max == 0 {
@@ -219,6 +223,9 @@ impl fmt::Debug for RedisConfig {
     }
 }
 
+/// The longest of all durations. Systems keep connections by less (on Linux an idle one is looked at after 32 767 s at most).
+const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
+
 /// Why a [`RedisConfig`] cannot be used. The text quotes nothing of the URL, as that may hold a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -233,6 +240,9 @@ pub enum RedisConfigError {
     /// The named duration is zero.
     #[error("{0} must be longer than zero")]
     ZeroDuration(&'static str),
+    /// The named duration is longer than a day, which is more than systems keep connections by.
+    #[error("{0} must be a day at most")]
+    LongDuration(&'static str),
     /// `queue_max` is zero, so every call would be refused.
     #[error("queue_max must be at least one")]
     NoQueue,

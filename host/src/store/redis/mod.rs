@@ -258,13 +258,15 @@ struct Hands {
 }
 
 impl Reach for Hands {
-    fn catch_up(&self) -> BoxFuture<'_, ()> {
+    fn catch_up(&self) -> BoxFuture<'_, bool> {
         Box::pin(async move {
-            let Some(deployment) = self.deployment.upgrade() else { return };
-            if let Err(fault) = self.log.catch_up(&deployment, Instant::now() + self.call_timeout).await {
-                // Whoever asks the store for anything hears it then.
-                tracing::debug!(?fault, "news of the log");
-            }
+            let Some(deployment) = self.deployment.upgrade() else { return true };
+            let Err(fault) = self.log.catch_up(&deployment, Instant::now() + self.call_timeout).await else {
+                return true;
+            };
+            tracing::debug!(?fault, "news of the log");
+            let error = StoreError::from(fault);
+            !matches!(error, StoreError::Unavailable(_) | StoreError::TimedOut(_) | StoreError::Congested)
         })
     }
 

@@ -48,8 +48,11 @@ impl RedisStore {
         let place = self.namespace.entry(key);
         let millis = ttl.map(|ttl| ttl_millis(ttl).to_string());
         let mut words: Vec<&[u8]> = vec![b"SET", &place, value];
-        if let Some(millis) = &millis {
-            words.extend([&b"PX"[..], millis.as_bytes()]);
+        match &millis {
+            // In the past, so it is never seen.
+            Some(_) if ttl == Some(Duration::ZERO) => words.extend([&b"PXAT"[..], b"1"]),
+            Some(millis) => words.extend([&b"PX"[..], millis.as_bytes()]),
+            None => {}
         }
         let effect = match when {
             When::Always => Effect::Write,
@@ -73,7 +76,7 @@ impl RedisStore {
     async fn increment_by(&self, key: &str, by: i64, ttl: Option<Duration>) -> Result<i64, StoreError> {
         let by = by.to_string();
         let Some(ttl) = ttl else { return self.count(Effect::Once, "INCRBY", key, &[by.as_bytes()]).await };
-        let millis = ttl_millis(ttl).to_string();
+        let millis = if ttl.is_zero() { 0 } else { ttl_millis(ttl) }.to_string();
         let arguments = [by.as_bytes(), millis.as_bytes()];
         number(self.script(&INCREMENT, &self.namespace.entry(key), &arguments).await?, "INCRBY")
     }
@@ -89,7 +92,7 @@ impl RedisStore {
     async fn expire_after(&self, key: &str, ttl: Option<Duration>) -> Result<bool, StoreError> {
         match ttl {
             Some(ttl) => {
-                let millis = ttl_millis(ttl).to_string();
+                let millis = if ttl.is_zero() { 0 } else { ttl_millis(ttl) }.to_string();
                 Ok(self.count(Effect::Write, "PEXPIRE", key, &[millis.as_bytes()]).await? == 1)
             }
             // PERSIST says the same of a key without an end and of no key.

@@ -14,6 +14,12 @@ const DEPTH_MAX: u32 = 16;
 /// The longest that a server may announce: 512 MB is the limit of its own.
 const LENGTH_MAX: usize = 512 * 1024 * 1024;
 
+/// All of an answer: a list may have many such.
+const ANSWER_MAX: usize = 2 * LENGTH_MAX;
+
+/// What stands in one line: words of the protocol and of errors.
+const LINE_MAX: usize = 64 * 1024;
+
 /// What a server answered.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Reply {
@@ -33,10 +39,11 @@ pub(super) struct Refusal(Bytes);
 
 impl Refusal {
     /// The word in capitals that it begins with: `WRONGTYPE`, `MOVED`. Servers before version 7 wrap what a command in a
-    /// script was refused with.
+    /// script was refused with, also where the script has caught it.
     pub(super) fn code(&self) -> &str {
         let text = self.text();
-        let wrapped = text.strip_prefix("ERR Error running script").and_then(|text| text.split_once(": -"));
+        let of_script = ["ERR Error running script", "@user_script"].iter().any(|begin| text.starts_with(begin));
+        let wrapped = text.split_once(": -").filter(|_| of_script);
         wrapped.map_or(text, |(_, inner)| inner).split(' ').next().unwrap_or_default()
     }
 
@@ -81,6 +88,7 @@ impl Decoder {
                 self.needed = 0;
                 Ok(Some(reply))
             }
+            Extent::Needs(needed) if needed > ANSWER_MAX => Err(Garbage),
             Extent::Needs(needed) => {
                 self.needed = needed;
                 Ok(None)
@@ -132,7 +140,10 @@ struct Line<'a> {
 impl<'a> Line<'a> {
     fn at(bytes: &'a [u8], start: usize) -> Result<Option<Self>, Garbage> {
         let rest = bytes.get(start..).unwrap_or_default();
-        let Some(end) = rest.iter().position(|byte| *byte == b'\n') else { return Ok(None) };
+        let looked_at = &rest[..rest.len().min(LINE_MAX + 1)];
+        let Some(end) = looked_at.iter().position(|byte| *byte == b'\n') else {
+            return if looked_at.len() > LINE_MAX { Err(Garbage) } else { Ok(None) };
+        };
         match &rest[..end] {
             [kind, line @ .., b'\r'] => Ok(Some(Self { kind: *kind, line, after: start + end + 1 })),
             _ => Err(Garbage),
@@ -284,11 +295,36 @@ mod tests {
 
     #[test]
     fn what_a_script_was_refused_with_is_the_code() {
-        let text =
-            b"-ERR Error running script (call to f_1): @user_script:1: @user_script: 1: -READONLY You can't.\r\n";
-        let replies = all(text).expect("of the protocol");
-        let [Reply::Refused(refusal)] = &replies[..] else { panic!("{replies:?}") };
-        assert_eq!(refusal.code(), "READONLY");
+        for (text, code) in [
+            (
+                "ERR Error running script (call to f_1): @user_script:1: @user_script: 1: -READONLY You can't.",
+                "READONLY",
+            ),
+            ("@user_script: 1: -READONLY You can't write against a read only replica.", "READONLY"),
+            ("@user_script: 1: Wrong number of args", "@user_script:"),
+            ("ERR value: -1 is too small", "ERR"),
+        ] {
+            let replies = all(format!("-{text}\r\n").as_bytes()).expect("of the protocol");
+            let [Reply::Refused(refusal)] = &replies[..] else { panic!("{replies:?}") };
+            assert_eq!(refusal.code(), code);
+        }
+    }
+
+    #[test]
+    fn an_answer_without_an_end_is_garbage_before_it_fills_memory() {
+        let mut endless = vec![b'x'; LINE_MAX];
+        endless[0] = b'+';
+        assert_eq!(all(&endless), Ok(vec![]), "it may yet end");
+        endless.push(b'x');
+        assert_eq!(all(&endless), Err(Garbage));
+        let part = format!("${LENGTH_MAX}\r\n");
+        assert_eq!(all(part.as_bytes()), Ok(vec![]), "as long as a value may be");
+        assert_eq!(length(b"536870912"), Ok(Some(LENGTH_MAX)));
+        let mut decoder = Decoder { needed: 0 };
+        let mut many = BytesMut::from(&b"*9\r\n"[..]);
+        many.extend_from_slice(part.as_bytes());
+        assert_eq!(decoder.next(&mut many), Ok(None));
+        assert!(decoder.needed > LENGTH_MAX && ANSWER_MAX > LENGTH_MAX);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::echoes::Own;
 use super::failure::Fault;
 use super::keys::Namespace;
 use super::node::Node;
+use super::reply::Reply;
 use super::stamped::SWEEP;
 use super::walk::{STEP, found, scan};
 use super::{Deployment, lock};
@@ -134,11 +135,17 @@ impl Broom {
     }
 
     async fn remove(&self, place: &Bytes, before: &[u8]) -> Result<(), Fault> {
-        if let Some(key) = self.namespace.key(place) {
+        let key = self.namespace.key(place);
+        if let Some(key) = key {
             self.backplane.expect_echo(key, Own::Swept);
         }
         let ask = |request| async move { self.deployment.ask(place, &request, self.deadline()).await };
-        SWEEP.run(place, &[before], ask).await.map(drop)
+        let swept = SWEEP.run(place, &[before], ask).await?;
+        if let (Reply::Int(0), Some(key)) = (swept, key) {
+            // What is there is newer, so the next word about it is another's.
+            self.backplane.withdraw_echo(key);
+        }
+        Ok(())
     }
 
     fn deadline(&self) -> Instant {
