@@ -34,6 +34,8 @@ pub use self::health::{
 pub use self::metrics::{METRICS, Metric, MetricKind};
 pub use self::spans::{SPANS, SpanDoc};
 pub use self::tally::Tally;
+#[cfg(feature = "testing")]
+pub(crate) use self::tally::grown;
 pub(crate) use self::troubles::Trouble;
 
 use self::events::Readers;

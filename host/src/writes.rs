@@ -52,5 +52,7 @@ pub(crate) use self::matching::pay;
 pub use self::recache::{Recache, RecacheError, RecacheReason, Recached};
 pub use self::resource::{Resource, TemplateError, View};
 pub use self::stages::{MemoryStage, Stages, StoreStage, Write};
+#[cfg(feature = "macros")]
+pub(crate) use self::transaction::is_collecting;
 pub use self::transaction::{Committed, Transaction, Uncommitted, collect, invalidate, transaction};
 pub use self::warm::{Progress, WarmEnd, Warmed, Warming};

@@ -72,7 +72,7 @@ pub(crate) fn cached(options: TokenStream, item: TokenStream) -> syn::Result<Tok
         return Err(syn::Error::new_spanned(ty, message));
     };
     check_errors(&options, &choices, &returned, ty)?;
-    check_store(&options, &choices, &returned)?;
+    check_failures(&options, &choices, &returned)?;
     Ok(Expansion::new(&function, &choices, &returned).all())
 }
 
@@ -202,16 +202,19 @@ fn check_names(options: &Options, choices: &Choices, function: &Function) -> syn
     Ok(())
 }
 
-/// Refuses to require the store of a function that cannot say that it is away.
-fn check_store(options: &Options, choices: &Choices, returned: &Returned) -> syn::Result<()> {
-    match options.name("require_store") {
-        Some(name) if choices.require_store && returned.error.is_none() => {
-            let message = "`require_store` fails calls while the store is away, but the function cannot fail: it returns no \
-                           `Result`";
-            Err(syn::Error::new(name.span(), message))
+/// Refuses what would fail a call of a function that cannot fail: it would run uncached, without any limit.
+fn check_failures(options: &Options, choices: &Choices, returned: &Returned) -> syn::Result<()> {
+    let wanted = [
+        ("require_store", choices.require_store, "fails calls while the store is away"),
+        ("timeout", true, "fails calls that take longer"),
+    ];
+    for (option, is_wanted, does) in wanted {
+        if let Some(name) = options.name(option).filter(|_| is_wanted && returned.error.is_none()) {
+            let message = format!("`{option}` {does}, but the function cannot fail: it returns no `Result`");
+            return Err(syn::Error::new(name.span(), message));
         }
-        _ => Ok(()),
     }
+    Ok(())
 }
 
 fn check_errors(options: &Options, choices: &Choices, returned: &Returned, ty: &Type) -> syn::Result<()> {

@@ -1,6 +1,7 @@
 //! What is counted for each cached function. The cache counts for all of its callers together, and knows no functions.
 
 use std::cell::Cell;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use serde::Serialize;
@@ -33,6 +34,8 @@ struct Stripe([AtomicU64; COUNTS]);
 /// A cached function: its name, and what was counted.
 pub struct Function {
     name: &'static str,
+    /// With the type, of a method.
+    full_name: OnceLock<String>,
     stripes: [Stripe; STRIPES],
 }
 
@@ -40,12 +43,25 @@ impl Function {
     /// Nothing counted yet.
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
-        Self { name, stripes: [const { Stripe([const { AtomicU64::new(0) }; COUNTS]) }; STRIPES] }
+        Self {
+            name,
+            full_name: OnceLock::new(),
+            stripes: [const { Stripe([const { AtomicU64::new(0) }; COUNTS]) }; STRIPES],
+        }
     }
 
     /// Module path and name. It names the function's loader, too: each has a circuit breaker of its own.
-    pub(super) const fn name(&self) -> &'static str {
-        self.name
+    pub(super) fn name(&'static self) -> &'static str {
+        self.full_name.get().map_or(self.name, String::as_str)
+    }
+
+    /// A method of this type, whatever its parameters are.
+    pub fn of(&'static self, type_name: &str) -> &'static Self {
+        self.full_name.get_or_init(|| {
+            let bare = type_name.split('<').next().unwrap_or(type_name);
+            format!("{bare}::{}", self.name)
+        });
+        self
     }
 
     pub(super) fn count(&self, what: Count) {
@@ -91,13 +107,13 @@ impl Function {
         }
     }
 
-    pub(super) async fn health(&self, cache: &Cache) -> Result<FunctionHealth, Error> {
+    pub(super) async fn health(&'static self, cache: &Cache) -> Result<FunctionHealth, Error> {
         let report = cache.stats().await?;
-        let own = LoaderId::named(self.name);
+        let own = LoaderId::named(self.name());
         let named = report.loaders.iter().find(|(loader, _)| *loader == own).map(|(_, circuit)| *circuit);
         let is_shared = report.loaders.len() >= cache.policy().loaders_max as usize;
         let circuit = named.unwrap_or_else(|| if is_shared { report.load_breaker } else { report.new_loader() });
-        Ok(FunctionHealth { function: self.name, stats: self.stats(), circuit, cache: report })
+        Ok(FunctionHealth { function: self.name(), stats: self.stats(), circuit, cache: report })
     }
 }
 

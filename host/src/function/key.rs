@@ -47,7 +47,9 @@ impl Write for Bounded<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for character in text.chars() {
             if matches!(character, ':' | '%') || Some(character) == self.end {
-                write!(self.into, "%{:02X}", u32::from(character))?;
+                for byte in character.encode_utf8(&mut [0; 4]).bytes() {
+                    write!(self.into, "%{byte:02X}")?;
+                }
             } else {
                 self.into.push(character);
             }
@@ -119,7 +121,7 @@ impl Signature {
     }
 }
 
-/// Writes a value as a literal of its type, so that no two values of any types look alike.
+/// Writes a value as a literal of its type, so that no two values look alike that serde tells apart.
 struct Literal<'a> {
     to: &'a mut String,
 }
@@ -509,6 +511,9 @@ mod tests {
         assert_eq!(pair("a", "b/c"), "a/b/c");
         assert_eq!(pair("a/b", "c"), "a%2Fb/c");
         assert_eq!(pair("a%2Fb", "c"), "a%252Fb/c");
+        let mut wide = String::new();
+        insert(&mut wide, "─02", Some('─'));
+        assert_eq!(wide, "%E2%94%8002", "each byte by itself, so that what follows is not taken for a part");
         // What begins like it may go on with a colon.
         assert_eq!(pair("a:1", "b:2"), "a%3A1/b%3A2");
     }

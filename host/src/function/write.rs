@@ -7,7 +7,7 @@ use crate::blocking::runtime;
 use crate::cache::Cache;
 use crate::core::Invalidation;
 use crate::error::Error;
-use crate::writes::{Applied, Invalidate, Recache, invalidate};
+use crate::writes::{Applied, Invalidate, Recache, invalidate, is_collecting};
 
 /// A write that succeeded, and what follows it.
 pub struct Write {
@@ -65,7 +65,7 @@ impl Write {
     pub async fn done(self) {
         let Self { name, cache, set, recache } = self;
         let applied = match cache {
-            Ok(cache) if Handle::try_current().is_ok() => Ok(invalidate(&cache, set, recache).await),
+            Ok(cache) if is_collecting() || Handle::try_current().is_ok() => Ok(invalidate(&cache, set, recache).await),
             Ok(cache) => elsewhere(cache, set, recache).await,
             Err(error) => Err(error),
         };

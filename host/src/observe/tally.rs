@@ -99,7 +99,7 @@ tally! {
 const KEPT: [&str; 3] = ["clears", "journal_overflows", "retries_refused"];
 
 /// By how much a count has grown from one report to the next, which may be that of another engine.
-pub(super) fn grown(before: Option<&Report>, now: &Report, name: &str) -> u64 {
+pub(crate) fn grown(before: Option<&Report>, now: &Report, name: &str) -> u64 {
     let count = now.count(name);
     let Some(before) = before else { return count };
     let is_kept = KEPT.contains(&name) || DirectStats::NAMES.iter().any(|(known, _)| *known == name);

@@ -6,9 +6,11 @@ use std::panic::Location;
 
 use crate::cache::{Cache, Fetched};
 use crate::engine::Report;
+use crate::observe::grown;
 use crate::{Source, Stale};
 
-/// By how much the counts of a cache have changed, by name; those that only grow. Shown, it lists those that did.
+/// By how much the counts of a cache have changed, by name; those that only grow. Shown, it lists those that did. A clear begins
+/// most of them anew: after one, what came before it is not in them.
 ///
 /// ```
 /// use tideover::{Loaded, testing};
@@ -31,7 +33,7 @@ pub struct Counts(Vec<(String, u64)>);
 
 impl Counts {
     fn between(before: &Report, after: &Report) -> Self {
-        let grown = after.counts.iter().map(|(name, count)| (name.clone(), count.saturating_sub(before.count(name))));
+        let grown = after.counts.iter().map(|(name, _)| (name.clone(), grown(Some(before), after, name)));
         Self(grown.filter(|(_, grown)| *grown > 0).collect())
     }
 

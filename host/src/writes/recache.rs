@@ -82,7 +82,8 @@ impl Recache {
         self
     }
 
-    /// So many at once, at least one. The default is 8.
+    /// So many at once, at least one. The default is 8. What several writes of one transaction want recached is one work, and
+    /// the smallest of these counts.
     pub fn concurrency(self, at_once: usize) -> Self {
         Self { concurrency: at_once.max(1), ..self }
     }
@@ -103,23 +104,25 @@ impl Recache {
         self.warmers.is_empty()
     }
 
-    /// Recaches; what nobody waits for in tasks of its own. To be called inside a runtime.
+    /// Recaches; what nobody waits for in a task of its own. To be called inside a runtime.
     pub(super) async fn run(all: Vec<Self>) -> Option<Recached> {
-        let mut waited_for = None;
-        for recache in all {
-            if recache.waits {
-                waited_for.get_or_insert_with(Recached::default).add(recache.all().await);
-            } else {
-                // Nobody waits for it; what fails is logged.
-                tokio::spawn(recache.all().map(drop).in_current_span());
-            }
+        let all = all.into_iter().filter(|recache| !recache.is_empty());
+        let (waited_for, others): (Vec<_>, Vec<_>) = all.partition(|recache| recache.waits);
+        if !others.is_empty() {
+            // Nobody waits for it; what fails is logged.
+            tokio::spawn(Self::together(others).map(drop).in_current_span());
         }
-        waited_for
+        if waited_for.is_empty() { None } else { Some(Self::together(waited_for).await) }
     }
 
-    async fn all(self) -> Recached {
-        let timeout = self.timeout;
-        let calls = stream::iter(self.warmers).map(|Warmer { name, call }| async move {
+    /// What several want is one work: as many at once as the most modest of them says.
+    async fn together(all: Vec<Self>) -> Recached {
+        let at_once = all.iter().map(|recache| recache.concurrency).min().unwrap_or(AT_ONCE);
+        let warmers = all.into_iter().flat_map(|recache| {
+            let timeout = recache.timeout;
+            recache.warmers.into_iter().map(move |warmer| (warmer, timeout))
+        });
+        let calls = stream::iter(warmers).map(|(Warmer { name, call }, timeout)| async move {
             let call = tokio::time::timeout(timeout, AssertUnwindSafe(call).catch_unwind());
             let reason = match call.await {
                 Ok(Ok(Ok(()))) => return Ok(()),
@@ -132,7 +135,7 @@ impl Recache {
             Err(RecacheError { name, reason })
         });
         let mut recached = Recached::default();
-        let mut results = calls.buffer_unordered(self.concurrency);
+        let mut results = calls.buffer_unordered(at_once);
         while let Some(result) = results.next().await {
             match result {
                 Ok(()) => recached.done += 1,
@@ -161,13 +164,6 @@ pub struct Recached {
     pub done: usize,
     /// Those that have not.
     pub failed: Vec<RecacheError>,
-}
-
-impl Recached {
-    fn add(&mut self, other: Self) {
-        self.done += other.done;
-        self.failed.extend(other.failed);
-    }
 }
 
 /// A call of a [`Recache`] that did not succeed.

@@ -46,6 +46,11 @@ impl Scope {
     }
 }
 
+/// Whether a transaction is open here: what is invalidated is collected, which takes no runtime.
+pub(crate) fn is_collecting() -> bool {
+    Scope::current().is_some()
+}
+
 impl Collected {
     fn of(cache: &Cache, changes: Changes, recache: Recache) -> Self {
         let changes = if changes.is_empty() { vec![] } else { vec![(cache.clone(), changes)] };

@@ -62,6 +62,11 @@ async fn no_way_to_fail(id: u64) -> u64 {
     id
 }
 
+#[cached(timeout = "1s")]
+async fn no_way_to_say_that_it_took_too_long(id: u64) -> Option<u64> {
+    Some(id)
+}
+
 #[cached(require_store = "yes")]
 async fn no_flag(id: u64) -> Result<u64, String> {
     Ok(id)

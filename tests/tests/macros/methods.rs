@@ -68,6 +68,34 @@ async fn beside_a_method_stand_the_same_as_beside_a_function() {
     Users::reset_stats_user();
 }
 
+#[derive(Clone)]
+struct Orders<T> {
+    db: Db,
+    kind: PhantomData<T>,
+}
+
+impl<T: Clone + Send + Sync + 'static> Orders<T> {
+    /// As another type of this module has it.
+    #[cached(key = "order:{id}", cache = self.db.cache)]
+    async fn user(&self, id: u64) -> Result<User, DbError> {
+        if id == 0 { self.db.user(id).await } else { Err(DbError::Away) }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn methods_of_the_same_name_have_circuits_of_their_own() {
+    let db = Db::new();
+    let (orders, users) = (Orders::<u8> { db: db.clone(), kind: PhantomData }, Users::of(&db, "circuits"));
+    for id in 1..=5 {
+        assert_eq!(orders.user(id).await, Err(DbError::Away));
+    }
+    let health = orders.health_user().await.expect("a report");
+    assert!(!health.is_healthy() && health.function.ends_with("methods::Orders::user"), "{}", health.function);
+    assert_eq!(users.user(7).await.map(|user| user.id), Ok(7));
+    let health = users.health_user().await.expect("a report");
+    assert!(health.is_healthy() && health.function.ends_with("methods::Users::user"), "{}", health.function);
+}
+
 #[tokio::test(start_paused = true)]
 async fn self_may_be_shared_or_given_away() {
     let db = Db::new();

@@ -233,6 +233,27 @@ async fn a_caller_that_goes_away_after_the_write_cancels_no_invalidation() {
     }
 }
 
+/// A program may poll with whatever it likes.
+#[test]
+fn a_transaction_collects_without_a_runtime_too() {
+    use futures_util::FutureExt;
+    use tideover::writes::transaction;
+
+    #[invalidates(keys = ["k"], cache = cache)]
+    async fn write(cache: &tideover::Cache) {
+        let _ = cache;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let cache = runtime.block_on(async { tideover::Cache::builder().build().expect("a cache") });
+    runtime.block_on(cache.put("k", "v", None)).expect("it is kept");
+    let undone = transaction(async {
+        write(&cache).await;
+        Err::<(), _>("rolled back")
+    });
+    assert!(undone.now_or_never().expect("it waits for nothing").is_err());
+    assert!(runtime.block_on(cache.get("k")).expect("an answer").is_some(), "nothing of it happened");
+}
+
 #[derive(Clone)]
 struct Users {
     db: Db,

@@ -175,6 +175,14 @@ async fn assertions_say_what_happened_instead() {
     assert!(said.contains("made 2 loads instead of 1; what it did: misses +2, "), "{said}");
     assert!(said.contains("hits +1"), "{said}");
 
+    // A clear begins the counts anew, below what they were before.
+    let said = complaint(testing::expect_loads(&cache, 0, async {
+        cache.clear().await.expect("a clear");
+        cache.get_or_load("a", origin.loader()).await.expect("a value");
+    }))
+    .await;
+    assert!(said.contains("made 1 load"), "{said}");
+
     let hit = cache.get_or_load("a", origin.loader()).await.expect("a value");
     let said = complaint(async { testing::assert_loaded(&hit) }).await;
     assert_eq!(said, "expected a load, got a fresh value from Memory, 0ns old of Some(300s)");

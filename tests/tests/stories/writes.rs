@@ -430,6 +430,40 @@ async fn a_recache_that_fails_panics_or_hangs_stops_none_of_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_writes_of_one_transaction_want_recached_is_one_work() {
+    for &engine in ENGINES {
+        for waits in [false, true] {
+            let (cache, crowd) = (cache(engine), Crowd::default());
+            let wanted = |concurrency| {
+                let inside = crowd.clone();
+                let recache = Recache::new().concurrency(concurrency).with("k", async move {
+                    inside.stay(millis(100)).await;
+                    Ok::<_, Error>(())
+                });
+                if waits { recache.wait() } else { recache }
+            };
+            let written = transaction(async {
+                for number in 0..12 {
+                    let _deferred = invalidate(&cache, Invalidate::new(), wanted(3 + number % 4)).await;
+                }
+                Ok::<_, Error>(())
+            });
+            let recached = written.await.expect("committed").applied.recached;
+            assert_eq!(recached.map(|recached| recached.done), waits.then_some(12), "{engine:?}");
+            sleep(seconds(1)).await;
+            assert_eq!((crowd.came(), crowd.most()), (12, 3), "{engine:?}: the most modest says how many at once");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_warming_may_take_for_ever() {
+    let load = |_| async { Ok(Loaded::new("v")) };
+    let warmed = cache(ENGINES[0]).warm(["k"], load).budget(Duration::MAX).run().await;
+    assert_eq!((warmed.ended, warmed.progress.loaded), (WarmEnd::Done, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_write_that_fails_recaches_nothing() {
     for &engine in ENGINES {
         let cache = cache(engine);

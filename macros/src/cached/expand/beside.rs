@@ -110,6 +110,10 @@ impl Expansion<'_> {
                 quote!(#[doc(hidden)] pub const __ARGUMENTS: &'static [&'static str] = &[#(#names),*];)
             }
         };
+        let (full_name, itself) = match self.home {
+            Home::Type => (quote!(#name), quote!(FUNCTION.of(::core::any::type_name::<Self>()))),
+            Home::Free => (quote!(::core::concat!(::core::module_path!(), "::", #name)), quote!(&FUNCTION)),
+        };
         quote! {
             #(#conditions)*
             /// What was counted of its calls in this process.
@@ -125,10 +129,8 @@ impl Expansion<'_> {
             #(#conditions)*
             #[doc(hidden)]
             #visibility fn #function() -> &'static ::tideover::function::Function {
-                static FUNCTION: ::tideover::function::Function = ::tideover::function::Function::new(
-                    ::core::concat!(::core::module_path!(), "::", #name),
-                );
-                &FUNCTION
+                static FUNCTION: ::tideover::function::Function = ::tideover::function::Function::new(#full_name);
+                #itself
             }
 
             #arguments
