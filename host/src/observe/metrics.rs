@@ -311,7 +311,7 @@ pub const METRICS: &[Metric] = &[
         "How long an operation of a store took. `tier`: `primary`, `fallback`, `direct`; `operation`: `read`, `write`, `remove`, \
          `clear`, `lease`, `note`, `scan`, or the name of a direct operation, `replay` where it was owed; \
          `outcome`: `ok`, `unavailable`, \
-         `timed_out`, `rejected`, `corrupt`.",
+         `timed_out`, `overloaded`, `rejected`, `corrupt`.",
     ),
     Metric::counter("tideover.fallback.reads", "{read}", "fallback_reads", "Reads of what stands in for the store."),
     Metric::counter(

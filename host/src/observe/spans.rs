@@ -42,7 +42,7 @@ pub const SPANS: &[SpanDoc] = &[
         name: "tideover.store",
         fields: &["cache", "tier", "operation", "outcome", "key"],
         doc: "An operation of a store. `tier`: `primary`, `fallback` or `direct`; `operation`: `read`, `write`, `remove`, \
-              `clear`, `lease`, `note`, `scan`, or the name of a direct operation, `replay` where it was owed; `outcome`: `ok`, `unavailable`, `timed_out`, `rejected`, `corrupt`.",
+              `clear`, `lease`, `note`, `scan`, or the name of a direct operation, `replay` where it was owed; `outcome`: `ok`, `unavailable`, `timed_out`, `overloaded`, `rejected`, `corrupt`.",
     },
 ];
 
