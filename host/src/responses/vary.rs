@@ -115,13 +115,14 @@ fn push_only(text: &mut String, bytes: &[u8], plain: impl Fn(u8) -> bool) {
     }
 }
 
-/// As [`push_host`], what stands in all lines of a field.
+/// As [`push_host`], all lines of a field, each as it stands: with a comma behind it a host is another one, and links to it
+/// lead elsewhere.
 pub(crate) fn push_hosts(text: &mut String, headers: &HeaderMap, name: &HeaderName) {
-    for (index, element) in elements(headers, name).enumerate() {
+    for (index, line) in headers.get_all(name).iter().enumerate() {
         if index > 0 {
             text.push(',');
         }
-        push_host(text, element);
+        push_host(text, line.as_bytes());
     }
 }
 

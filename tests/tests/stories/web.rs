@@ -357,11 +357,12 @@ async fn credentials_may_keep_responses_apart_or_be_taken_off() {
 async fn hosts_are_told_apart_because_links_are_built_from_them() {
     let shop = Shop::counting(&[]);
     let front = Front::of(&shop, &cache(), a_minute);
-    let hosts: [&[(&str, &str)]; 6] = [
+    let hosts: [&[(&str, &str)]; 7] = [
         &[("host", "shop.example")],
         &[("host", "evil.example")],
         &[("host", "shop.example"), ("x-forwarded-host", "evil.example")],
         &[("host", "shop.example"), ("x-forwarded-proto", "https")],
+        &[("host", "shop.example"), ("x-forwarded-host", "https")],
         &[("host", "shop.example"), ("forwarded", "for=1.1.1.1;host=evil.example")],
         &[("host", "shop.example/a")],
     ];
@@ -369,8 +370,11 @@ async fn hosts_are_told_apart_because_links_are_built_from_them() {
     for headers in hosts {
         bodies.insert(front.send("GET", "/a/b", headers).await.body);
     }
-    bodies.insert(front.send("GET", "/b", hosts[5]).await.body);
-    assert_eq!(bodies.len(), 7);
+    bodies.insert(front.send("GET", "/b", hosts[6]).await.body);
+    bodies.insert(front.send("GET", "http://shop.example/a/b", hosts[1]).await.body);
+    assert_eq!(bodies.len(), 9);
+    let both = front.send("GET", "http://shop.example/a/b", hosts[0]).await;
+    assert_eq!(both.body, front.send("GET", "/a/b", hosts[0]).await.body, "an absolute target is the same one");
     let front = Front::of(&shop, &cache(), |layer| a_minute(layer).any_host());
     assert_eq!(front.send("GET", "/", hosts[0]).await.body, front.send("GET", "/", hosts[2]).await.body);
 }
