@@ -1,7 +1,6 @@
 //! The way of a response into the cache: what a load of the machine's means in HTTP. There is no other way in.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -13,6 +12,7 @@ use tokio::time::Instant;
 
 use super::body::{Body, Read, full, read};
 use super::cache_control::CacheControl;
+use super::carried::Luggage;
 use super::conditional::{condition, refreshed};
 use super::find::Asked;
 use super::freshness::{Verdict, storable};
@@ -29,15 +29,15 @@ const VARIES_TTL: Duration = Duration::from_secs(24 * 3600);
 /// The body of an error page is shared with everybody who waits up to this size; larger ones are for who led.
 const ERROR_BODY_MAX: usize = 64 * 1024;
 
-/// Responses that may be on their way from a target to its variant, and for how long.
-const CARRIED_MAX: usize = 256;
-const CARRIED_FOR: Duration = Duration::from_secs(10);
-
 /// One load.
 pub(super) struct Loading<U> {
     pub(super) asked: Arc<Asked<U>>,
     /// How the key that is loaded continues the key of the target.
     pub(super) varies: Option<Varies>,
+    /// What its request has brought, while that is under way: a load may outlive it.
+    pub(super) luggage: Weak<Luggage>,
+    /// Whether its request waited for the load that has found out about the variants, and may use what that brought.
+    pub(super) waited: bool,
     /// What the load has for its own request alone.
     pub(super) handed: Handed,
 }
@@ -70,29 +70,12 @@ impl Handed {
     }
 }
 
-/// Responses that were loaded for a target before it was known that it varies: the load of the variant takes them
-/// over instead of asking again.
-#[derive(Default)]
-pub(super) struct Carried(Mutex<HashMap<String, (Loaded, Instant)>>);
-
-impl Carried {
-    fn put(&self, key: String, loaded: Loaded, now: Instant) {
-        let mut carried = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        carried.retain(|_, (_, since)| now.saturating_duration_since(*since) < CARRIED_FOR);
-        if carried.len() < CARRIED_MAX {
-            carried.insert(key, (loaded, now));
-        }
-    }
-
-    fn take(&self, key: &str) -> Option<Loaded> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key).map(|(loaded, _)| loaded)
-    }
-}
-
 impl<U: Upstream> Loading<U> {
     /// Loads what the machine asks for.
     pub(super) async fn load(self: Arc<Self>, context: LoadContext) -> Result<Loaded, LoadError> {
-        if let Some(loaded) = self.responses().carried.take(&context.key) {
+        if self.waited
+            && let Some(loaded) = self.responses().carried.take(&context.key)
+        {
             self.handed.with(|hand| hand.stored = true);
             return Ok(loaded);
         }
@@ -189,16 +172,16 @@ impl<U: Upstream> Loading<U> {
             Some(before) if before.names == names => before,
             _ => Varies { names, generation: random_seed() },
         };
-        let key = variant_key(&self.asked.question.key, &varies, &self.asked.question.headers);
-        let loaded = Loaded::new(Record::Response(response.clone()).encode()).windows(windows).age(age).tags(tags);
-        self.responses().carried.put(key, loaded, Instant::now());
         let ttl = Windows { ttl: Some(VARIES_TTL), ..Windows::FOREVER };
-        let marker = Record::Varies(varies).encode();
         if self.varies.is_none() {
-            return Loaded::new(marker).windows(ttl);
+            let key = variant_key(&self.asked.question.key, &varies, &self.asked.question.headers);
+            let loaded = Loaded::new(Record::Response(response).encode()).windows(windows).tags(tags);
+            self.responses().carried.put(&self.luggage, key, loaded, age);
+            return Loaded::new(Record::Varies(varies).encode()).windows(ttl);
         }
         // It varies by other headers than before: the target learns that, and this key is of the past.
         let (responses, base) = (Arc::clone(self.responses()), self.asked.question.key.clone());
+        let marker = Record::Varies(varies).encode();
         tokio::spawn(async move { responses.cache.put(&base, marker, Some(ttl)).await });
         self.hand_over(response.into_http(), "vary-changed")
     }
