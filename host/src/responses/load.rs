@@ -16,7 +16,7 @@ use super::carried::Luggage;
 use super::conditional::{condition, refreshed};
 use super::find::Asked;
 use super::freshness::{Verdict, storable};
-use super::headers::{date, delta_seconds, remove_hop_by_hop, stamp};
+use super::headers::{date, delta_seconds, is_credential, remove_hop_by_hop, stamp};
 use super::stored::{Record, StoredResponse, Varies};
 use super::vary::{Vary, variant_key};
 use super::{Responses, Upstream};
@@ -210,12 +210,43 @@ impl<U: Upstream> Loading<U> {
         };
         let error = wait.map_or(error.clone(), |wait| error.retry_after(wait));
         let (content, page) = match read(content, ERROR_BODY_MAX).await {
-            Ok(Read::Whole(body)) => (full(body.clone()), shared_page(status, &parts.headers, body)),
-            Ok(Read::NotKept { body, .. }) => (body, shared_page(status, &parts.headers, Bytes::new())),
+            Ok(Read::Whole(body)) => (full(body.clone()), self.shared_page(status, &parts.headers, body)),
+            Ok(Read::NotKept { body, .. }) => (body, self.shared_page(status, &parts.headers, Bytes::new())),
             Err(_broken) => return error,
         };
         self.handed.with(|hand| hand.response = Some(Response::from_parts(parts, content)));
         error.with_detail(Record::Response(page).encode())
+    }
+
+    /// What of an error page everybody may see who asked at the same time.
+    fn shared_page(&self, status: StatusCode, headers: &HeaderMap, body: Bytes) -> StoredResponse {
+        if self.is_for_one(headers) {
+            let wait = headers.get(header::RETRY_AFTER).map(|wait| (header::RETRY_AFTER, wait.clone()));
+            return StoredResponse { status, headers: wait.into_iter().collect(), body: Bytes::new() };
+        }
+        let mut headers = headers.clone();
+        remove_hop_by_hop(&mut headers);
+        if body.is_empty() {
+            headers.remove(header::CONTENT_LENGTH);
+        }
+        StoredResponse { status, headers, body }
+    }
+
+    /// Whether an error page may speak of who asked, while others wait for it who are somebody else: it says so itself, or
+    /// depends on credentials that are not in the key.
+    fn is_for_one(&self, page: &HeaderMap) -> bool {
+        let control = CacheControl::of(page);
+        if control.private || control.no_store || page.contains_key(header::SET_COOKIE) {
+            return true;
+        }
+        let question = &self.asked.question;
+        if question.facts.authorized && !control.public {
+            return true;
+        }
+        let Vary::Names(names) = Vary::of(page) else { return true };
+        let in_key = self.varies.as_ref().map_or(&[][..], |varies| &varies.names);
+        let credentials = |name| is_credential(name, &question.headers) && !in_key.contains(name);
+        names.iter().chain(&question.varies_by).any(credentials)
     }
 
     fn verdict(&self, status: StatusCode, response: &HeaderMap, delay: Duration) -> Verdict {
@@ -230,25 +261,6 @@ fn joined(mut names: Vec<HeaderName>, others: &[HeaderName]) -> Vec<HeaderName> 
     names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
     names.dedup();
     names
-}
-
-/// What of an error page everybody may see who asked at the same time.
-fn shared_page(status: StatusCode, headers: &HeaderMap, body: Bytes) -> StoredResponse {
-    let control = CacheControl::of(headers);
-    let mut headers = headers.clone();
-    let body = if control.private || control.no_store || headers.contains_key(header::SET_COOKIE) {
-        let wait = headers.remove(header::RETRY_AFTER);
-        headers.clear();
-        headers.extend(wait.map(|wait| (header::RETRY_AFTER, wait)));
-        Bytes::new()
-    } else {
-        body
-    };
-    remove_hop_by_hop(&mut headers);
-    if body.is_empty() {
-        headers.remove(header::CONTENT_LENGTH);
-    }
-    StoredResponse { status, headers, body }
 }
 
 fn declared_length(headers: &HeaderMap) -> Option<u64> {

@@ -16,7 +16,7 @@ use std::fmt::Write as _;
 use http::header::{self, HeaderMap, HeaderName};
 use sha2::{Digest, Sha256};
 
-use super::headers::{CREDENTIALS, elements};
+use super::headers::{elements, is_credential};
 use super::stored::Varies;
 
 /// A response that varies by more headers is taken to vary by everything.
@@ -61,9 +61,9 @@ pub(crate) fn variant_key(base_key: &str, varies: &Varies, request: &HeaderMap) 
     for name in &varies.names {
         variant.push(' ');
         variant.push_str(name.as_str());
-        if let Some(value) = request.get(name) {
+        if request.contains_key(name) {
             // It opens doors, and keys are kept in stores.
-            secret |= CREDENTIALS.contains(name) || value.is_sensitive();
+            secret |= is_credential(name, request);
             variant.push('=');
             push_elements(&mut variant, request, name);
         }

@@ -1,9 +1,10 @@
-//! What clients of a tower layer do to each other, without meaning to: one leaves.
+//! What clients of a tower layer do to each other, without meaning to: one leaves, two are told apart by credentials.
 
+use hyper::header::{self, HeaderName};
 use tideover_tests::driving::{ENGINES, exact, millis, seconds};
 use tideover_tests::http::response;
 
-use super::web::{Front, Shop, a_minute};
+use super::web::{Front, Shop, a_minute, cache};
 
 #[tokio::test(start_paused = true)]
 async fn what_came_for_a_client_that_has_left_is_not_taken_for_new_later() {
@@ -30,4 +31,31 @@ async fn what_came_for_a_client_that_has_left_is_not_taken_for_new_later() {
         let later = front.send("GET", "/", &[("accept-language", "fr")]).await;
         assert_eq!((later.body.as_str(), later.header("age")), ("fr 2", "0"), "{engine:?}: not what came then");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_page_is_shared_by_nobody_whom_credentials_tell_apart() {
+    let session = HeaderName::from_static("x-session");
+    let shop = Shop::that(|request, _| {
+        let who = ["authorization", "x-session"].iter().find_map(|name| request.headers.get(*name));
+        let page = format!("sorry, {}", who.and_then(|value| value.to_str().ok()).unwrap_or("nobody"));
+        let headers = [("retry-after", "9"), ("x-page", page.as_str()), ("vary", "cookie")];
+        let headers = if request.uri.path() == "/vary" { &headers[..] } else { &headers[..2] };
+        (seconds(1), Ok(response(500, headers, page.clone())))
+    });
+    let front = Front::of(&shop, &cache(), |layer| {
+        a_minute(layer).credentials([session.clone()]).vary_on([header::AUTHORIZATION, session])
+    });
+    let plain = Front::of(&shop, &cache(), a_minute);
+    for (front, target, name) in
+        [(&front, "/me", "authorization"), (&front, "/mine", "x-session"), (&plain, "/vary", "x-other")]
+    {
+        let (ada, bob) = ([(name, "ada")], [(name, "bob")]);
+        let (first, second) = tokio::join!(front.send("GET", target, &ada), front.send("GET", target, &bob));
+        let expected = if target == "/vary" { "sorry, nobody" } else { "sorry, ada" };
+        assert_eq!((first.status, first.body.as_str(), first.header("x-page")), (500, expected, expected), "{target}");
+        assert_eq!((second.status, second.body.as_str(), second.header("x-page")), (500, "", ""), "{target}");
+        assert_eq!(second.header("retry-after"), "9", "{target}");
+    }
+    assert_eq!(shop.count(), 3);
 }
