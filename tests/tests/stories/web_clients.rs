@@ -1,6 +1,10 @@
-//! What clients of a tower layer do to each other, without meaning to: one leaves, two are told apart by credentials.
+//! What clients of a tower layer do to each other, without meaning to: one leaves, two are told apart by credentials, one
+//! changes what others read.
+
+use std::time::Duration;
 
 use hyper::header::{self, HeaderName};
+use tideover::testing::ScriptedStore;
 use tideover_tests::driving::{ENGINES, exact, millis, seconds};
 use tideover_tests::http::response;
 
@@ -58,4 +62,29 @@ async fn an_error_page_is_shared_by_nobody_whom_credentials_tell_apart() {
         assert_eq!(second.header("retry-after"), "9", "{target}");
     }
     assert_eq!(shop.count(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_among_too_many_requests_takes_effect_although_its_client_leaves() {
+    for &engine in ENGINES {
+        let shop = Shop::that(|request, number| {
+            let wait = if request.uri.path() == "/slow" { seconds(5) } else { Duration::ZERO };
+            (wait, Ok(response(200, &[], number.to_string())))
+        });
+        let store = ScriptedStore::default();
+        let cache = exact(engine, &[("flights_max", "1")]).store(store).build().expect("a cache");
+        let front = Front::of(&shop, &cache, a_minute);
+        assert_eq!(front.get("/a").await.body, "0", "{engine:?}");
+        tokio::time::sleep(seconds(1)).await;
+        let slow = tokio::spawn({
+            let front = front.clone();
+            async move { front.get("/slow").await }
+        });
+        tokio::time::sleep(seconds(1)).await;
+        let left = tokio::time::timeout(seconds(1), front.send("POST", "/a", &[])).await;
+        assert!(left.is_err(), "{engine:?}: there is no room for the removal yet");
+        assert_eq!(slow.await.expect("an answer").body, "1", "{engine:?}");
+        tokio::time::sleep(seconds(1)).await;
+        assert_eq!(front.get("/a").await.body, "3", "{engine:?}");
+    }
 }
