@@ -36,7 +36,7 @@
 //!   ([`CacheLayer::statuses`]), nor streams of events. Whatever the service names in `Vary` keeps responses apart.
 //! - A response is kept for as long as its own `Cache-Control` or `Expires` says, with the windows that RFC 5861 defines.
 //!   One that says nothing is kept only if there is a [`CacheLayer::ttl`], or a [`Rule`] with one.
-//! - The host is part of the key, since links may be built from it.
+//! - The host is part of the key, since links may be built from it, and so is whatever else a request says of it.
 //! - 502, 503, 504 and errors of the service mean that no answer was had: stale stands in, the circuit counts them. 500 does
 //!   so for this one target and is not counted. Every other status is an answer: it is passed on, nothing stale masks it,
 //!   and what was stored before it is dropped.

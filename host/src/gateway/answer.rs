@@ -67,17 +67,16 @@ pub(super) async fn answer(
 async fn pass(gateway: &Arc<Gateway>, asked: Inbound, body: Body, status: CacheStatus) -> Response<Body> {
     let Inbound { parts, forwarded } = asked;
     let target = parts.uri.path_and_query();
-    let keys = [Method::GET, Method::HEAD].map(|method| base_key(&method, &parts.uri, &forwarded, usize::MAX));
+    // A key that is too long was never stored.
+    let key_bytes_max = gateway.cache().policy().key_bytes_max as usize;
+    let keys = [Method::GET, Method::HEAD].map(|method| base_key(&method, &parts.uri, &forwarded, key_bytes_max));
     let sent = gateway.origin.send(parts.method.clone(), target, forwarded, body).await;
     let mut response = match sent {
         Ok(response) => response,
         Err(error) => return unanswered(&error, status),
     };
     if invalidates(&parts.method, response.status()) {
-        for key in keys.into_iter().flatten() {
-            // A key that is too long was never stored.
-            let _settled = gateway.cache().remove(&key).await;
-        }
+        let _logged = gateway.cache().remove_many(keys.into_iter().flatten()).await;
     }
     received(&mut response);
     status.append_to(response.headers_mut());

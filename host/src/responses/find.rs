@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderName};
 use http::{Method, StatusCode};
+use tideover_core::Source;
 
 use super::cache_control::CacheControl;
 use super::cache_status::{CacheStatus, Fwd};
+use super::carried::Luggage;
 use super::freshness::{Choices, RequestFacts};
 use super::load::{Hand, Handed, Loading};
 use super::stored::{Record, StoredResponse, Varies};
@@ -86,11 +88,17 @@ impl<U: Upstream> Asked<U> {
         }
         let Question { key: base, headers, .. } = &self.question;
         let only_if_cached = CacheControl::of(headers).only_if_cached;
-        let mut varies: Option<Varies> = None;
+        let luggage = Arc::<Luggage>::default();
+        let (mut varies, mut waited) = (None::<Varies>, false);
         for _ in 0..LOOKUPS_MAX {
             let key = varies.as_ref().map_or_else(|| base.clone(), |varies| variant_key(base, varies, headers));
-            let loading =
-                Arc::new(Loading { asked: Arc::clone(self), varies: varies.take(), handed: Handed::default() });
+            let loading = Arc::new(Loading {
+                asked: Arc::clone(self),
+                varies: varies.take(),
+                luggage: Arc::downgrade(&luggage),
+                waited,
+                handed: Handed::default(),
+            });
             let found = self.look_up(&key, &loading, only_if_cached).await;
             let hand = loading.handed.take();
             let fetched = match found {
@@ -101,6 +109,7 @@ impl<U: Upstream> Asked<U> {
             if fetched.private {
                 return Found::Alone(hand);
             }
+            waited = fetched.source == Source::Load;
             match Record::decode(fetched.value.clone()) {
                 Ok(Record::Response(response)) => return Found::Stored(response, fetched.map(drop), hand),
                 Ok(Record::Varies(found)) => varies = Some(found),

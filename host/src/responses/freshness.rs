@@ -25,7 +25,7 @@ const HEURISTICALLY_CACHEABLE: [u16; 10] = [200, 203, 204, 300, 301, 308, 404, 4
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RequestFacts {
     get_or_head: bool,
-    authorized: bool,
+    pub(super) authorized: bool,
     no_store: bool,
 }
 

@@ -20,6 +20,11 @@ pub(crate) const CREDENTIALS: [HeaderName; 5] = [
     HeaderName::from_static("x-auth-token"),
 ];
 
+/// Whether credentials come in that header, as a rule or in this request.
+pub(crate) fn is_credential(name: &HeaderName, request: &HeaderMap) -> bool {
+    CREDENTIALS.contains(name) || request.get(name).is_some_and(HeaderValue::is_sensitive)
+}
+
 /// What a number of seconds too large to be meant becomes (RFC 9111 section 1.2.2): 68 years.
 const DELTA_SECONDS_MAX: u64 = 1 << 31;
 

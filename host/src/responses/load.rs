@@ -1,7 +1,6 @@
 //! The way of a response into the cache: what a load of the machine's means in HTTP. There is no other way in.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -13,10 +12,11 @@ use tokio::time::Instant;
 
 use super::body::{Body, Read, full, read};
 use super::cache_control::CacheControl;
+use super::carried::Luggage;
 use super::conditional::{condition, refreshed};
 use super::find::Asked;
 use super::freshness::{Verdict, storable};
-use super::headers::{date, delta_seconds, remove_hop_by_hop, stamp};
+use super::headers::{date, delta_seconds, is_credential, remove_hop_by_hop, stamp};
 use super::stored::{Record, StoredResponse, Varies};
 use super::vary::{Vary, variant_key};
 use super::{Responses, Upstream};
@@ -29,15 +29,15 @@ const VARIES_TTL: Duration = Duration::from_secs(24 * 3600);
 /// The body of an error page is shared with everybody who waits up to this size; larger ones are for who led.
 const ERROR_BODY_MAX: usize = 64 * 1024;
 
-/// Responses that may be on their way from a target to its variant, and for how long.
-const CARRIED_MAX: usize = 256;
-const CARRIED_FOR: Duration = Duration::from_secs(10);
-
 /// One load.
 pub(super) struct Loading<U> {
     pub(super) asked: Arc<Asked<U>>,
     /// How the key that is loaded continues the key of the target.
     pub(super) varies: Option<Varies>,
+    /// What its request has brought, while that is under way: a load may outlive it.
+    pub(super) luggage: Weak<Luggage>,
+    /// Whether its request waited for the load that has found out about the variants, and may use what that brought.
+    pub(super) waited: bool,
     /// What the load has for its own request alone.
     pub(super) handed: Handed,
 }
@@ -70,29 +70,12 @@ impl Handed {
     }
 }
 
-/// Responses that were loaded for a target before it was known that it varies: the load of the variant takes them
-/// over instead of asking again.
-#[derive(Default)]
-pub(super) struct Carried(Mutex<HashMap<String, (Loaded, Instant)>>);
-
-impl Carried {
-    fn put(&self, key: String, loaded: Loaded, now: Instant) {
-        let mut carried = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        carried.retain(|_, (_, since)| now.saturating_duration_since(*since) < CARRIED_FOR);
-        if carried.len() < CARRIED_MAX {
-            carried.insert(key, (loaded, now));
-        }
-    }
-
-    fn take(&self, key: &str) -> Option<Loaded> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key).map(|(loaded, _)| loaded)
-    }
-}
-
 impl<U: Upstream> Loading<U> {
     /// Loads what the machine asks for.
     pub(super) async fn load(self: Arc<Self>, context: LoadContext) -> Result<Loaded, LoadError> {
-        if let Some(loaded) = self.responses().carried.take(&context.key) {
+        if self.waited
+            && let Some(loaded) = self.responses().carried.take(&context.key)
+        {
             self.handed.with(|hand| hand.stored = true);
             return Ok(loaded);
         }
@@ -189,16 +172,16 @@ impl<U: Upstream> Loading<U> {
             Some(before) if before.names == names => before,
             _ => Varies { names, generation: random_seed() },
         };
-        let key = variant_key(&self.asked.question.key, &varies, &self.asked.question.headers);
-        let loaded = Loaded::new(Record::Response(response.clone()).encode()).windows(windows).age(age).tags(tags);
-        self.responses().carried.put(key, loaded, Instant::now());
         let ttl = Windows { ttl: Some(VARIES_TTL), ..Windows::FOREVER };
-        let marker = Record::Varies(varies).encode();
         if self.varies.is_none() {
-            return Loaded::new(marker).windows(ttl);
+            let key = variant_key(&self.asked.question.key, &varies, &self.asked.question.headers);
+            let loaded = Loaded::new(Record::Response(response).encode()).windows(windows).tags(tags);
+            self.responses().carried.put(&self.luggage, key, loaded, age);
+            return Loaded::new(Record::Varies(varies).encode()).windows(ttl);
         }
         // It varies by other headers than before: the target learns that, and this key is of the past.
         let (responses, base) = (Arc::clone(self.responses()), self.asked.question.key.clone());
+        let marker = Record::Varies(varies).encode();
         tokio::spawn(async move { responses.cache.put(&base, marker, Some(ttl)).await });
         self.hand_over(response.into_http(), "vary-changed")
     }
@@ -227,12 +210,43 @@ impl<U: Upstream> Loading<U> {
         };
         let error = wait.map_or(error.clone(), |wait| error.retry_after(wait));
         let (content, page) = match read(content, ERROR_BODY_MAX).await {
-            Ok(Read::Whole(body)) => (full(body.clone()), shared_page(status, &parts.headers, body)),
-            Ok(Read::NotKept { body, .. }) => (body, shared_page(status, &parts.headers, Bytes::new())),
+            Ok(Read::Whole(body)) => (full(body.clone()), self.shared_page(status, &parts.headers, body)),
+            Ok(Read::NotKept { body, .. }) => (body, self.shared_page(status, &parts.headers, Bytes::new())),
             Err(_broken) => return error,
         };
         self.handed.with(|hand| hand.response = Some(Response::from_parts(parts, content)));
         error.with_detail(Record::Response(page).encode())
+    }
+
+    /// What of an error page everybody may see who asked at the same time.
+    fn shared_page(&self, status: StatusCode, headers: &HeaderMap, body: Bytes) -> StoredResponse {
+        if self.is_for_one(headers) {
+            let wait = headers.get(header::RETRY_AFTER).map(|wait| (header::RETRY_AFTER, wait.clone()));
+            return StoredResponse { status, headers: wait.into_iter().collect(), body: Bytes::new() };
+        }
+        let mut headers = headers.clone();
+        remove_hop_by_hop(&mut headers);
+        if body.is_empty() {
+            headers.remove(header::CONTENT_LENGTH);
+        }
+        StoredResponse { status, headers, body }
+    }
+
+    /// Whether an error page may speak of who asked, while others wait for it who are somebody else: it says so itself, or
+    /// depends on credentials that are not in the key.
+    fn is_for_one(&self, page: &HeaderMap) -> bool {
+        let control = CacheControl::of(page);
+        if control.private || control.no_store || page.contains_key(header::SET_COOKIE) {
+            return true;
+        }
+        let question = &self.asked.question;
+        if question.facts.authorized && !control.public {
+            return true;
+        }
+        let Vary::Names(names) = Vary::of(page) else { return true };
+        let in_key = self.varies.as_ref().map_or(&[][..], |varies| &varies.names);
+        let credentials = |name| is_credential(name, &question.headers) && !in_key.contains(name);
+        names.iter().chain(&question.varies_by).any(credentials)
     }
 
     fn verdict(&self, status: StatusCode, response: &HeaderMap, delay: Duration) -> Verdict {
@@ -247,25 +261,6 @@ fn joined(mut names: Vec<HeaderName>, others: &[HeaderName]) -> Vec<HeaderName> 
     names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
     names.dedup();
     names
-}
-
-/// What of an error page everybody may see who asked at the same time.
-fn shared_page(status: StatusCode, headers: &HeaderMap, body: Bytes) -> StoredResponse {
-    let control = CacheControl::of(headers);
-    let mut headers = headers.clone();
-    let body = if control.private || control.no_store || headers.contains_key(header::SET_COOKIE) {
-        let wait = headers.remove(header::RETRY_AFTER);
-        headers.clear();
-        headers.extend(wait.map(|wait| (header::RETRY_AFTER, wait)));
-        Bytes::new()
-    } else {
-        body
-    };
-    remove_hop_by_hop(&mut headers);
-    if body.is_empty() {
-        headers.remove(header::CONTENT_LENGTH);
-    }
-    StoredResponse { status, headers, body }
 }
 
 fn declared_length(headers: &HeaderMap) -> Option<u64> {

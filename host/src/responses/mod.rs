@@ -8,6 +8,7 @@ pub(crate) mod answer;
 pub(crate) mod body;
 pub(crate) mod cache_control;
 pub(crate) mod cache_status;
+mod carried;
 mod conditional;
 mod find;
 pub(crate) mod freshness;
@@ -44,13 +45,13 @@ pub(crate) struct Responses {
     pub(crate) cache: Cache,
     /// Larger bodies pass through unstored.
     body_bytes_max: usize,
-    carried: load::Carried,
+    carried: carried::Carried,
 }
 
 impl Responses {
     /// Bodies of more than `body_bytes_max` bytes are not kept, nor what is larger than the cache takes.
     pub(crate) fn new(cache: Cache, body_bytes_max: usize) -> Self {
         let body_bytes_max = body_bytes_max.min(cache.policy().value_bytes_max as usize);
-        Self { cache, body_bytes_max, carried: load::Carried::default() }
+        Self { cache, body_bytes_max, carried: carried::Carried::default() }
     }
 }

@@ -16,7 +16,7 @@ use std::fmt::Write as _;
 use http::header::{self, HeaderMap, HeaderName};
 use sha2::{Digest, Sha256};
 
-use super::headers::{CREDENTIALS, elements};
+use super::headers::{elements, is_credential};
 use super::stored::Varies;
 
 /// A response that varies by more headers is taken to vary by everything.
@@ -61,9 +61,9 @@ pub(crate) fn variant_key(base_key: &str, varies: &Varies, request: &HeaderMap) 
     for name in &varies.names {
         variant.push(' ');
         variant.push_str(name.as_str());
-        if let Some(value) = request.get(name) {
+        if request.contains_key(name) {
             // It opens doors, and keys are kept in stores.
-            secret |= CREDENTIALS.contains(name) || value.is_sensitive();
+            secret |= is_credential(name, request);
             variant.push('=');
             push_elements(&mut variant, request, name);
         }
@@ -115,13 +115,14 @@ fn push_only(text: &mut String, bytes: &[u8], plain: impl Fn(u8) -> bool) {
     }
 }
 
-/// As [`push_host`], what stands in all lines of a field.
+/// As [`push_host`], all lines of a field, each as it stands: with a comma behind it a host is another one, and links to it
+/// lead elsewhere.
 pub(crate) fn push_hosts(text: &mut String, headers: &HeaderMap, name: &HeaderName) {
-    for (index, element) in elements(headers, name).enumerate() {
+    for (index, line) in headers.get_all(name).iter().enumerate() {
         if index > 0 {
             text.push(',');
         }
-        push_host(text, element);
+        push_host(text, line.as_bytes());
     }
 }
 

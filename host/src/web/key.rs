@@ -1,7 +1,7 @@
 //! The key of a request: its target as the service is told of it. RFC 9111 section 2.
 //!
-//! What the service may build a response from is in the key, or one client could shape what others get: the host, and what
-//! proxies say that it was.
+//! What the service may build a response from is in the key, or one client could shape what others get: the host, what
+//! `Host` says beside an absolute target, and what proxies say that it was.
 
 use http::header::{self, HeaderMap, HeaderName};
 use http::request::Parts;
@@ -79,18 +79,22 @@ fn asked_for(parts: &Parts) -> &Uri {
     &parts.uri
 }
 
-/// The host that was asked for, and in brackets what proxies say of it.
+/// The host that was asked for, and in brackets what else is said of it, each with the name of who says so. Values are
+/// escaped, so none can pass for a name.
 fn push_all_hosts(target: &mut String, uri: &Uri, headers: &HeaderMap) {
+    let host = hosts(headers, &header::HOST);
     match uri.authority() {
-        Some(authority) => push_host(target, authority.as_str().as_bytes()),
-        None => push_hosts(target, headers, &header::HOST),
+        Some(authority) => {
+            push_host(target, authority.as_str().as_bytes());
+            // It need not say the same, and the service may well believe it.
+            if host.as_ref().is_some_and(|host| host != target) {
+                push_named(target, &header::HOST, host);
+            }
+        }
+        None => target.push_str(host.as_deref().unwrap_or_default()),
     }
     for name in [X_FORWARDED_PROTO, X_FORWARDED_HOST] {
-        if headers.contains_key(&name) {
-            target.push('(');
-            push_hosts(target, headers, &name);
-            target.push(')');
-        }
+        push_named(target, &name, hosts(headers, &name));
     }
     for pair in elements(headers, &header::FORWARDED).flat_map(|element| element.split(|byte| *byte == b';')) {
         let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
@@ -99,6 +103,21 @@ fn push_all_hosts(target: &mut String, uri: &Uri, headers: &HeaderMap) {
             push_host(target, pair.trim_ascii());
             target.push(')');
         }
+    }
+}
+
+/// What stands in all lines of a field; `None` if there is none.
+fn hosts(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    headers.contains_key(name).then(|| {
+        let mut told = String::new();
+        push_hosts(&mut told, headers, name);
+        told
+    })
+}
+
+fn push_named(target: &mut String, name: &HeaderName, told: Option<String>) {
+    if let Some(told) = told {
+        target.extend(["(", name.as_str(), "=", &told, ")"]);
     }
 }
 
@@ -132,7 +151,10 @@ mod tests {
         let choices = KeyChoices::default();
         let of = |headers: &[(&str, &str)]| choices.target(&request("/", headers)).expect("a target");
         let host = ("host", "a");
-        assert_eq!(of(&[host, ("x-forwarded-host", "Evil"), ("x-forwarded-proto", "https")]), "a(https)(evil)/");
+        assert_eq!(
+            of(&[host, ("x-forwarded-host", "Evil"), ("x-forwarded-proto", "https")]),
+            "a(x-forwarded-proto=https)(x-forwarded-host=evil)/"
+        );
         assert_eq!(
             of(&[host, ("forwarded", "for=1.1.1.1;Host=evil;proto=http, for=2")]),
             "a(host%3Devil)(proto%3Dhttp)/"
@@ -140,6 +162,24 @@ mod tests {
         assert_eq!(of(&[host, ("forwarded", "for=1.1.1.1"), ("x-forwarded-for", "1.1.1.1")]), "a/", "clients share");
         assert_eq!(of(&[("host", "a b/c(d)")]), "a%20b%2Fc%28d%29/", "no host passes for more");
         assert_eq!(of(&[("host", "[::1]:80")]), "[::1]:80/");
+    }
+
+    #[test]
+    fn no_two_ways_to_name_a_host_share_a_key() {
+        let choices = KeyChoices::default();
+        let of = |uri, headers: &[(&str, &str)]| choices.target(&request(uri, headers)).expect("a target");
+        let shop = "http://shop.example/";
+        assert_eq!(of(shop, &[("host", "Shop.example")]), "shop.example/", "both say the same");
+        assert_eq!(of(shop, &[("host", "evil.example")]), "shop.example(host=evil.example)/");
+        assert_eq!(of(shop, &[("host", "shop.example"), ("host", "evil")]), "shop.example(host=shop.example,evil)/");
+        assert_eq!(of(shop, &[("host", "shop.example,")]), "shop.example(host=shop.example%2C)/");
+        assert_eq!(of(shop, &[("host", "")]), "shop.example(host=)/");
+        let mut told = ["host", "x-forwarded-host", "x-forwarded-proto"].map(|name| of(shop, &[(name, "x")])).to_vec();
+        told.push(of(shop, &[("forwarded", "host=x")]));
+        told.push(of(shop, &[("forwarded", "proto=x")]));
+        told.push(of(shop, &[("x-forwarded-proto", "x)(x-forwarded-host=x")]));
+        let different: std::collections::HashSet<_> = told.iter().collect();
+        assert_eq!(different.len(), told.len(), "{told:?}");
     }
 
     #[test]

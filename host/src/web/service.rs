@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Buf;
-use futures_util::future::join_all;
 use http::header::{self, HeaderMap};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
@@ -27,6 +26,7 @@ use crate::responses::body::{self, boxed};
 use crate::responses::cache_status::{CacheStatus, Fwd};
 use crate::responses::freshness::{Choices, RequestFacts};
 use crate::responses::{Asked, Found, Question, Upstream, invalidates, past_the_cache};
+use crate::writes::Invalidate;
 
 /// A service behind a cache; made by [`CacheLayer`](super::CacheLayer).
 ///
@@ -253,8 +253,8 @@ impl Change {
         }
     }
 
-    /// All at once, so that everything is under way even if nobody waits for it any more. A store that is away is told
-    /// later.
+    /// It goes on if nobody waits for it any more, and what finds too much under way is tried again; what fails is logged. A
+    /// store that is away is told later.
     async fn invalidate(self, shared: &Shared, response: &http::response::Parts) {
         let (settings, cache) = (&shared.settings, &shared.responses.cache);
         let tags = match (&settings.invalidate_tags, &self.request) {
@@ -264,13 +264,8 @@ impl Change {
         let methods = self.target.iter().flat_map(|target| [(Method::GET, target), (Method::HEAD, target)]);
         // A key that is too long was never stored.
         let max = cache.policy().key_bytes_max as usize;
-        let keys: Vec<_> = methods.filter_map(|(method, target)| settings.keys.key(&method, target, max)).collect();
-        let removals = join_all(keys.iter().map(|key| cache.remove(key)));
-        let invalidations = join_all(tags.iter().map(|tag| cache.invalidate_tag(tag)));
-        let (_settled, invalidated) = tokio::join!(removals, invalidations);
-        if let Some(error) = invalidated.into_iter().find_map(Result::err) {
-            tracing::warn!(%error, "a tag could not be invalidated");
-        }
+        let keys = methods.filter_map(|(method, target)| settings.keys.key(&method, target, max));
+        let _logged = cache.invalidate_now(Invalidate::new().keys(keys).tags(tags)).await;
     }
 }
 

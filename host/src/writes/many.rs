@@ -82,7 +82,8 @@ impl Cache {
         self.invalidate_now(Invalidate::new().matching(pattern)).await
     }
 
-    async fn invalidate_now(&self, set: Invalidate) -> Applied {
+    /// Invalidates all of it, at once also inside a [`transaction`](super::transaction).
+    pub(crate) async fn invalidate_now(&self, set: Invalidate) -> Applied {
         let mut changes = Changes::default();
         changes.invalidate(set);
         apply(vec![(self.clone(), changes)], vec![]).await

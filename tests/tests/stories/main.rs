@@ -14,4 +14,5 @@ mod testing_kit;
 mod typed;
 mod web;
 mod web_axum;
+mod web_clients;
 mod writes;

@@ -23,13 +23,13 @@ use tower::{Layer as _, Service, ServiceExt as _};
 
 /// What the service fails with when it does not answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Broken(&'static str);
+pub(super) struct Broken(&'static str);
 
 type Script = dyn Fn(&Parts, usize) -> (Duration, Result<Response<Body>, Broken>) + Send + Sync;
 
 /// A service that does as it is told and counts what reaches it.
 #[derive(Clone)]
-struct Shop(Arc<State>);
+pub(super) struct Shop(Arc<State>);
 
 struct State {
     script: Mutex<Arc<Script>>,
@@ -38,7 +38,7 @@ struct State {
 }
 
 impl Shop {
-    fn that(
+    pub(super) fn that(
         script: impl Fn(&Parts, usize) -> (Duration, Result<Response<Body>, Broken>) + Send + Sync + 'static,
     ) -> Self {
         let script: Arc<Script> = Arc::new(script);
@@ -66,7 +66,7 @@ impl Shop {
         self.0.got.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.got().len()
     }
 }
@@ -98,10 +98,10 @@ impl Service<Request<Full<Bytes>>> for Shop {
 
 /// A shop behind a layer.
 #[derive(Clone)]
-struct Front(CacheService<Shop>);
+pub(super) struct Front(CacheService<Shop>);
 
 impl Front {
-    fn of(shop: &Shop, cache: &Cache, choose: impl FnOnce(CacheLayer) -> CacheLayer) -> Self {
+    pub(super) fn of(shop: &Shop, cache: &Cache, choose: impl FnOnce(CacheLayer) -> CacheLayer) -> Self {
         Self(choose(CacheLayer::new(cache.clone())).layer(shop.clone()))
     }
 
@@ -109,11 +109,11 @@ impl Front {
         self.0.clone().oneshot(request).await
     }
 
-    async fn send(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Answer {
+    pub(super) async fn send(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Answer {
         whole(self.ask(request(method, target, headers)).await.expect("a response")).await
     }
 
-    async fn get(&self, target: &str) -> Answer {
+    pub(super) async fn get(&self, target: &str) -> Answer {
         self.send("GET", target, &[]).await
     }
 }
@@ -131,11 +131,11 @@ async fn whole(response: Response<tideover::web::Body>) -> Answer {
     Answer { status: parts.status.as_u16(), headers: parts.headers, body }
 }
 
-fn cache() -> Cache {
+pub(super) fn cache() -> Cache {
     exact(EngineKind::Native, &[]).build().expect("a cache")
 }
 
-fn a_minute(layer: CacheLayer) -> CacheLayer {
+pub(super) fn a_minute(layer: CacheLayer) -> CacheLayer {
     layer.ttl(seconds(60))
 }
 
@@ -357,11 +357,12 @@ async fn credentials_may_keep_responses_apart_or_be_taken_off() {
 async fn hosts_are_told_apart_because_links_are_built_from_them() {
     let shop = Shop::counting(&[]);
     let front = Front::of(&shop, &cache(), a_minute);
-    let hosts: [&[(&str, &str)]; 6] = [
+    let hosts: [&[(&str, &str)]; 7] = [
         &[("host", "shop.example")],
         &[("host", "evil.example")],
         &[("host", "shop.example"), ("x-forwarded-host", "evil.example")],
         &[("host", "shop.example"), ("x-forwarded-proto", "https")],
+        &[("host", "shop.example"), ("x-forwarded-host", "https")],
         &[("host", "shop.example"), ("forwarded", "for=1.1.1.1;host=evil.example")],
         &[("host", "shop.example/a")],
     ];
@@ -369,8 +370,11 @@ async fn hosts_are_told_apart_because_links_are_built_from_them() {
     for headers in hosts {
         bodies.insert(front.send("GET", "/a/b", headers).await.body);
     }
-    bodies.insert(front.send("GET", "/b", hosts[5]).await.body);
-    assert_eq!(bodies.len(), 7);
+    bodies.insert(front.send("GET", "/b", hosts[6]).await.body);
+    bodies.insert(front.send("GET", "http://shop.example/a/b", hosts[1]).await.body);
+    assert_eq!(bodies.len(), 9);
+    let both = front.send("GET", "http://shop.example/a/b", hosts[0]).await;
+    assert_eq!(both.body, front.send("GET", "/a/b", hosts[0]).await.body, "an absolute target is the same one");
     let front = Front::of(&shop, &cache(), |layer| a_minute(layer).any_host());
     assert_eq!(front.send("GET", "/", hosts[0]).await.body, front.send("GET", "/", hosts[2]).await.body);
 }
