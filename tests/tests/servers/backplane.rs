@@ -179,12 +179,12 @@ async fn what_is_put_after_a_clear_is_still_heard_of_when_another_removes_it() {
     cache.clear().await.expect("a clear");
     put(&cache, "k", "v", &[]).await;
     // The walk after the clear has passed everything when what was there before it is gone.
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     while server.command(&["EXISTS", "tideover:before"]) != "0" {
         assert!(began.elapsed() < Duration::from_secs(30), "never swept");
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        sleep(Duration::from_millis(10)).await;
     }
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    sleep(Duration::from_millis(200)).await;
     assert!(get(&cache, "k").await.is_some());
     let _deleted = server.command(&["DEL", "tideover:k"]);
     until(&cache, "k", None).await;
