@@ -16,6 +16,7 @@ mod place;
 mod shared;
 #[cfg(all(test, feature = "testing"))]
 mod tests;
+mod turns;
 
 use std::fmt;
 use std::sync::Arc;

@@ -19,6 +19,9 @@ use crate::store::{Remaining, StoreError, When, number};
 /// How long a copy is kept whose end nobody knows, where the policy has no `ttl`.
 const UNKNOWN_FOR: Duration = Duration::from_secs(300);
 
+/// Of so many keys, every one is in its turn among [`Fallback::some_keys`].
+const SPREAD: usize = 1_024;
+
 /// What was seen under a key.
 #[derive(Clone)]
 struct Copied {
@@ -76,6 +79,8 @@ pub(super) struct Fallback {
     newest: u64,
     /// What older operations have seen is not kept.
     floor: u64,
+    /// How many keys have been told to those who look for some.
+    told: usize,
 }
 
 impl Fallback {
@@ -90,6 +95,7 @@ impl Fallback {
             removed_for: policy.store_read_deadline.saturating_mul(2),
             newest: 0,
             floor: 0,
+            told: 0,
         }
     }
 
@@ -105,6 +111,19 @@ impl Fallback {
     pub(super) const fn begin(&mut self) -> u64 {
         self.newest += 1;
         self.newest
+    }
+}
+
+/// Keys by which to find out whether the store answers.
+impl Fallback {
+    /// At most so many of the keys that owe something, and as many that are known; others each time.
+    pub(super) fn some_keys(&mut self, count: usize) -> Vec<Arc<str>> {
+        let from = self.told;
+        self.told = from.wrapping_add(count);
+        let first = |len: usize| from % len.clamp(1, SPREAD);
+        let owed = self.journal.names().skip(first(self.journal.len())).take(count);
+        let known = self.copies.keys().skip(first(self.copies.len())).take(count);
+        owed.chain(known).cloned().collect()
     }
 }
 

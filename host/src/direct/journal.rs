@@ -1,7 +1,8 @@
 //! What is owed to the store: the changes of each key made while it was away, and the patterns whose keys are to go.
 //!
 //! It is bounded, and full it refuses what is new: nothing in it is ever given up for room. Patterns are paid first:
-//! what was owed for their keys before is no longer, and what is owed for them now came after.
+//! what was owed for their keys before is no longer, and what is owed for them now came after. So no step of a key is
+//! sent while a pattern is owed that it matches, whenever that came.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use tideover_core::Instant;
 use tideover_core::pattern::Pattern;
 
 use super::debt::{Ends, Step, Steps};
+use super::turns::{Turn, Turns, Waits};
 
 /// What is under a key, as far as is known here.
 #[derive(Clone, PartialEq, Eq)]
@@ -70,6 +72,7 @@ struct Row {
     is_doubtful: bool,
     /// Of the newest change.
     number: u64,
+    turn: Turn,
     refusals: u8,
 }
 
@@ -87,12 +90,27 @@ impl Row {
 struct Sweep {
     pattern: Arc<str>,
     glob: Pattern,
+    turn: Turn,
+}
+
+/// What is to be paid next.
+pub(super) enum Due {
+    Nothing,
+    Sweep {
+        number: u64,
+        pattern: Arc<str>,
+        /// It has not failed yet.
+        is_first_try: bool,
+    },
+    /// Keys that have not failed yet, the last of them with that number.
+    FirstTries(u64, Vec<Arc<str>>),
+    /// Keys that have.
+    Retries(Vec<Arc<str>>),
 }
 
 pub(super) struct Journal {
     rows: HashMap<Arc<str>, Row>,
-    /// The keys by the numbers of their newest changes.
-    order: BTreeMap<u64, Arc<str>>,
+    turns: Turns,
     sweeps: BTreeMap<u64, Sweep>,
     newest: u64,
     max: usize,
@@ -102,7 +120,7 @@ pub(super) struct Journal {
 
 impl Journal {
     pub(super) fn new(max: usize) -> Self {
-        Self { rows: HashMap::new(), order: BTreeMap::new(), sweeps: BTreeMap::new(), newest: 0, max, taken: 0 }
+        Self { rows: HashMap::new(), turns: Turns::default(), sweeps: BTreeMap::new(), newest: 0, max, taken: 0 }
     }
 
     /// How many keys and patterns owe something.
@@ -120,7 +138,11 @@ impl Journal {
 
     /// Whether the store is not to be trusted about `key`.
     pub(super) fn owes(&self, key: &str) -> bool {
-        self.rows.contains_key(key) || self.sweeps.values().any(|sweep| sweep.glob.matches(key))
+        self.rows.contains_key(key) || self.sweeps_of(key).next().is_some()
+    }
+
+    fn sweeps_of(&self, key: &str) -> impl Iterator<Item = &Sweep> {
+        self.sweeps.values().filter(move |sweep| sweep.glob.matches(key))
     }
 
     /// What is there, if the key owes something.
@@ -132,6 +154,11 @@ impl Journal {
     /// Every key that owes something, and whether anything is there.
     pub(super) fn keys(&self, now: Instant) -> impl Iterator<Item = (&Arc<str>, bool)> {
         self.rows.iter().map(move |(key, row)| (key, row.state.at(now).value.is_some()))
+    }
+
+    /// Every key that owes something, in no order.
+    pub(super) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.rows.keys()
     }
 
     /// Whether there is room for changes of these keys.
@@ -156,7 +183,8 @@ impl Journal {
         } else {
             let mut steps = Steps::default();
             steps.push(step).map_err(|_too_large| NotOwed::TooLarge)?;
-            let row = Row { sent: None, steps, state, is_doubtful: false, number: 0, refusals: 0 };
+            let row =
+                Row { sent: None, steps, state, is_doubtful: false, number: 0, turn: Turn::default(), refusals: 0 };
             self.rows.insert(key.into(), row);
         }
         self.taken += 1;
@@ -169,9 +197,9 @@ impl Journal {
         let Some((key, _)) = self.rows.get_key_value(key) else { return };
         let key = Arc::clone(key);
         if let Some(row) = self.rows.get_mut(&key) {
-            self.order.remove(&row.number);
+            self.turns.remove(row.number, row.turn);
             row.number = self.newest;
-            self.order.insert(self.newest, key);
+            self.turns.insert(key, row.number, row.turn);
         }
     }
 
@@ -187,33 +215,117 @@ impl Journal {
         if matching == 0 && same.is_none() && self.len() >= self.max {
             return Err(NotOwed::Full);
         }
-        if let Some(same) = same {
-            self.sweeps.remove(&same);
-        }
+        let same = same.and_then(|same| self.sweeps.remove(&same));
         self.rows.retain(|key, _| !glob.matches(key));
-        self.order.retain(|_, key| !glob.matches(key));
+        self.turns.retain(|key| !glob.matches(key));
         self.taken += 1;
         self.newest += 1;
-        self.sweeps.insert(self.newest, Sweep { pattern: pattern.into(), glob });
+        let turn = same.map(|same| same.turn).unwrap_or_default();
+        self.sweeps.insert(self.newest, Sweep { pattern: pattern.into(), glob, turn });
         Ok(())
     }
 
     /// Owes that everything goes, and nothing else.
     pub(super) fn clear(&mut self) {
         self.rows.clear();
-        self.order.clear();
+        self.turns.clear();
         self.sweeps.clear();
         self.taken += 1;
         self.newest += 1;
-        self.sweeps.insert(self.newest, Sweep { pattern: "*".into(), glob: Pattern::new("*") });
+        let all = Sweep { pattern: "*".into(), glob: Pattern::new("*"), turn: Turn::default() };
+        self.sweeps.insert(self.newest, all);
     }
 }
 
 /// Paying.
 impl Journal {
-    /// The oldest pattern, with its number.
-    pub(super) fn next_sweep(&self) -> Option<(u64, Arc<str>)> {
-        self.sweeps.first_key_value().map(|(number, sweep)| (*number, Arc::clone(&sweep.pattern)))
+    /// Whether anything can be paid now.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.turns.is_any(now) || self.sweeps.values().any(|sweep| sweep.turn.has_come(now))
+    }
+
+    /// Whether `key` is not paid before its wait, or that of a pattern which it matches, is over.
+    pub(super) fn waits(&self, key: &str, now: Instant) -> bool {
+        let row = self.rows.get(key);
+        row.is_some_and(|row| !row.turn.has_come(now)) || self.sweeps_of(key).any(|sweep| !sweep.turn.has_come(now))
+    }
+
+    /// Whether anything waits.
+    pub(super) fn any_waits(&self, now: Instant) -> bool {
+        self.turns.any_waits(now) || self.sweeps.values().any(|sweep| !sweep.turn.has_come(now))
+    }
+
+    /// What is to be paid next in a round that has begun then and tried all first tries up to that number: the oldest
+    /// pattern, or so many keys. What fails in a round waits for another.
+    pub(super) fn due(&mut self, after: u64, count: usize, began: Instant) -> Due {
+        if let Some((number, sweep)) = self.sweeps.iter().find(|(_, sweep)| sweep.turn.has_come(began)) {
+            let (pattern, is_first_try) = (Arc::clone(&sweep.pattern), !sweep.turn.has_failed());
+            return Due::Sweep { number: *number, pattern, is_first_try };
+        }
+        let mut after = after;
+        loop {
+            let found = self.turns.first_tries(after, count);
+            let Some((last, _)) = found.last() else { break };
+            after = *last;
+            let keys = self.unhindered(found.into_iter().map(|(_, key)| key));
+            if !keys.is_empty() {
+                return Due::FirstTries(after, keys);
+            }
+        }
+        loop {
+            let found = self.turns.retries(began, count);
+            if found.is_empty() {
+                return Due::Nothing;
+            }
+            let keys = self.unhindered(found.into_iter());
+            if !keys.is_empty() {
+                return Due::Retries(keys);
+            }
+        }
+    }
+
+    /// Those that no pattern hinders; the others wait as that does.
+    fn unhindered(&mut self, keys: impl Iterator<Item = Arc<str>>) -> Vec<Arc<str>> {
+        let hindered_until =
+            |journal: &Self, key: &str| journal.sweeps_of(key).map(|sweep| sweep.turn.waits_until).max();
+        let is_unhindered = |key: &Arc<str>| {
+            let until = hindered_until(self, key);
+            if let Some(waits_until) = until {
+                self.turn_of(key, |turn| turn.waits_until = waits_until);
+            }
+            until.is_none()
+        };
+        keys.filter(is_unhindered).collect()
+    }
+
+    fn turn_of(&mut self, key: &Arc<str>, change: impl FnOnce(&mut Turn)) {
+        if let Some(row) = self.rows.get_mut(key) {
+            self.turns.remove(row.number, row.turn);
+            change(&mut row.turn);
+            self.turns.insert(Arc::clone(key), row.number, row.turn);
+        }
+    }
+
+    /// The store has not answered about `key`, or has refused: it is tried again after a wait.
+    pub(super) fn failed(&mut self, key: &Arc<str>, now: Instant, waits: Waits) {
+        self.turn_of(key, |turn| turn.failed(now, waits));
+    }
+
+    /// The same for the pattern with that number.
+    pub(super) fn sweep_failed(&mut self, number: u64, now: Instant, waits: Waits) {
+        if let Some(sweep) = self.sweeps.get_mut(&number) {
+            sweep.turn.failed(now, waits);
+        }
+    }
+
+    /// Nothing waits any more.
+    pub(super) fn retry_all(&mut self) {
+        self.turns.clear();
+        for (key, row) in &mut self.rows {
+            row.turn = Turn::default();
+            self.turns.insert(Arc::clone(key), row.number, row.turn);
+        }
+        self.sweeps.values_mut().for_each(|sweep| sweep.turn = Turn::default());
     }
 
     /// The keys of the pattern with that number are gone.
@@ -221,14 +333,12 @@ impl Journal {
         self.sweeps.remove(&number);
     }
 
-    /// The next keys after that number, the oldest change first.
-    pub(super) fn next_keys(&self, after: u64, count: usize) -> Vec<(u64, Arc<str>)> {
-        let newer = self.order.range(after + 1..).take(count);
-        newer.map(|(number, key)| (*number, Arc::clone(key))).collect()
-    }
-
-    /// The next step of `key` goes on its way; `None` if there is none, and then the key owes nothing.
+    /// The next step of `key` goes on its way; `None` if there is none, and then the key owes nothing, or if a pattern
+    /// has come that has to be paid before it.
     pub(super) fn send(&mut self, key: &str, now: Instant) -> Option<Step> {
+        if self.sweeps_of(key).next().is_some() {
+            return None;
+        }
         let row = self.rows.get_mut(key)?;
         row.settle(now);
         row.sent = row.steps.next();
@@ -239,11 +349,12 @@ impl Journal {
         sent
     }
 
-    /// The step that was on its way is done; `sum` is what it counted to, `held` whether its condition did. When
+    /// The step that was on its way is done, unless a pattern has taken it along meanwhile; `sum` is what it counted to, `held` whether its condition did. When
     /// nothing more is owed: what is there, if that is known.
     pub(super) fn done(&mut self, key: &str, sum: Option<i64>, held: bool) -> Option<Option<State>> {
         let row = self.rows.get_mut(key)?;
-        let has_written = matches!(row.sent.take(), Some(Step::Write { .. }));
+        let has_written = matches!(row.sent.take()?, Step::Write { .. });
+        row.turn.succeeded();
         if row.steps.are_absolute() || has_written && held {
             row.is_doubtful = false;
         } else {
@@ -272,7 +383,7 @@ impl Journal {
     /// The store has refused the step that was on its way. It gets a second chance; then it is given up, and where that
     /// was to replace something older, the older value is to go at least. `true`: it was given up.
     pub(super) fn refused(&mut self, key: &str) -> bool {
-        let Some(row) = self.rows.get_mut(key) else { return false };
+        let Some(row) = self.rows.get_mut(key).filter(|row| row.sent.is_some()) else { return false };
         row.refusals += 1;
         if row.refusals == 1 {
             self.put_back(key);
@@ -298,7 +409,7 @@ impl Journal {
 
     /// Nobody knows what became of the step that was on its way, and it must not be done twice: it is given up.
     pub(super) fn lost(&mut self, key: &str) {
-        let Some(row) = self.rows.get_mut(key) else { return };
+        let Some(row) = self.rows.get_mut(key).filter(|row| row.sent.is_some()) else { return };
         (row.sent, row.is_doubtful) = (None, true);
         if row.steps.is_empty() {
             self.forget(key);
@@ -316,7 +427,7 @@ impl Journal {
 
     fn forget(&mut self, key: &str) -> Option<Row> {
         let row = self.rows.remove(key)?;
-        self.order.remove(&row.number);
+        self.turns.remove(row.number, row.turn);
         Some(row)
     }
 }
@@ -344,6 +455,62 @@ mod tests {
         journal.state(key, now).and_then(|state| state.value)
     }
 
+    const WAITS: fn() -> Waits = || Waits::of(&tideover_core::Policy::default());
+
+    /// What is due, as text.
+    fn due(journal: &mut Journal, after: u64, began: Instant) -> String {
+        match journal.due(after, 9, began) {
+            Due::Nothing => "nothing".to_owned(),
+            Due::Sweep { number, pattern, .. } => format!("{number} pattern {pattern}"),
+            Due::FirstTries(last, keys) => format!("{last} {}", keys.join(" ")),
+            Due::Retries(keys) => format!("again {}", keys.join(" ")),
+        }
+    }
+
+    #[test]
+    fn a_pattern_goes_before_what_is_owed_after_it_whenever_it_comes() {
+        let mut journal = Journal::new(9);
+        put(&mut journal, "user:7", "old", Instant::NEVER).expect("there is room");
+        assert_eq!(due(&mut journal, 0, NOW), "1 user:7");
+        assert!(journal.send("user:7", NOW).is_some());
+        journal.sweep("user:*").expect("there is room");
+        put(&mut journal, "user:7", "new", Instant::NEVER).expect("there is room");
+        assert!(journal.done("user:7", None, true).is_none(), "that was the step before the pattern");
+        assert!(journal.send("user:7", NOW).is_none());
+        assert_eq!((value(&journal, "user:7", NOW), journal.len()), (Some("new".into()), 2));
+        assert_eq!(due(&mut journal, 1, NOW), "2 pattern user:*");
+        journal.swept(2);
+        assert_eq!(due(&mut journal, 1, NOW), "3 user:7");
+        assert!(journal.send("user:7", NOW).is_some());
+    }
+
+    #[test]
+    fn what_fails_waits_and_holds_up_nothing_else() {
+        let mut journal = Journal::new(9);
+        for key in ["lost", "k", "user:7"] {
+            put(&mut journal, key, "1", Instant::NEVER).expect("there is room");
+        }
+        journal.sweep("user:*").expect("there is room");
+        put(&mut journal, "user:7", "2", Instant::NEVER).expect("there is room");
+        journal.sweep_failed(4, NOW, WAITS());
+        journal.failed(&"lost".into(), NOW, WAITS());
+        assert_eq!((due(&mut journal, 0, NOW), due(&mut journal, 5, NOW)), ("5 k".into(), "nothing".into()));
+        assert!(journal.waits("lost", NOW) && journal.waits("user:7", NOW) && !journal.waits("k", NOW));
+        put(&mut journal, "lost", "2", Instant::NEVER).expect("there is room");
+        assert_eq!(due(&mut journal, 0, NOW), "2 k", "a new change does not end the wait");
+
+        let second = NOW + Duration::from_secs(1);
+        assert_eq!(due(&mut journal, 5, second), "4 pattern user:*");
+        journal.swept(4);
+        assert_eq!(due(&mut journal, 5, second), "again user:7 lost");
+        journal.failed(&"lost".into(), second, WAITS());
+        assert!(journal.waits("lost", second + Duration::from_millis(1_999)), "the second wait is twice as long");
+        journal.retry_all();
+        assert_eq!(due(&mut journal, 0, second), "6 k user:7 lost");
+        ["k", "user:7", "lost"].iter().for_each(|key| drop(journal.forget(key)));
+        assert!(journal.is_empty() && !journal.is_due(Instant::NEVER) && !journal.any_waits(NOW));
+    }
+
     #[test]
     fn it_is_bounded_by_keys_and_refuses_only_what_is_new() {
         let mut journal = Journal::new(2);
@@ -363,8 +530,7 @@ mod tests {
         for key in ["a", "b", "a"] {
             put(&mut journal, key, "1", Instant::NEVER).expect("there is room");
         }
-        let keys: Vec<_> = journal.next_keys(0, 9).into_iter().map(|(_, key)| key.to_string()).collect();
-        assert_eq!(keys, ["b", "a"]);
+        assert_eq!(due(&mut journal, 0, NOW), "3 b a");
     }
 
     #[test]
@@ -414,10 +580,9 @@ mod tests {
         let mut journal = Journal::new(1);
         put(&mut journal, "k", "1", Instant::NEVER).expect("there is room");
         journal.clear();
-        assert_eq!((journal.len(), value(&journal, "k", NOW), journal.next_keys(0, 9).len()), (1, None, 0));
-        let (number, pattern) = journal.next_sweep().expect("it is owed");
-        assert_eq!(&*pattern, "*");
-        journal.swept(number);
+        assert_eq!((journal.len(), value(&journal, "k", NOW)), (1, None));
+        assert_eq!(due(&mut journal, 0, NOW), "2 pattern *");
+        journal.swept(2);
         assert!(journal.is_empty());
     }
 }

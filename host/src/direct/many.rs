@@ -9,6 +9,7 @@ use super::Direct;
 use super::answer::Answer;
 use super::fallback::{Fallback, Undone};
 use super::journal::State;
+use super::pay::Sweeping;
 use super::place::{Place, page_of_here, page_of_store, place, places};
 use super::shared::{Call, Concerns, Fate, Unanswered};
 use crate::error::Error;
@@ -218,7 +219,7 @@ impl Direct {
         if !self.shared.is_settled(call, &Concerns::Everything).await {
             return Err(Unanswered::Away(Fate::Skipped));
         }
-        self.shared.sweep(store, call.operation, pattern).await
+        self.shared.sweep(store, Sweeping::Called(call.operation), pattern).await
     }
 }
 

@@ -60,7 +60,19 @@ impl Concerns<'_> {
             Self::Everything => !journal.is_empty(),
         }
     }
+
+    /// Whether some of that is not paid before a wait is over.
+    fn wait(&self, journal: &Journal, now: Instant) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Keys(keys) => keys.iter().any(|key| journal.waits(key, now)),
+            Self::Everything => journal.any_waits(now),
+        }
+    }
 }
+
+/// What a failure says of the store.
+type Judged = fn(&StoreError) -> Verdict;
 
 /// Why the store has brought no answer.
 pub(super) enum Unanswered {
@@ -210,7 +222,7 @@ impl Shared {
         until.limit(self.settled(concerns)).await.unwrap_or(false)
     }
 
-    /// Waits until that is paid, or nobody pays.
+    /// Waits until that is paid, or is not going to be now.
     async fn settled(&self, concerns: &Concerns<'_>) -> bool {
         loop {
             let mut paid = std::pin::pin!(self.paid.notified());
@@ -218,7 +230,8 @@ impl Shared {
             if !concerns.are_owed(self.fallback().journal()) {
                 return true;
             }
-            if !self.paying.load(Ordering::Acquire) {
+            let waits = concerns.wait(self.fallback().journal(), self.clock.now());
+            if waits || !self.paying.load(Ordering::Acquire) {
                 return false;
             }
             paid.await;
@@ -233,6 +246,26 @@ impl Shared {
         deadline: Instant,
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, Unanswered> {
+        self.try_judged((operation, verdict), key, deadline, work).await
+    }
+
+    /// The same for what is owed. That it fails once more says nothing of the store for others: the key waits by itself.
+    pub(super) async fn try_owed<T>(
+        &self,
+        key: Option<&str>,
+        deadline: Instant,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, Unanswered> {
+        self.try_judged(("replay", verdict_of_owed), key, deadline, work).await
+    }
+
+    async fn try_judged<T>(
+        &self,
+        (operation, judged): (&'static str, Judged),
+        key: Option<&str>,
+        deadline: Instant,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, Unanswered> {
         let permitted = self.circuit.acquire(deadline).ok_or(Unanswered::Away(Fate::Skipped))?;
         let limit = self.clock.deadline(deadline);
         let limited = async {
@@ -243,7 +276,7 @@ impl Shared {
             }
         };
         let result = self.observed.asked((operation, "direct", key), limited, judge).await;
-        permitted.report(result.as_ref().map_or_else(verdict, |_| Verdict::Success));
+        permitted.report(result.as_ref().map_or_else(judged, |_| Verdict::Success));
         result.map_err(|error| {
             self.counts.failures.add(1);
             unanswered(error)
@@ -259,6 +292,13 @@ const fn verdict(error: &StoreError) -> Verdict {
         StoreError::Overloaded { .. } | StoreError::Congested | StoreError::Unsupported(_) | StoreError::Closed => {
             Verdict::None
         }
+    }
+}
+
+const fn verdict_of_owed(error: &StoreError) -> Verdict {
+    match verdict(error) {
+        Verdict::Failure => Verdict::None,
+        other => other,
     }
 }
 

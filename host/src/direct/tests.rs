@@ -2,6 +2,7 @@
 
 mod as_if_nothing_happened;
 mod outage;
+mod shards;
 
 use std::time::Duration;
 
