@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tideover::core::{Invalidation, Note, Tag, WallTime};
 use tideover::store::{RedisConfig, RedisConfigError, RedisStore, RedisTls, Store, StoreError};
+use tideover_tests::diary::Diary;
 use tideover_tests::redis_server::{Certificates, RedisCluster, RedisSentinels, RedisServer};
 use tokio::time::{sleep, timeout};
 
@@ -217,6 +219,100 @@ async fn a_slot_that_moves_while_it_is_used_fails_no_call() {
         let counted = read(&*store, &format!("{{tag}}count{user}")).await;
         assert_eq!(counted, Some(calls.to_string().into()), "each call counted once");
     }
+}
+
+/// The end of the log travels with reads of keys on its node. When its slot moves away from there, reads go on, and what is
+/// noted at the new place is heard.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_slot_of_the_log_may_move_while_somebody_listens() {
+    const LOG: &str = "tideover:!log";
+    let cluster = RedisCluster::start();
+    let store = Arc::new(store_with(RedisConfig::new(cluster.url())));
+    let diary = Diary::on(&*store);
+    let notes = Arc::new(AtomicU32::new(0));
+    note(&store, &notes).await;
+    // Keys on all nodes, so that for some of them the log lies beside them, before and after.
+    let keys: Vec<String> = (0..30).map(|number| format!("k{number}")).collect();
+    for key in &keys {
+        write(&*store, key, "1").await;
+    }
+    let done = Arc::new(AtomicBool::new(false));
+    let users: Vec<_> = (0..4)
+        .map(|_| {
+            let (store, done, keys) = (Arc::clone(&store), Arc::clone(&done), keys.clone());
+            tokio::spawn(async move {
+                while !done.load(Ordering::Relaxed) {
+                    for key in &keys {
+                        assert!(read(&*store, key).await.is_some(), "{key} was lost");
+                    }
+                }
+            })
+        })
+        .collect();
+
+    let slot = cluster.slot_of(LOG);
+    let from = cluster.master_of(slot);
+    for to in [(from + 1) % 3, (from + 2) % 3, from] {
+        tokio::task::block_in_place(|| {
+            cluster.begin_move(slot, to);
+            // It is there, and its slot is still here: whoever asks is sent on, time and again.
+            cluster.move_key(LOG, to);
+        });
+        note(&store, &notes).await;
+        sleep(Duration::from_millis(100)).await;
+        tokio::task::block_in_place(|| cluster.finish_move(slot, to));
+        note(&store, &notes).await;
+        sleep(Duration::from_millis(100)).await;
+    }
+    done.store(true, Ordering::Relaxed);
+    for user in users {
+        user.await.expect("no failed call");
+    }
+    read(&*store, "k0").await;
+    let heard = diary.heard();
+    assert!(heard.is_sorted_by(|one, next| one.number < next.number), "{heard:?}");
+    let tags: Vec<Note> = heard.iter().map(|heard| heard.note).filter(|note| *note != Note::Unknown).collect();
+    assert_eq!(tags, (1..=7).map(tag).collect::<Vec<_>>(), "each was heard once");
+    assert_eq!(heard.len(), 8, "nothing was missed but what was before the beginning: {heard:?}");
+}
+
+/// The same while nobody else has the map read anew: one listener, which asks for keys beside the old place of the log alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_who_reads_beside_the_old_place_of_the_log_finds_the_new_one() {
+    const LOG: &str = "tideover:!log";
+    let cluster = RedisCluster::start();
+    let store = store_with(RedisConfig::new(cluster.url()));
+    let diary = Diary::on(&store);
+    let slot = cluster.slot_of(LOG);
+    let from = cluster.master_of(slot);
+    let beside = (0..).map(|number| format!("k{number}")).find(|key| {
+        let place = cluster.slot_of(&format!("tideover:{key}"));
+        place != slot && cluster.master_of(place) == from
+    });
+    let beside = beside.expect("some key lies there");
+    write(&store, &beside, "1").await;
+    assert!(read(&store, &beside).await.is_some());
+    let to = (from + 1) % 3;
+    tokio::task::block_in_place(|| {
+        cluster.begin_move(slot, to);
+        cluster.finish_move(slot, to);
+    });
+    assert!(read(&store, &beside).await.is_some(), "at the first try");
+    let other = store_with(RedisConfig::new(cluster.url()));
+    other.note(1, tag(1), WallTime::from_unix_millis(1_700_000_000_000)).await.expect("the cluster answers");
+    assert!(read(&store, &beside).await.is_some());
+    assert_eq!(diary.heard().last().map(|heard| heard.note), Some(tag(1)));
+}
+
+const fn tag(number: u64) -> Note {
+    Note::Invalidated(Tag(number), Invalidation::Remove)
+}
+
+/// Notes the next number.
+async fn note(store: &RedisStore, notes: &AtomicU32) {
+    let number = notes.fetch_add(1, Ordering::Relaxed) + 1;
+    let noon = WallTime::from_unix_millis(1_700_000_000_000);
+    store.note(1, tag(number.into()), noon).await.expect("the cluster answers");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

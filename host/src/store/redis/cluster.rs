@@ -16,8 +16,10 @@ use tokio::time::{Instant, timeout_at};
 
 use super::failure::{Fault, unexpected};
 use super::lock;
+use super::log::head;
 use super::node::{Named, Node, Plan, Whereabouts};
-use super::request::{Effect, Request};
+use super::reply::Reply;
+use super::request::{Body, Effect, Request};
 use super::slots::{SlotMap, redirection};
 use super::url::Address;
 use super::wire::Answered;
@@ -86,9 +88,7 @@ impl Cluster {
         let mut address = self.master_of(slot, deadline).await?;
         let (mut asking, mut moved_on) = (false, false);
         for _ in 0..=REDIRECTIONS_MAX {
-            let heeds = request.heeds && self.known_master_of(self.log_slot)?.is_some_and(|master| master == address);
-            let sent = Request { heeds, ..request.clone() };
-            let fault = match self.node(&address, false)?.answer(&sent, asking, deadline).await {
+            let fault = match self.answer_of(&address, request, asking, deadline).await {
                 Ok(answered) => return Ok(answered),
                 Err(fault) => fault,
             };
@@ -123,6 +123,32 @@ impl Cluster {
             }
         }
         Err(StoreError::Unavailable("the cluster sends this key from node to node".into()).into())
+    }
+
+    /// What the master at `address` says. The end of the log comes along if it lies there, as far as is known; who asks for
+    /// that alone is refused as by any other command.
+    async fn answer_of(
+        &self,
+        address: &Address,
+        request: &Request,
+        asking: bool,
+        deadline: Instant,
+    ) -> Result<Answered, Fault> {
+        let node = self.node(address, false)?;
+        if !matches!(request.body, Body::Head) {
+            let heeds = request.heeds && self.known_master_of(self.log_slot)?.is_some_and(|master| master == *address);
+            return node.answer(&Request { heeds, ..request.clone() }, asking, deadline).await;
+        }
+        if asking {
+            // Right behind the word that asks for it, which holds for one command: not at the end of a batch.
+            let body = Body::Packed(self.plan.dialer.keeping.head.clone());
+            let reply = node.ask(&Request { body, ..request.unheeding() }, true, deadline).await?;
+            return Ok(Answered { head: Some(head(&reply)), reply: Reply::Nil });
+        }
+        match node.answer(request, false, deadline).await? {
+            Answered { head: Some(Err(fault)), .. } => Err(fault),
+            answered => Ok(answered),
+        }
     }
 
     /// Whether a request may be sent to another node after this. One that timed out may not: it may still be run.
