@@ -3,6 +3,7 @@
 //! Each node has one connection of its own, made when it is first needed. Redirections are followed within the call;
 //! `MOVED` is believed at once for its slot and has the whole map read anew behind the call. A node that fails has the
 //! map read anew, too, at most every [`REFRESH_GAP`]; if the slot has another master by then, the call goes on there.
+//! Replicas are asked only over connections that are there, and made up for by the master.
 //! Nothing here sleeps.
 
 use std::collections::HashMap;
@@ -15,14 +16,14 @@ use futures_util::future::{BoxFuture, Shared, select_ok};
 use tokio::time::{Instant, timeout_at};
 
 use super::failure::{Fault, unexpected};
-use super::lock;
 use super::log::head;
-use super::node::{Named, Node, Plan, Whereabouts};
+use super::node::{Line, Named, Node, Plan, Whereabouts};
 use super::reply::Reply;
 use super::request::{Body, Effect, Request};
 use super::slots::{SlotMap, redirection};
 use super::url::Address;
 use super::wire::Answered;
+use super::{lock, may_lag};
 use crate::store::StoreError;
 
 /// Redirections that one call follows; a cluster that sends it further than that is not settled.
@@ -64,8 +65,8 @@ impl Cluster {
     }
 
     /// Whether the end of the log can travel with a request, as far as is known.
-    pub(super) fn has_log_with(&self, slot: u16, effect: Effect) -> bool {
-        if self.replicas && effect == Effect::Read {
+    pub(super) fn has_log_with(&self, slot: u16, request: &Request) -> bool {
+        if self.replicas && may_lag(request) {
             return false;
         }
         let state = lock(&self.state);
@@ -77,13 +78,10 @@ impl Cluster {
     /// The answer to `request`, whose key lies in `slot`; with the end of the log if that lies on the same node.
     pub(super) async fn answer(&self, slot: u16, request: &Request, deadline: Instant) -> Result<Answered, Fault> {
         if self.replicas
-            && request.effect == Effect::Read
-            && let Some(replica) = self.replica_of(slot)?
-            && let replica = self.node(&replica, true)?
-            && !replica.is_silent()
-            && let Ok(reply) = replica.ask(&request.unheeding(), false, deadline).await
+            && may_lag(request)
+            && let Some(answered) = self.answer_of_replica(slot, request, deadline).await?
         {
-            return Ok(reply.into());
+            return Ok(answered);
         }
         let mut address = self.master_of(slot, deadline).await?;
         let (mut asking, mut moved_on) = (false, false);
@@ -123,6 +121,24 @@ impl Cluster {
             }
         }
         Err(StoreError::Unavailable("the cluster sends this key from node to node".into()).into())
+    }
+
+    /// What a replica says, if one is there and answers in its part of the time.
+    async fn answer_of_replica(
+        &self,
+        slot: u16,
+        request: &Request,
+        deadline: Instant,
+    ) -> Result<Option<Answered>, Fault> {
+        let Some((replica, line)) = self.replica_of(slot)? else { return Ok(None) };
+        match replica.ask_half_way(&line, request, deadline).await {
+            Ok(reply) => return Ok(Some(reply.into())),
+            // Our own doing, or that of what lies there.
+            Err(Fault::Congested | Fault::Full(_)) => {}
+            Err(fault) if fault.code() == Some("WRONGTYPE") => {}
+            Err(_) => drop(self.refresh_for_failure()?),
+        }
+        Ok(None)
     }
 
     /// What the master at `address` says. The end of the log comes along if it lies there, as far as is known; who asks for
@@ -189,12 +205,19 @@ impl Cluster {
         Ok(state.map.as_ref().and_then(|map| Some(map.shard(slot)?.master.clone())))
     }
 
-    /// A replica of the shard, each in turn.
-    fn replica_of(&self, slot: u16) -> Result<Option<Address>, StoreError> {
-        let state = self.open()?;
-        let Some(shard) = state.map.as_ref().and_then(|map| map.shard(slot)) else { return Ok(None) };
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        Ok(shard.replicas.get(turn % shard.replicas.len().max(1)).cloned())
+    /// A replica of the shard that can be asked at once, each in turn. The others are connected to meanwhile.
+    fn replica_of(&self, slot: u16) -> Result<Option<(Arc<Node>, Arc<Line>)>, StoreError> {
+        let replicas = self.open()?.map.as_ref().and_then(|map| Some(map.shard(slot)?.replicas.clone()));
+        let mut replicas = replicas.unwrap_or_default();
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % replicas.len().max(1);
+        replicas.rotate_left(turn);
+        for address in replicas {
+            let node = self.node(&address, true)?;
+            if let Some(line) = node.ready() {
+                return Ok(Some((node, line)));
+            }
+        }
+        Ok(None)
     }
 
     fn open(&self) -> Result<std::sync::MutexGuard<'_, State>, StoreError> {

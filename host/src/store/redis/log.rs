@@ -134,7 +134,7 @@ impl Log {
         request: Request,
         deadline: Instant,
     ) -> Result<Reply, Fault> {
-        let (answer, head) = if deployment.has_log_with(place, request.effect) {
+        let (answer, head) = if deployment.has_log_with(place, &request) {
             let request = Request { heeds: true, ..request };
             match deployment.answer(place, &request, deadline).await {
                 Ok(Answered { reply, head }) => (Ok(reply), head),

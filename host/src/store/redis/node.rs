@@ -139,6 +139,24 @@ impl Node {
         self.answer(request, asking, deadline).await.map(|answered| answered.reply)
     }
 
+    /// The connection, if it is there and talks. Otherwise one is made in the background: the first at once, others as lost
+    /// ones are.
+    pub(super) fn ready(&self) -> Option<Arc<Line>> {
+        match self.latest() {
+            Some(line) if line.link.is_open() => return (!line.link.is_silent()).then_some(line),
+            _ if matches!(&*lock(&self.slot), Slot::Open(None)) => drop(self.attempt()),
+            _ => self.restore(),
+        }
+        None
+    }
+
+    /// The answer of a replica over `line`, by half of the time that is left: the rest is the primary's, should it fail.
+    pub(super) async fn ask_half_way(&self, line: &Line, request: &Request, deadline: Instant) -> Result<Reply, Fault> {
+        let half = deadline.saturating_duration_since(Instant::now()) / 2;
+        let limit = self.limit(request.effect, Instant::now() + half);
+        line.link.ask(request.unheeding(), false, limit).await
+    }
+
     pub(super) fn limit(&self, effect: Effect, deadline: Instant) -> Instant {
         let limit = if effect == Effect::Read { self.plan.read_timeout } else { self.plan.write_timeout };
         deadline.min(Instant::now() + limit)
@@ -179,8 +197,14 @@ impl Node {
         let attempt = self.connect().boxed().shared();
         // Callers may leave before the attempt ends; the task sees it through, so that no later caller
         // finds one that was left half-way and long ago.
-        let (attention, seen_through) = (Arc::clone(&self.attention), attempt.clone());
-        drop(tokio::spawn(async move { attention.pay(seen_through).await.is_ok() }));
+        let (attention, seen_through, this) = (Arc::clone(&self.attention), attempt.clone(), Weak::clone(&self.this));
+        drop(tokio::spawn(async move {
+            let failed = attention.pay(seen_through).await.is_err();
+            if let Some(node) = this.upgrade().filter(|node| failed && node.replica) {
+                // Nobody waits for a replica who could see to it. The one that has left is not tried again.
+                node.tell_trouble();
+            }
+        }));
         Ok((latest.insert(attempt).clone(), false))
     }
 
@@ -271,6 +295,10 @@ impl Node {
             }
             News::Pushed(pushed) => return self.plan.backplane.take_in(&pushed),
         }
+        self.tell_trouble();
+    }
+
+    fn tell_trouble(&self) {
         if let Some(troubled) = &self.troubled {
             troubled();
         }
@@ -332,11 +360,6 @@ impl Node {
             Slot::Open(Some(attempt)) => attempt.peek()?.as_ref().ok().map(Arc::clone),
             _ => None,
         }
-    }
-
-    /// Whether there is a connection on which everything is unanswered for a while.
-    pub(super) fn is_silent(&self) -> bool {
-        self.latest().is_some_and(|line| line.link.is_silent())
     }
 
     /// Calls under way keep the connection until they end.
