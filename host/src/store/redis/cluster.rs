@@ -6,7 +6,7 @@
 //! Replicas are asked only over connections that are there, and made up for by the master.
 //! Nothing here sleeps.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -54,6 +54,16 @@ struct State {
     map: Option<SlotMap>,
     refresh: Option<Refresh>,
     refreshed_at: Option<Instant>,
+}
+
+impl State {
+    /// Whether a master that was to tell what others change is none any more in the new `map`, or has left altogether.
+    fn has_lost_its_word(&self, map: &SlotMap, stays: impl Fn(&Address) -> bool) -> bool {
+        let before = self.map.as_ref().map(SlotMap::masters).unwrap_or_default();
+        let masters = map.masters();
+        let is_gone = |address| !masters.contains(address) && (before.contains(address) || !stays(address));
+        self.nodes.iter().any(|((address, replica), node)| !replica && is_gone(address) && node.is_to_tell())
+    }
 }
 
 type Refresh = Shared<BoxFuture<'static, Result<(), StoreError>>>;
@@ -299,9 +309,15 @@ impl Cluster {
         state.refreshed_at = Some(Instant::now());
         let map = result?;
         // Nodes that have left take their connections with them, once the calls on those have ended.
-        let named: std::collections::HashSet<&Address> = map.nodes().chain(&self.seeds).collect();
+        let named: HashSet<&Address> = map.nodes().chain(&self.seeds).collect();
+        let has_lost_its_word = state.has_lost_its_word(&map, |address| named.contains(address));
         state.nodes.retain(|(address, _), _| named.contains(address));
         state.map = Some(map);
+        drop(state);
+        if has_lost_its_word {
+            // Whoever has its slots now may have changed there what nobody has told yet.
+            self.plan.backplane.missed();
+        }
         Ok(())
     }
 
