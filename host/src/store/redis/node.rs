@@ -274,6 +274,10 @@ impl Node {
             }
             if let Some(node) = this.upgrade() {
                 node.restoring.store(false, Ordering::Release);
+                if node.latest().is_some_and(|line| !line.link.is_open()) {
+                    // Lost in this very moment, when it seemed to be seen to.
+                    node.restore();
+                }
             }
         });
     }
