@@ -402,6 +402,8 @@ async fn replicas_of_a_cluster_answer_reads_by_choice() {
         let remaining = store.remaining(&key).await.expect("the cluster answers");
         assert!(matches!(remaining, Remaining::Left(left) if left <= minute), "{remaining:?}");
     }
+    let asked = |server: &RedisServer| server.command(&["INFO", "commandstats"]).contains("cmdstat_pttl:");
+    assert!(cluster.masters.iter().any(asked) && !cluster.replicas.iter().any(asked));
 }
 
 /// Waits for a second for answers, and longer for connections.
