@@ -1,8 +1,10 @@
 //! Processes on one Redis whose memory keeps up with what the others change, although they ask the store for nothing.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use tideover::store::{RedisBackplane, RedisConfig, RedisStore, Store};
+use tideover::store::{Ear, Heard, RedisBackplane, RedisConfig, RedisStore, Store, StoreError};
 use tideover::{Cache, EngineKind, LoadError, Loaded, Source};
 use tideover_tests::proxy::{Fault, Proxy};
 use tideover_tests::redis_server::{RedisCluster, RedisServer};
@@ -147,9 +149,9 @@ async fn own_writes_evict_nothing_of_ones_own() {
 #[tokio::test(flavor = "multi_thread")]
 async fn caches_on_one_connection_tell_each_other() {
     let server = RedisServer::start();
-    let store = std::sync::Arc::new(RedisStore::new(config(server.url())).expect("a good configuration"));
+    let store = Arc::new(RedisStore::new(config(server.url())).expect("a good configuration"));
     let cache = || {
-        let store: std::sync::Arc<dyn Store> = store.clone();
+        let store: Arc<dyn Store> = store.clone();
         Cache::builder().engine(EngineKind::Native).shared_store(store).build().expect("a cache")
     };
     changes_reach(&cache(), &cache()).await;
@@ -223,15 +225,7 @@ async fn who_is_cut_off_for_longer_than_the_grace_takes_memory_for_stale() {
     for fault in [Fault::Reset, Fault::SwallowReplies] {
         let proxy = Proxy::before(server.port());
         let grace = Duration::from_millis(300);
-        let quick = RedisConfig {
-            backplane_grace: grace,
-            idle_ping_after: Duration::from_millis(100),
-            response_timeout: Duration::from_millis(200),
-            connect_timeout: Duration::from_millis(300),
-            silence_max: Duration::from_millis(900),
-            ..config(format!("redis://{}", proxy.address()))
-        };
-        let cache = cache_on(quick);
+        let cache = cache_on(watchful(grace, format!("redis://{}", proxy.address())));
         put(&cache, "k", "v", &[]).await;
         let missed = count(&cache, "missed").await;
         proxy.does(fault);
@@ -243,6 +237,84 @@ async fn who_is_cut_off_for_longer_than_the_grace_takes_memory_for_stale() {
             assert!(began.elapsed() < HANG, "{fault:?}: never fresh again");
             sleep(Duration::from_millis(5)).await;
         }
+    }
+}
+
+/// Looks for silence often, and does not put up with it for long.
+fn watchful(grace: Duration, url: impl Into<String>) -> RedisConfig {
+    RedisConfig {
+        backplane_grace: grace,
+        idle_ping_after: Duration::from_millis(100),
+        response_timeout: Duration::from_millis(200),
+        connect_timeout: Duration::from_millis(300),
+        silence_max: Duration::from_millis(900),
+        ..config(url)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_cut_off_again_is_told_again() {
+    let server = RedisServer::start();
+    let proxy = Proxy::before(server.port());
+    let cache = cache_on(watchful(Duration::from_millis(300), format!("redis://{}", proxy.address())));
+    put(&cache, "k", "v", &[]).await;
+    let missed = count(&cache, "missed").await;
+    proxy.does(Fault::Reset);
+    until_counted(&cache, "missed", missed + 1).await;
+    // It is back for a moment only. What it missed until then is told with the new connection.
+    proxy.does(Fault::None);
+    until_counted(&cache, "missed", missed + 2).await;
+    proxy.does(Fault::Reset);
+    until_counted(&cache, "missed", missed + 3).await;
+}
+
+/// A replica takes over within the grace. The old master is in no list of nodes any more, and nobody has a reason to connect
+/// to the new one while all that is asked for is in memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_failover_leaves_untold_is_not_served_as_fresh() {
+    let mut cluster = RedisCluster::start_with_replicas();
+    let lost = cluster.master_of(cluster.slot_of("tideover:k"));
+    let others = cluster.masters.iter().enumerate().filter(|(number, _)| *number != lost);
+    let hosts: Vec<String> = others.map(|(_, master)| format!("127.0.0.1:{}", master.port())).collect();
+    let cache = cache_on(watchful(2 * HANG, format!("redis://{}", hosts.join(","))));
+    put(&cache, "k", "old", &[]).await;
+    held(&cache, &["k"]).await;
+    let missed = count(&cache, "missed").await;
+    cluster.masters[lost].freeze();
+    until_counted(&cache, "missed", missed + 1).await;
+    assert_eq!(get(&cache, "k").await, Some(("old".into(), Source::Memory, true)));
+    let other = cache_on(config(format!("redis://{}", hosts.join(","))));
+    put(&other, "k", "new", &[]).await;
+    until(&cache, "k", Some("new")).await;
+}
+
+/// Counts how often something was missed.
+#[derive(Default)]
+struct Missed(AtomicU32);
+
+impl Ear for Missed {
+    fn hear(&self, _heard: Heard) {}
+
+    fn missed(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_given_up_is_replaced_without_a_call() {
+    let server = RedisServer::start();
+    let store = RedisStore::connect(config(server.url())).await.expect("it is ready");
+    let ear = Arc::new(Missed::default());
+    store.listen(&(Arc::clone(&ear) as Arc<dyn Ear>));
+    store.write("k", "v".into(), None).await.expect("the server answers");
+    let missed = ear.0.load(Ordering::Relaxed);
+    server.become_orphaned_replica();
+    let refused = store.write("k", "v".into(), None).await;
+    assert!(matches!(&refused, Err(StoreError::Unavailable(text)) if text.contains("READONLY")), "{refused:?}");
+    let began = Instant::now();
+    while ear.0.load(Ordering::Relaxed) == missed {
+        assert!(began.elapsed() < HANG, "nobody has a connection that tells");
+        sleep(Duration::from_millis(1)).await;
     }
 }
 

@@ -3,9 +3,10 @@
 //! Each node has one connection of its own, made when it is first needed. Redirections are followed within the call;
 //! `MOVED` is believed at once for its slot and has the whole map read anew behind the call. A node that fails has the
 //! map read anew, too, at most every [`REFRESH_GAP`]; if the slot has another master by then, the call goes on there.
+//! Replicas are asked only over connections that are there, and made up for by the master.
 //! Nothing here sleeps.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -15,12 +16,14 @@ use futures_util::future::{BoxFuture, Shared, select_ok};
 use tokio::time::{Instant, timeout_at};
 
 use super::failure::{Fault, unexpected};
-use super::lock;
-use super::node::{Named, Node, Plan, Whereabouts};
-use super::request::{Effect, Request};
+use super::log::head;
+use super::node::{Line, Named, Node, Plan, Whereabouts};
+use super::reply::Reply;
+use super::request::{Body, Effect, Request};
 use super::slots::{SlotMap, redirection};
 use super::url::Address;
 use super::wire::Answered;
+use super::{lock, may_lag};
 use crate::store::StoreError;
 
 /// Redirections that one call follows; a cluster that sends it further than that is not settled.
@@ -53,6 +56,16 @@ struct State {
     refreshed_at: Option<Instant>,
 }
 
+impl State {
+    /// Whether a master that was to tell what others change is none any more in the new `map`, or has left altogether.
+    fn has_lost_its_word(&self, map: &SlotMap, stays: impl Fn(&Address) -> bool) -> bool {
+        let before = self.map.as_ref().map(SlotMap::masters).unwrap_or_default();
+        let masters = map.masters();
+        let is_gone = |address| !masters.contains(address) && (before.contains(address) || !stays(address));
+        self.nodes.iter().any(|((address, replica), node)| !replica && is_gone(address) && node.is_to_tell())
+    }
+}
+
 type Refresh = Shared<BoxFuture<'static, Result<(), StoreError>>>;
 
 impl Cluster {
@@ -62,8 +75,8 @@ impl Cluster {
     }
 
     /// Whether the end of the log can travel with a request, as far as is known.
-    pub(super) fn has_log_with(&self, slot: u16, effect: Effect) -> bool {
-        if self.replicas && effect == Effect::Read {
+    pub(super) fn has_log_with(&self, slot: u16, request: &Request) -> bool {
+        if self.replicas && may_lag(request) {
             return false;
         }
         let state = lock(&self.state);
@@ -75,20 +88,15 @@ impl Cluster {
     /// The answer to `request`, whose key lies in `slot`; with the end of the log if that lies on the same node.
     pub(super) async fn answer(&self, slot: u16, request: &Request, deadline: Instant) -> Result<Answered, Fault> {
         if self.replicas
-            && request.effect == Effect::Read
-            && let Some(replica) = self.replica_of(slot)?
-            && let replica = self.node(&replica, true)?
-            && !replica.is_silent()
-            && let Ok(reply) = replica.ask(&request.unheeding(), false, deadline).await
+            && may_lag(request)
+            && let Some(answered) = self.answer_of_replica(slot, request, deadline).await?
         {
-            return Ok(reply.into());
+            return Ok(answered);
         }
         let mut address = self.master_of(slot, deadline).await?;
         let (mut asking, mut moved_on) = (false, false);
         for _ in 0..=REDIRECTIONS_MAX {
-            let heeds = request.heeds && self.known_master_of(self.log_slot)?.is_some_and(|master| master == address);
-            let sent = Request { heeds, ..request.clone() };
-            let fault = match self.node(&address, false)?.answer(&sent, asking, deadline).await {
+            let fault = match self.answer_of(&address, request, asking, deadline).await {
                 Ok(answered) => return Ok(answered),
                 Err(fault) => fault,
             };
@@ -123,6 +131,50 @@ impl Cluster {
             }
         }
         Err(StoreError::Unavailable("the cluster sends this key from node to node".into()).into())
+    }
+
+    /// What a replica says, if one is there and answers in its part of the time.
+    async fn answer_of_replica(
+        &self,
+        slot: u16,
+        request: &Request,
+        deadline: Instant,
+    ) -> Result<Option<Answered>, Fault> {
+        let Some((replica, line)) = self.replica_of(slot)? else { return Ok(None) };
+        match replica.ask_half_way(&line, request, deadline).await {
+            Ok(reply) => return Ok(Some(reply.into())),
+            // Our own doing, or that of what lies there.
+            Err(Fault::Congested | Fault::Full(_)) => {}
+            Err(fault) if fault.code() == Some("WRONGTYPE") => {}
+            Err(_) => drop(self.refresh_for_failure()?),
+        }
+        Ok(None)
+    }
+
+    /// What the master at `address` says. The end of the log comes along if it lies there, as far as is known; who asks for
+    /// that alone is refused as by any other command.
+    async fn answer_of(
+        &self,
+        address: &Address,
+        request: &Request,
+        asking: bool,
+        deadline: Instant,
+    ) -> Result<Answered, Fault> {
+        let node = self.node(address, false)?;
+        if !matches!(request.body, Body::Head) {
+            let heeds = request.heeds && self.known_master_of(self.log_slot)?.is_some_and(|master| master == *address);
+            return node.answer(&Request { heeds, ..request.clone() }, asking, deadline).await;
+        }
+        if asking {
+            // Right behind the word that asks for it, which holds for one command: not at the end of a batch.
+            let body = Body::Packed(self.plan.dialer.keeping.head.clone());
+            let reply = node.ask(&Request { body, ..request.unheeding() }, true, deadline).await?;
+            return Ok(Answered { head: Some(head(&reply)), reply: Reply::Nil });
+        }
+        match node.answer(request, false, deadline).await? {
+            Answered { head: Some(Err(fault)), .. } => Err(fault),
+            answered => Ok(answered),
+        }
     }
 
     /// Whether a request may be sent to another node after this. One that timed out may not: it may still be run.
@@ -163,12 +215,19 @@ impl Cluster {
         Ok(state.map.as_ref().and_then(|map| Some(map.shard(slot)?.master.clone())))
     }
 
-    /// A replica of the shard, each in turn.
-    fn replica_of(&self, slot: u16) -> Result<Option<Address>, StoreError> {
-        let state = self.open()?;
-        let Some(shard) = state.map.as_ref().and_then(|map| map.shard(slot)) else { return Ok(None) };
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        Ok(shard.replicas.get(turn % shard.replicas.len().max(1)).cloned())
+    /// A replica of the shard that can be asked at once, each in turn. The others are connected to meanwhile.
+    fn replica_of(&self, slot: u16) -> Result<Option<(Arc<Node>, Arc<Line>)>, StoreError> {
+        let replicas = self.open()?.map.as_ref().and_then(|map| Some(map.shard(slot)?.replicas.clone()));
+        let mut replicas = replicas.unwrap_or_default();
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % replicas.len().max(1);
+        replicas.rotate_left(turn);
+        for address in replicas {
+            let node = self.node(&address, true)?;
+            if let Some(line) = node.ready() {
+                return Ok(Some((node, line)));
+            }
+        }
+        Ok(None)
     }
 
     fn open(&self) -> Result<std::sync::MutexGuard<'_, State>, StoreError> {
@@ -250,9 +309,15 @@ impl Cluster {
         state.refreshed_at = Some(Instant::now());
         let map = result?;
         // Nodes that have left take their connections with them, once the calls on those have ended.
-        let named: std::collections::HashSet<&Address> = map.nodes().chain(&self.seeds).collect();
+        let named: HashSet<&Address> = map.nodes().chain(&self.seeds).collect();
+        let has_lost_its_word = state.has_lost_its_word(&map, |address| named.contains(address));
         state.nodes.retain(|(address, _), _| named.contains(address));
         state.map = Some(map);
+        drop(state);
+        if has_lost_its_word {
+            // Whoever has its slots now may have changed there what nobody has told yet.
+            self.plan.backplane.missed();
+        }
         Ok(())
     }
 

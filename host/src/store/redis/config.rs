@@ -39,9 +39,11 @@ pub struct RedisConfig {
     pub sentinel_username: Option<String>,
     /// See `sentinel_username`, which may be absent.
     pub sentinel_password: Option<String>,
-    /// Whether reads may be answered by replicas (Cluster and Sentinel only), which lag behind the primary: a read may
-    /// miss what this very process has written, and find what another has replaced and `backplane` has told of. A replica
-    /// that fails is made up for by the primary. Default `false`.
+    /// Whether values may be read from replicas (Cluster and Sentinel only), which lag behind the primary: a read may
+    /// miss what this very process has written, and find what another has replaced and `backplane` has told of. Whether
+    /// a key is there, and when it ends, the primary is asked. A replica that fails is made up for by the primary: it is
+    /// asked only over a connection that is there and not silent, has half of the time that is left to a read, and is
+    /// connected to in the background alone. Default `false`.
     pub read_from_replicas: bool,
     /// How long making a connection may take: name lookup, connect, TLS, log in; default 1 s.
     pub connect_timeout: Duration,

@@ -134,7 +134,7 @@ impl Log {
         request: Request,
         deadline: Instant,
     ) -> Result<Reply, Fault> {
-        let (answer, head) = if deployment.has_log_with(place, request.effect) {
+        let (answer, head) = if deployment.has_log_with(place, &request) {
             let request = Request { heeds: true, ..request };
             match deployment.answer(place, &request, deadline).await {
                 Ok(Answered { reply, head }) => (Ok(reply), head),
@@ -155,6 +155,7 @@ impl Log {
             Some(Err(fault)) if !matches!(fault.code(), Some("MOVED" | "ASK" | "TRYAGAIN")) => {
                 return Err(unreadable(fault));
             }
+            // It lies elsewhere by now: asked for by itself, it is followed there.
             _ => Box::pin(self.head(deployment, deadline)).await.map_err(unreadable)?,
         };
         self.hear_up_to(deployment, before, head, deadline).await.map_err(unreadable)?;
@@ -168,11 +169,12 @@ impl Log {
         self.hear_up_to(deployment, before, head, deadline).await.map_err(unreadable)
     }
 
+    /// The end of the log, from whoever has it.
     async fn head(&self, deployment: &Deployment, deadline: Instant) -> Head {
         let answered = deployment.answer(&self.place, &Request::head(), deadline).await?;
         match answered.head {
             Some(head) => head,
-            // The node that has it has just changed.
+            // Whoever is asked for that alone has said it.
             None => Err(StoreError::Unavailable("the cluster is moving the log".into()).into()),
         }
     }

@@ -55,7 +55,7 @@ use self::keys::Namespace;
 use self::log::Log;
 use self::node::{Named, Node, Plan, Whereabouts};
 use self::reply::Reply;
-use self::request::{Effect, Request};
+use self::request::{Body, Effect, Request};
 use self::script::Script;
 use self::sentinel::Sentinels;
 use self::sweep::Sweeper;
@@ -343,10 +343,10 @@ impl Deployment {
         match self {
             Self::Cluster(cluster) => Box::pin(cluster.answer(slots::slot(place), request, deadline)).await,
             Self::Single { primary, replica, .. } => {
-                if request.effect == Effect::Read
+                if may_lag(request)
                     && let Some(replica) = replica
-                    && !replica.is_silent()
-                    && let Ok(reply) = Box::pin(replica.ask(&request.unheeding(), false, deadline)).await
+                    && let Some(line) = replica.ready()
+                    && let Ok(reply) = Box::pin(replica.ask_half_way(&line, request, deadline)).await
                 {
                     return Ok(reply.into());
                 }
@@ -356,10 +356,10 @@ impl Deployment {
     }
 
     /// Whether the log's end comes with the answer to a request on the key at `place`, as far as is known.
-    fn has_log_with(&self, place: &[u8], effect: Effect) -> bool {
+    fn has_log_with(&self, place: &[u8], request: &Request) -> bool {
         match self {
-            Self::Cluster(cluster) => cluster.has_log_with(slots::slot(place), effect),
-            Self::Single { replica, .. } => replica.is_none() || effect != Effect::Read,
+            Self::Cluster(cluster) => cluster.has_log_with(slots::slot(place), request),
+            Self::Single { replica, .. } => replica.is_none() || !may_lag(request),
         }
     }
 
@@ -384,6 +384,12 @@ impl Deployment {
             }
         }
     }
+}
+
+/// Whether a replica may answer. Of values it may; whether a key is there, and how long it will be, is asked about what was
+/// written or counted only just now.
+fn may_lag(request: &Request) -> bool {
+    request.effect == Effect::Read && matches!(request.body, Body::Get(_))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -63,6 +63,8 @@ pub(super) struct Node {
     restoring: AtomicBool,
     /// A task is waiting for what the primary tells to go on.
     blind: AtomicBool,
+    /// The number of the latest connection.
+    newest: AtomicU64,
     /// A task is looking whether the primary is another one by now.
     doubting: AtomicBool,
     /// Told when a connection is lost or silent.
@@ -107,6 +109,7 @@ impl Node {
             attention: Arc::default(),
             restoring: AtomicBool::new(false),
             blind: AtomicBool::new(false),
+            newest: AtomicU64::new(0),
             doubting: AtomicBool::new(false),
             troubled,
             this: Weak::clone(this),
@@ -137,6 +140,24 @@ impl Node {
     /// As [`answer`](Self::answer), for who does not heed the log.
     pub(super) async fn ask(&self, request: &Request, asking: bool, deadline: Instant) -> Result<Reply, Fault> {
         self.answer(request, asking, deadline).await.map(|answered| answered.reply)
+    }
+
+    /// The connection, if it is there and talks. Otherwise one is made in the background: the first at once, others as lost
+    /// ones are.
+    pub(super) fn ready(&self) -> Option<Arc<Line>> {
+        match self.latest() {
+            Some(line) if line.link.is_open() => return (!line.link.is_silent()).then_some(line),
+            _ if matches!(&*lock(&self.slot), Slot::Open(None)) => drop(self.attempt()),
+            _ => self.restore(),
+        }
+        None
+    }
+
+    /// The answer of a replica over `line`, by half of the time that is left: the rest is the primary's, should it fail.
+    pub(super) async fn ask_half_way(&self, line: &Line, request: &Request, deadline: Instant) -> Result<Reply, Fault> {
+        let half = deadline.saturating_duration_since(Instant::now()) / 2;
+        let limit = self.limit(request.effect, Instant::now() + half);
+        line.link.ask(request.unheeding(), false, limit).await
     }
 
     pub(super) fn limit(&self, effect: Effect, deadline: Instant) -> Instant {
@@ -179,8 +200,14 @@ impl Node {
         let attempt = self.connect().boxed().shared();
         // Callers may leave before the attempt ends; the task sees it through, so that no later caller
         // finds one that was left half-way and long ago.
-        let (attention, seen_through) = (Arc::clone(&self.attention), attempt.clone());
-        drop(tokio::spawn(async move { attention.pay(seen_through).await.is_ok() }));
+        let (attention, seen_through, this) = (Arc::clone(&self.attention), attempt.clone(), Weak::clone(&self.this));
+        drop(tokio::spawn(async move {
+            let failed = attention.pay(seen_through).await.is_err();
+            if let Some(node) = this.upgrade().filter(|node| failed && node.replica) {
+                // Nobody waits for a replica who could see to it. The one that has left is not tried again.
+                node.tell_trouble();
+            }
+        }));
         Ok((latest.insert(attempt).clone(), false))
     }
 
@@ -197,8 +224,9 @@ impl Node {
                 Whereabouts::Known(sentinels) if replica => sentinels.replica(deadline).await?,
                 Whereabouts::Known(sentinels) => sentinels.master(deadline).await?,
             };
+            let watched = Weak::clone(&this);
             let watcher = move |news: News| {
-                if let Some(node) = this.upgrade() {
+                if let Some(node) = watched.upgrade() {
                     node.hear(news);
                 }
             };
@@ -211,7 +239,11 @@ impl Node {
             if !replica {
                 plan.backplane.begin(tells);
             }
-            Ok(Arc::new(Line { link, number: LINES.fetch_add(1, Ordering::Relaxed), address }))
+            let number = LINES.fetch_add(1, Ordering::Relaxed);
+            if let Some(node) = this.upgrade() {
+                node.newest.store(number, Ordering::Release);
+            }
+            Ok(Arc::new(Line { link, number, address }))
         }
     }
 
@@ -242,19 +274,32 @@ impl Node {
             }
             if let Some(node) = this.upgrade() {
                 node.restoring.store(false, Ordering::Release);
+                if node.latest().is_some_and(|line| !line.link.is_open()) {
+                    // Lost in this very moment, when it seemed to be seen to.
+                    node.restore();
+                }
             }
         });
     }
 
-    /// Sees to it that the next call connects anew, unless another has seen to it already.
+    /// Sees to it that the next call connects anew, or that it is done without one, unless another has seen to it already.
+    /// The connection itself says no word of its end.
     pub(super) fn forget(&self, line: &Arc<Line>) {
-        if let Slot::Open(latest) = &mut *lock(&self.slot)
-            && let Some(Some(Ok(latest_line))) = latest.as_ref().map(Shared::peek)
-            && Arc::ptr_eq(latest_line, line)
-        {
+        if self.let_go_of(line) {
             tracing::debug!(server = %line.address, "giving up the connection");
+            self.restore();
+            self.go_blind();
+        }
+    }
+
+    fn let_go_of(&self, line: &Arc<Line>) -> bool {
+        let mut slot = lock(&self.slot);
+        let Slot::Open(latest) = &mut *slot else { return false };
+        let is_latest = matches!(latest.as_ref().map(Shared::peek), Some(Some(Ok(known))) if Arc::ptr_eq(known, line));
+        if is_latest {
             *latest = None;
         }
+        is_latest
     }
 
     /// Deals with what a connection tells, whether or not a caller is still there to see it.
@@ -271,6 +316,10 @@ impl Node {
             }
             News::Pushed(pushed) => return self.plan.backplane.take_in(&pushed),
         }
+        self.tell_trouble();
+    }
+
+    fn tell_trouble(&self) {
         if let Some(troubled) = &self.troubled {
             troubled();
         }
@@ -284,21 +333,41 @@ impl Node {
         }
         let (this, grace) = (Weak::clone(&self.this), self.plan.backplane.grace);
         tokio::spawn(async move {
-            let mut told = false;
+            // The connection whose loss was told.
+            let mut told = None;
+            sleep(grace).await;
             loop {
-                sleep(grace).await;
                 let Some(node) = this.upgrade() else { return };
-                if node.latest().is_some_and(|line| line.link.is_open() && !line.link.is_silent()) || node.is_closed() {
-                    return node.blind.store(false, Ordering::Release);
+                if node.sees() || node.is_closed() {
+                    node.blind.store(false, Ordering::Release);
+                    if !node.sees() && !node.is_closed() {
+                        // Lost in this very moment, when it seemed to be seen to.
+                        node.go_blind();
+                    }
+                    return;
                 }
-                if !std::mem::replace(&mut told, true) {
+                let newest = Some(node.newest.load(Ordering::Acquire));
+                // It may have been back for a moment, and lost anew.
+                if told != newest {
+                    told = newest;
                     node.plan.backplane.missed();
                 }
                 drop(node);
-                // However short the grace is.
+                // So often, that it is seen to be back before it is lost again, which has a grace of its own.
                 sleep(RECONNECT_BASE).await;
             }
         });
+    }
+
+    /// Whether what the primary tells comes, as far as is known.
+    fn sees(&self) -> bool {
+        self.latest().is_some_and(|line| line.link.is_open() && !line.link.is_silent())
+    }
+
+    /// Whether it is on this server to tell what others change, as far as is known.
+    pub(super) fn is_to_tell(&self) -> bool {
+        let was_asked_to = self.newest.load(Ordering::Acquire) > 0;
+        !self.replica && self.plan.backplane.tells() && was_asked_to
     }
 
     fn is_closed(&self) -> bool {
@@ -332,11 +401,6 @@ impl Node {
             Slot::Open(Some(attempt)) => attempt.peek()?.as_ref().ok().map(Arc::clone),
             _ => None,
         }
-    }
-
-    /// Whether there is a connection on which everything is unanswered for a while.
-    pub(super) fn is_silent(&self) -> bool {
-        self.latest().is_some_and(|line| line.link.is_silent())
     }
 
     /// Calls under way keep the connection until they end.
