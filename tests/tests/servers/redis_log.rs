@@ -215,6 +215,10 @@ async fn what_a_user_may_not_do_is_named_and_can_be_done_without() {
         assert!(text.contains("NOPERM") && text.contains("`log`"), "{text}");
     }
     assert_eq!(diary.heard(), []);
+    // It was done before the log was asked for: whoever repeats it counts twice.
+    let counted = unlogged.increment("n", 1, None).await;
+    assert!(matches!(counted, Err(StoreError::Uncertain(_))), "{counted:?}");
+    assert_eq!(server.command(&["GET", "tideover:n"]), "1");
     let deaf = store(RedisConfig { log: false, ..config("unlogged") });
     let diary = Diary::on(&deaf);
     assert!(!deaf.abilities().log && deaf.abilities().compare);

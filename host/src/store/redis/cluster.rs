@@ -68,6 +68,9 @@ impl State {
 
 type Refresh = Shared<BoxFuture<'static, Result<(), StoreError>>>;
 
+/// A node and the connection that there is to it.
+type Talking = (Arc<Node>, Arc<Line>);
+
 impl Cluster {
     pub(super) fn new(plan: Arc<Plan>, seeds: Vec<Address>, replicas: bool, log_slot: u16) -> Arc<Self> {
         let (turn, state) = (AtomicUsize::new(0), Mutex::default());
@@ -216,7 +219,7 @@ impl Cluster {
     }
 
     /// A replica of the shard that can be asked at once, each in turn. The others are connected to meanwhile.
-    fn replica_of(&self, slot: u16) -> Result<Option<(Arc<Node>, Arc<Line>)>, StoreError> {
+    fn replica_of(&self, slot: u16) -> Result<Option<Talking>, StoreError> {
         let replicas = self.open()?.map.as_ref().and_then(|map| Some(map.shard(slot)?.replicas.clone()));
         let mut replicas = replicas.unwrap_or_default();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % replicas.len().max(1);

@@ -134,6 +134,7 @@ impl Log {
         request: Request,
         deadline: Instant,
     ) -> Result<Reply, Fault> {
+        let is_once = request.effect == Effect::Once;
         let (answer, head) = if deployment.has_log_with(place, &request) {
             let request = Request { heeds: true, ..request };
             match deployment.answer(place, &request, deadline).await {
@@ -150,16 +151,32 @@ impl Log {
             // Nothing was done that could be seen.
             return answer;
         }
+        match self.hear_at(deployment, before, head, deadline).await.map_err(unreadable) {
+            Ok(()) => answer,
+            // It was done, and whoever repeats it does it twice.
+            Err(fault) if is_once && answer.is_ok() => {
+                let why = format!("the log could not be read: {}", StoreError::from(fault));
+                Err(StoreError::Uncertain(why).into())
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Hears what was noted, with what was said of the end of the log.
+    async fn hear_at(
+        &self,
+        deployment: &Deployment,
+        before: Before,
+        head: Option<Head>,
+        deadline: Instant,
+    ) -> Result<(), Fault> {
         let head = match head {
             Some(Ok(head)) => head,
-            Some(Err(fault)) if !matches!(fault.code(), Some("MOVED" | "ASK" | "TRYAGAIN")) => {
-                return Err(unreadable(fault));
-            }
+            Some(Err(fault)) if !matches!(fault.code(), Some("MOVED" | "ASK" | "TRYAGAIN")) => return Err(fault),
             // It lies elsewhere by now: asked for by itself, it is followed there.
-            _ => Box::pin(self.head(deployment, deadline)).await.map_err(unreadable)?,
+            _ => Box::pin(self.head(deployment, deadline)).await?,
         };
-        self.hear_up_to(deployment, before, head, deadline).await.map_err(unreadable)?;
-        answer
+        self.hear_up_to(deployment, before, head, deadline).await
     }
 
     /// Tells what is in the log by now.
@@ -273,7 +290,7 @@ impl Log {
             None => None,
             Some(Ok(info)) => Some(forgotten(&info, first)?),
             Some(Err(Fault::Refused(refusal))) if refusal.text().contains("no such key") => {
-                Some(first.map_or(0, |first| first - 1))
+                Some(first.map_or(0, |first| first.saturating_sub(1)))
             }
             Some(Err(fault)) => return Err(fault),
         };
@@ -410,7 +427,7 @@ fn forgotten(info: &Reply, first: Option<u64>) -> Result<u64, StoreError> {
     };
     match (is_whole, first) {
         (true, _) => Ok(0),
-        (false, Some(first)) => Ok(first - 1),
+        (false, Some(first)) => Ok(first.saturating_sub(1)),
         (false, None) => field("last-generated-id").map_or(Ok(0), number),
     }
 }

@@ -84,7 +84,7 @@ use super::{Store, StoreError, deadline, is_direct};
 ///
 /// **Repeating.** When a connection turns out to have been broken, the call is made once more on the next one. Commands
 /// that do the same when run twice are; conditional writes, `take`, `delete` and `increment` only if they had not been
-/// sent. Otherwise they report [`StoreError::Unavailable`] and may have been done.
+/// sent. Otherwise they report [`StoreError::Uncertain`]: nobody knows whether they were done.
 ///
 /// **Other processes.** Writes of a cache compare what is there, as a script; invalidations are told by a stream, whose end
 /// is asked for with each batch of requests while somebody [listens](Store::listen). What others change is told by the
