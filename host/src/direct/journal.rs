@@ -256,9 +256,10 @@ impl Journal {
     }
 
     /// What is to be paid next in a round that has begun then and tried all first tries up to that number: the oldest
-    /// pattern, or so many keys. What fails in a round waits for another.
-    pub(super) fn due(&mut self, after: u64, count: usize, began: Instant) -> Due {
-        if let Some((number, sweep)) = self.sweeps.iter().find(|(_, sweep)| sweep.turn.has_come(began)) {
+    /// pattern, unless one has failed in this round, or so many keys. What fails in a round waits for another.
+    pub(super) fn due(&mut self, after: u64, count: usize, began: Instant, may_sweep: bool) -> Due {
+        let sweep = self.sweeps.iter().find(|(_, sweep)| may_sweep && sweep.turn.has_come(began));
+        if let Some((number, sweep)) = sweep {
             let (pattern, is_first_try) = (Arc::clone(&sweep.pattern), !sweep.turn.has_failed());
             return Due::Sweep { number: *number, pattern, is_first_try };
         }
@@ -311,11 +312,13 @@ impl Journal {
         self.turn_of(key, |turn| turn.failed(now, waits));
     }
 
-    /// The same for the pattern with that number.
+    /// The same for the pattern with that number. All whose turn it is wait as long: each takes a walk over the same servers.
     pub(super) fn sweep_failed(&mut self, number: u64, now: Instant, waits: Waits) {
-        if let Some(sweep) = self.sweeps.get_mut(&number) {
-            sweep.turn.failed(now, waits);
-        }
+        let Some(sweep) = self.sweeps.get_mut(&number) else { return };
+        sweep.turn.failed(now, waits);
+        let waits_until = sweep.turn.waits_until;
+        let others = self.sweeps.values_mut().filter(|sweep| sweep.turn.has_come(now));
+        others.for_each(|other| other.turn.waits_until = waits_until);
     }
 
     /// Nothing waits any more.
@@ -349,8 +352,8 @@ impl Journal {
         sent
     }
 
-    /// The step that was on its way is done, unless a pattern has taken it along meanwhile; `sum` is what it counted to, `held` whether its condition did. When
-    /// nothing more is owed: what is there, if that is known.
+    /// The step that was on its way is done, unless a pattern has taken it along meanwhile; `sum` is what it counted to,
+    /// `held` whether its condition did. When nothing more is owed: what is there, if that is known.
     pub(super) fn done(&mut self, key: &str, sum: Option<i64>, held: bool) -> Option<Option<State>> {
         let row = self.rows.get_mut(key)?;
         let has_written = matches!(row.sent.take()?, Step::Write { .. });
@@ -459,7 +462,7 @@ mod tests {
 
     /// What is due, as text.
     fn due(journal: &mut Journal, after: u64, began: Instant) -> String {
-        match journal.due(after, 9, began) {
+        match journal.due(after, 9, began, true) {
             Due::Nothing => "nothing".to_owned(),
             Due::Sweep { number, pattern, .. } => format!("{number} pattern {pattern}"),
             Due::FirstTries(last, keys) => format!("{last} {}", keys.join(" ")),
@@ -482,6 +485,25 @@ mod tests {
         journal.swept(2);
         assert_eq!(due(&mut journal, 1, NOW), "3 user:7");
         assert!(journal.send("user:7", NOW).is_some());
+    }
+
+    #[test]
+    fn patterns_that_come_while_one_cannot_be_paid_hold_up_no_key() {
+        let mut journal = Journal::new(9);
+        for pattern in ["a:*", "b:*"] {
+            journal.sweep(pattern).expect("there is room");
+        }
+        put(&mut journal, "k", "1", Instant::NEVER).expect("there is room");
+        put(&mut journal, "c:1", "1", Instant::NEVER).expect("there is room");
+        assert_eq!(due(&mut journal, 0, NOW), "1 pattern a:*");
+        journal.sweep_failed(1, NOW, WAITS());
+        journal.sweep("c:*").expect("there is room");
+        put(&mut journal, "c:1", "2", Instant::NEVER).expect("there is room");
+        let Due::FirstTries(_, keys) = journal.due(0, 9, NOW, false) else { panic!("keys are due") };
+        assert_eq!(keys.iter().map(|key| &**key).collect::<Vec<_>>(), ["k"], "what waits for a pattern does");
+        assert!(journal.send("k", NOW).is_some() && journal.send("c:1", NOW).is_none());
+        // In the next round the new one goes first; the others wait.
+        assert!(due(&mut journal, 0, NOW).ends_with("pattern c:*"));
     }
 
     #[test]

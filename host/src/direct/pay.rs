@@ -169,14 +169,16 @@ impl Shared {
         while !self.circuit.is_closed() {
             self.probe(store).await?;
         }
-        let (began, mut after) = (self.clock.now(), 0);
+        let (began, mut after, mut may_sweep) = (self.clock.now(), 0, true);
         loop {
-            let due = self.fallback().journal_mut().due(after, AT_ONCE, began);
+            let due = self.fallback().journal_mut().due(after, AT_ONCE, began, may_sweep);
             let is_retry = matches!(due, Due::Retries(_));
             let (tried, is_first_try) = match due {
                 Due::Nothing => return Ok(()),
                 Due::Sweep { number, pattern, is_first_try } => {
-                    (self.pay_sweep(store, number, &pattern).await, is_first_try)
+                    let tried = self.pay_sweep(store, number, &pattern).await;
+                    may_sweep = !tried.failed;
+                    (tried, is_first_try)
                 }
                 Due::FirstTries(last, keys) => {
                     after = last;

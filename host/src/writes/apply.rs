@@ -252,7 +252,8 @@ pub(super) async fn apply(changes: Vec<(Cache, Changes)>, recache: Vec<Recache>)
         for one in join_all(each).await {
             applied.add(one);
         }
-        if let Some(error) = &applied.error {
+        // Of a cache that was shut down nothing is served any more.
+        if let Some(error) = applied.error.as_ref().filter(|error| !matches!(error, Error::Closed)) {
             warn!(failed = applied.failed, done = applied.done, %error, "what a write has changed stays cached");
         }
         applied.recached = Recache::run(recache).await;

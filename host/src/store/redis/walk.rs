@@ -63,7 +63,7 @@ impl RedisStore {
                     if fault.code() == Some("READONLY") {
                         node.forget(&line);
                     }
-                    return Err(of_walk(fault));
+                    return Err(fault.into());
                 }
             }
         }
@@ -81,7 +81,7 @@ impl RedisStore {
         let mut position = 0;
         loop {
             let limit = node.limit(Effect::Read, self.deadline());
-            let reply = line.link.ask(scan(position, &server_pattern, STEP), false, limit).await?;
+            let reply = line.link.ask(scan(position, &server_pattern, STEP), false, limit).await.map_err(of_walk)?;
             let (next, mut places) = found(&reply)?;
             // What is the store's own stays.
             places.retain(|place| match pattern {
@@ -159,16 +159,16 @@ async fn step(node: &Node, request: &Request, place: Place, deadline: Instant) -
         match line.link.ask(request.clone(), false, node.limit(Effect::Read, deadline)).await {
             Ok(reply) => return Ok((line.number, reply)),
             Err(fault) if !last_try && found && fault.may_repeat(true) => last_try = true,
-            Err(fault) => return Err(of_walk(fault)),
+            Err(fault) => return Err(of_walk(fault).into()),
         }
     }
 }
 
 /// Who may use the keys but not walk through them is let down by the operation, not by the store, and will be again.
-fn of_walk(fault: Fault) -> StoreError {
+fn of_walk(fault: Fault) -> Fault {
     match fault.code() {
-        Some("NOPERM") => StoreError::Rejected("NOPERM: the user may not walk through keys with SCAN".into()),
-        _ => fault.into(),
+        Some("NOPERM") => StoreError::Rejected("NOPERM: the user may not walk through keys with SCAN".into()).into(),
+        _ => fault,
     }
 }
 
