@@ -89,6 +89,8 @@ pub mod breaker;
 pub mod budget;
 pub mod cache;
 pub mod civil;
+#[cfg(feature = "alloc")]
+pub mod direct;
 pub mod entropy;
 pub mod entry;
 pub mod envelope;

@@ -1,22 +1,14 @@
 //! Direct operations: bytes under keys in the shared store, with the cache's own guarantees. Counters, locks, sessions,
 //! lists of jobs: what is no cached value, and is to go on while the store is away.
 //!
-//! What is decided here is who answers: the store, through a circuit of its own and within the deadlines of the policy;
-//! or, while it is away, what stands in for it. What each operation means is said by [`Store`].
+//! Who answers is decided by the machine of [`tideover_core::direct`], and flown in `driver`. What each operation means is
+//! said by [`Store`].
 
 mod answer;
-mod circuit;
-mod counts;
-mod debt;
-mod fallback;
-mod journal;
+mod driver;
 mod many;
-mod pay;
-mod place;
-mod shared;
 #[cfg(all(test, feature = "testing"))]
 mod tests;
-mod turns;
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,14 +16,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tideover_core::breaker::Mode;
+pub use tideover_core::direct::DirectStats;
+use tideover_core::direct::{Reply, Request};
 
 pub use self::answer::Answer;
-pub use self::counts::DirectStats;
-use self::fallback::{Fallback, Undone};
-use self::journal::State;
-use self::place::place;
-pub(crate) use self::shared::Shared;
-use self::shared::{Concerns, Fate, with_end};
+pub(crate) use self::driver::Shared;
 use crate::cache::Cache;
 use crate::error::Error;
 use crate::store::{Remaining, Store, When};
@@ -120,15 +109,7 @@ impl Direct {
     /// option `fallback` is off [`Error::Store`] while the store is away. Changes are refused with
     /// [`Error::JournalFull`] in an outage, past `journal_max`.
     pub async fn get(&self, key: &str) -> Result<Answer<Option<Bytes>>, Error> {
-        let (mut call, place) = (self.shared.reading("get", &[key])?, place(key));
-        let asks = || self.shared.asks_end(key);
-        let work = self.shared.store().map(|store| with_end(store, &place, asks, store.read(&place)));
-        let asked = self.shared.ask(&mut call, Concerns::Keys(&[key]), work).await;
-        let seen = |fallback: &mut Fallback, (value, left): (Option<Bytes>, _), now| {
-            fallback.mirror_read(key, value.as_ref(), left, call.number, now);
-            value
-        };
-        self.shared.answer(&call, asked, seen, |fallback, _, now| Ok(fallback.read(key, now)))
+        Ok(self.shared.call(Request::Get { key: key.into() }).await?.map(value))
     }
 
     /// Whether something is under `key`, without reading it.
@@ -146,16 +127,7 @@ impl Direct {
     ///
     /// As [`get`](Self::get).
     pub async fn exists(&self, key: &str) -> Result<Answer<bool>, Error> {
-        let (mut call, place) = (self.shared.reading("exists", &[key])?, place(key));
-        let work = self.shared.store().map(|store| store.exists(&place));
-        let asked = self.shared.ask(&mut call, Concerns::Keys(&[key]), work).await;
-        let seen = |fallback: &mut Fallback, exists: bool, now| {
-            if !exists {
-                fallback.mirror(key, State::ABSENT, call.number, now);
-            }
-            exists
-        };
-        self.shared.answer(&call, asked, seen, |fallback, _, now| Ok(fallback.read(key, now).is_some()))
+        Ok(self.shared.call(Request::Exists { key: key.into() }).await?.map(held))
     }
 
     /// Keeps `value` under `key`, whatever is there, for `ttl` (`None`: until it is removed).
@@ -177,16 +149,8 @@ impl Direct {
     ///
     /// As [`get`](Self::get).
     pub async fn put(&self, key: &str, value: impl Into<Bytes>, ttl: Option<Duration>) -> Result<Answer<()>, Error> {
-        let (value, place) = (self.checked(value.into())?, place(key));
-        let (mut call, ends) = (self.shared.writing("put", &[key], |_| true)?, self.shared.ends(ttl));
-        let work = self.shared.store().map(|store| store.write(&place, value.clone(), ttl));
-        let asked = self.shared.ask(&mut call, Concerns::Keys(&[key]), work).await;
-        let seen = |fallback: &mut Fallback, (), now| {
-            fallback.mirror(key, State::ending(value.clone(), ends), call.number, now);
-        };
-        let instead =
-            |fallback: &mut Fallback, _, now| fallback.write(key, value.clone(), ends, When::Always, now).map(drop);
-        self.shared.answer(&call, asked, seen, instead)
+        let put = Request::Put { key: key.into(), value: value.into(), ttl, when: When::Always };
+        Ok(self.shared.call(put).await?.map(drop))
     }
 
     /// As [`put`](Self::put), only if nothing is there; `false`: something is, and nothing was changed.
@@ -214,7 +178,8 @@ impl Direct {
         value: impl Into<Bytes>,
         ttl: Option<Duration>,
     ) -> Result<Answer<bool>, Error> {
-        self.put_when("put_if_absent", key, value.into(), ttl, When::Absent).await
+        let put = Request::Put { key: key.into(), value: value.into(), ttl, when: When::Absent };
+        Ok(self.shared.call(put).await?.map(held))
     }
 
     /// As [`put`](Self::put), only if something is there; `false`: nothing is, and nothing was changed.
@@ -237,36 +202,8 @@ impl Direct {
         value: impl Into<Bytes>,
         ttl: Option<Duration>,
     ) -> Result<Answer<bool>, Error> {
-        self.put_when("put_if_present", key, value.into(), ttl, When::Present).await
-    }
-
-    async fn put_when(
-        &self,
-        operation: &'static str,
-        key: &str,
-        value: Bytes,
-        ttl: Option<Duration>,
-        when: When,
-    ) -> Result<Answer<bool>, Error> {
-        let (value, place) = (self.checked(value)?, place(key));
-        let (mut call, ends) =
-            (self.shared.writing(operation, &[key], |store| store.conditional)?, self.shared.ends(ttl));
-        let work = self.shared.store().map(|store| store.write_when(&place, value.clone(), ttl, when));
-        let asked = self.shared.ask(&mut call, Concerns::Keys(&[key]), work).await;
-        let seen = |fallback: &mut Fallback, held, now| {
-            match (held, when) {
-                (true, _) => fallback.mirror(key, State::ending(value.clone(), ends), call.number, now),
-                (false, When::Present) => fallback.mirror(key, State::ABSENT, call.number, now),
-                (false, _) => {}
-            }
-            held
-        };
-        let instead = |fallback: &mut Fallback, fate, now| match fallback.write(key, value.clone(), ends, when, now) {
-            // That it has been done would not be "nothing was changed".
-            Ok(false) if fate == Fate::Unknown => Err(Undone::Unknown),
-            done => done,
-        };
-        self.shared.answer(&call, asked, seen, instead)
+        let put = Request::Put { key: key.into(), value: value.into(), ttl, when: When::Present };
+        Ok(self.shared.call(put).await?.map(held))
     }
 
     /// Removes `key` and returns what was there.
@@ -288,14 +225,7 @@ impl Direct {
     ///
     /// As [`get`](Self::get).
     pub async fn take(&self, key: &str) -> Result<Answer<Option<Bytes>>, Error> {
-        let (mut call, place) = (self.shared.writing("take", &[key], |store| store.conditional)?, place(key));
-        let work = self.shared.store().map(|store| store.take(&place));
-        let asked = self.shared.ask(&mut call, Concerns::Keys(&[key]), work).await;
-        let seen = |fallback: &mut Fallback, taken, now| {
-            fallback.mirror(key, State::ABSENT, call.number, now);
-            taken
-        };
-        self.shared.answer(&call, asked, seen, |fallback, _, now| fallback.remove(key, now))
+        Ok(self.shared.call(Request::Take { key: key.into() }).await?.map(value))
     }
 
     /// Removes `key`, and tells whether something was there.
@@ -315,14 +245,7 @@ impl Direct {
     ///
     /// As [`get`](Self::get).
     pub async fn remove(&self, key: &str) -> Result<Answer<bool>, Error> {
-        let (mut call, place) = (self.shared.writing("remove", &[key], |store| store.conditional)?, place(key));
-        let work = self.shared.store().map(|store| store.delete(&place));
-        let asked = self.shared.ask(&mut call, Concerns::Keys(&[key]), work).await;
-        let seen = |fallback: &mut Fallback, was_there, now| {
-            fallback.mirror(key, State::ABSENT, call.number, now);
-            was_there
-        };
-        self.shared.answer(&call, asked, seen, |fallback, _, now| Ok(fallback.remove(key, now)?.is_some()))
+        Ok(self.shared.call(Request::Remove { key: key.into() }).await?.map(held))
     }
 
     /// Adds `by` to the whole number under `key` (decimal text; zero if nothing is there) and returns the sum. What is
@@ -355,19 +278,8 @@ impl Direct {
     /// would not be one; [`Error::OutcomeUnknown`] when it was sent and not answered: then it may have been counted,
     /// and is not counted here.
     pub async fn increment(&self, key: &str, by: i64, ttl: Option<Duration>) -> Result<Answer<i64>, Error> {
-        let (mut call, place) = (self.shared.writing("increment", &[key], |store| store.counters)?, place(key));
-        let (ends, asks) = (self.shared.ends(ttl), || self.shared.asks_end(key));
-        let work = self.shared.store().map(|store| with_end(store, &place, asks, store.increment(&place, by, ttl)));
-        let asked = self.shared.ask(&mut call, Concerns::Keys(&[key]), work).await;
-        let seen = |fallback: &mut Fallback, (sum, left), now| {
-            fallback.mirror_sum(key, sum, left, call.number, now);
-            sum
-        };
-        let instead = |fallback: &mut Fallback, fate, now| match fate {
-            Fate::Unknown => Err(Undone::Unknown),
-            Fate::Skipped | Fate::NotDone => fallback.add(key, by, ends, now),
-        };
-        self.shared.answer(&call, asked, seen, instead)
+        let increment = Request::Increment { key: key.into(), by, ttl };
+        Ok(self.shared.call(increment).await?.map(|reply| if let Reply::Sum(sum) = reply { sum } else { 0 }))
     }
 
     /// Lets `key` end after `ttl` from now (`None`: never). `false`: it is not there.
@@ -394,20 +306,7 @@ impl Direct {
     ///
     /// As [`get`](Self::get).
     pub async fn set_ttl(&self, key: &str, ttl: Option<Duration>) -> Result<Answer<bool>, Error> {
-        let (mut call, place) = (self.shared.writing("set_ttl", &[key], |store| store.ttl)?, place(key));
-        let ends = self.shared.ends(ttl);
-        let work = self.shared.store().map(|store| store.expire(&place, ttl));
-        let asked = self.shared.ask(&mut call, Concerns::Keys(&[key]), work).await;
-        let seen = |fallback: &mut Fallback, was_there: bool, now| {
-            let left = match ttl {
-                _ if !was_there => Remaining::NoSuchKey,
-                Some(_) => Remaining::Left(ends - now),
-                None => Remaining::Forever,
-            };
-            fallback.mirror_end(key, left, call.number, now);
-            was_there
-        };
-        self.shared.answer(&call, asked, seen, |fallback, _, now| fallback.expire(key, ends, now))
+        Ok(self.shared.call(Request::SetTtl { key: key.into(), ttl }).await?.map(held))
     }
 
     /// How long `key` will still be there: not at all, for ever, or for so long. While the store is away, a copy whose
@@ -430,14 +329,8 @@ impl Direct {
     ///
     /// As [`get`](Self::get).
     pub async fn remaining(&self, key: &str) -> Result<Answer<Remaining>, Error> {
-        let (mut call, place) = (self.shared.reading("remaining", &[key])?, place(key));
-        let work = self.shared.store().map(|store| store.remaining(&place));
-        let asked = self.shared.ask(&mut call, Concerns::Keys(&[key]), work).await;
-        let seen = |fallback: &mut Fallback, left, now| {
-            fallback.mirror_end(key, left, call.number, now);
-            left
-        };
-        self.shared.answer(&call, asked, seen, |fallback, _, now| Ok(fallback.remaining(key, now)))
+        let left = |reply| if let Reply::Remaining(left) = reply { left } else { Remaining::NoSuchKey };
+        Ok(self.shared.call(Request::Remaining { key: key.into() }).await?.map(left))
     }
 
     /// Whether the store answers: [`source`](Answer::source) says who has.
@@ -461,10 +354,7 @@ impl Direct {
     ///
     /// As [`get`](Self::get).
     pub async fn ping(&self) -> Result<Answer<()>, Error> {
-        let mut call = self.shared.reading("ping", &[])?;
-        let work = self.shared.store().map(|store| store.ping());
-        let asked = self.shared.ask(&mut call, Concerns::Nothing, work).await;
-        self.shared.answer(&call, asked, |_, (), _| (), |_, _, _| Ok(()))
+        Ok(self.shared.call(Request::Ping).await?.map(drop))
     }
 
     /// What was counted, and what is owed.
@@ -502,7 +392,7 @@ impl Direct {
     /// # }
     /// ```
     pub fn set_breaker_mode(&self, mode: Mode) {
-        self.shared.circuit.set_mode(mode);
+        self.shared.set_breaker_mode(mode);
     }
 
     /// Closes the circuit of direct operations and forgets what was counted against the store. In a forced mode it
@@ -516,14 +406,20 @@ impl Direct {
     /// # }
     /// ```
     pub fn reset_breaker(&self) {
-        self.shared.circuit.reset();
+        self.shared.reset_breaker();
     }
+}
 
-    /// Refuses what is past the limit.
-    fn checked(&self, value: Bytes) -> Result<Bytes, Error> {
-        self.shared.policy.check_value(value.len()).map_err(Error::Refused)?;
-        Ok(value)
-    }
+fn value(reply: Reply<Bytes>) -> Option<Bytes> {
+    if let Reply::Value(value) = reply { value } else { None }
+}
+
+fn held(reply: Reply<Bytes>) -> bool {
+    reply == Reply::Held(true)
+}
+
+fn count(reply: Reply<Bytes>) -> u64 {
+    if let Reply::Count(count) = reply { count } else { 0 }
 }
 
 /// Says how much is owed, not what.

@@ -189,7 +189,7 @@ fn the_core_imports_in_one_direction() {
         &["entry", "backoff", "breaker", "budget", "civil", "eviction", "latency", "limit", "tags"],
         &["memory", "step", "envelope"],
         &["policy"],
-        &["flight", "journal", "outdated"],
+        &["direct", "flight", "journal", "outdated"],
         &["cache"],
         &["shared"],
     ];

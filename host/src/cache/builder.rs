@@ -171,8 +171,7 @@ impl Builder {
         let fallback = Arc::new(MemoryStore::bounded(self.policy.entries_max as usize, self.policy.weight_max));
         let primary_is_shared = self.store_is_shared;
         let stores = Stores { primary_is_shared, ..Stores::new(self.store, fallback, Arc::clone(&observed)) };
-        let (policy, shared) = (self.policy.clone(), store.clone());
-        let direct = direct::Shared::new(shared, policy, seed, clock.clone(), Arc::clone(&observed));
+        let direct = direct::Shared::new(store.clone(), &self.policy, seed, clock.clone(), Arc::clone(&observed));
         let backend = backend(self.engine, &self.policy, seed, stores, clock)?;
         let ttls = TtlBuckets { default: self.policy.ttl.unwrap_or_default(), ..self.ttls };
         let shared = Shared {

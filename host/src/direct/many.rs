@@ -3,17 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tideover_core::pattern::Pattern;
+use tideover_core::direct::{Key, Operation, Reply, Request};
 
-use super::Direct;
 use super::answer::Answer;
-use super::fallback::{Fallback, Undone};
-use super::journal::State;
-use super::pay::Sweeping;
-use super::place::{Place, page_of_here, page_of_store, place, places};
-use super::shared::{Call, Concerns, Fate, Unanswered};
+use super::{Direct, count};
 use crate::error::Error;
-use crate::store::{Abilities, Cursor, Page, When};
+use crate::store::{Cursor, Page};
 
 impl Direct {
     /// The bytes under each of these keys, in their order. It is not one step: others may write in between.
@@ -32,18 +27,9 @@ impl Direct {
     ///
     /// As [`get`](Self::get).
     pub async fn get_many(&self, keys: &[&str]) -> Result<Answer<Vec<Option<Bytes>>>, Error> {
-        let (mut call, places) = (self.shared.reading("get_many", keys)?, places(keys));
-        let places: Vec<&str> = places.iter().map(String::as_str).collect();
-        let work = self.shared.store().map(|store| store.read_many(&places));
-        let asked = self.shared.ask(&mut call, Concerns::Keys(keys), work).await;
-        let seen = |fallback: &mut Fallback, values: Vec<Option<Bytes>>, now| {
-            for (key, value) in keys.iter().zip(&values) {
-                fallback.mirror_read(key, value.as_ref(), None, call.number, now);
-            }
-            values
-        };
-        let instead = |fallback: &mut Fallback, _, now| Ok(keys.iter().map(|key| fallback.read(key, now)).collect());
-        self.shared.answer(&call, asked, seen, instead)
+        let get = Request::GetMany { keys: keys.iter().map(|key| Key::from(*key)).collect() };
+        let values = |reply| if let Reply::Values(values) = reply { values } else { Vec::new() };
+        Ok(self.shared.call(get).await?.map(values))
     }
 
     /// Keeps these entries, each for `ttl`. It is not one step; but if the journal of an outage has no room for all of
@@ -63,25 +49,8 @@ impl Direct {
     ///
     /// As [`get`](Self::get).
     pub async fn put_many(&self, entries: &[(&str, Bytes)], ttl: Option<Duration>) -> Result<Answer<()>, Error> {
-        let keys: Vec<&str> = entries.iter().map(|(key, _)| *key).collect();
-        entries.iter().try_for_each(|(_, value)| self.checked(value.clone()).map(drop))?;
-        let (mut call, ends) = (self.shared.writing("put_many", &keys, |store| store.batch)?, self.shared.ends(ttl));
-        let places = places(&keys);
-        let values = entries.iter().map(|(_, value)| value.clone());
-        let placed: Vec<(&str, Bytes)> = places.iter().map(String::as_str).zip(values).collect();
-        let work = self.shared.store().map(|store| store.write_many(&placed, ttl));
-        let asked = self.shared.ask(&mut call, Concerns::Keys(&keys), work).await;
-        let seen = |fallback: &mut Fallback, (), now| {
-            for (key, value) in entries {
-                fallback.mirror(key, State::ending(value.clone(), ends), call.number, now);
-            }
-        };
-        let instead = |fallback: &mut Fallback, _, now| {
-            has_room(fallback, &keys)?;
-            let mut each = entries.iter();
-            each.try_for_each(|(key, value)| fallback.write(key, value.clone(), ends, When::Always, now).map(drop))
-        };
-        self.shared.answer(&call, asked, seen, instead)
+        let entries = entries.iter().map(|(key, value)| (Key::from(*key), value.clone())).collect();
+        Ok(self.shared.call(Request::PutMany { entries, ttl }).await?.map(drop))
     }
 
     /// Removes these keys, and tells how many were there. It is not one step; but if the journal of an outage has no
@@ -101,23 +70,8 @@ impl Direct {
     ///
     /// As [`get`](Self::get).
     pub async fn remove_many(&self, keys: &[&str]) -> Result<Answer<u64>, Error> {
-        let (mut call, places) = (self.shared.writing("remove_many", keys, |store| store.batch)?, places(keys));
-        let places: Vec<&str> = places.iter().map(String::as_str).collect();
-        let work = self.shared.store().map(|store| store.remove_many(&places));
-        let asked = self.shared.ask(&mut call, Concerns::Keys(keys), work).await;
-        let seen = |fallback: &mut Fallback, count, now| {
-            keys.iter().for_each(|key| fallback.mirror(key, State::ABSENT, call.number, now));
-            count
-        };
-        let instead = |fallback: &mut Fallback, _, now| {
-            has_room(fallback, keys)?;
-            let mut count = 0;
-            for key in keys {
-                count += u64::from(fallback.remove(key, now)?.is_some());
-            }
-            Ok(count)
-        };
-        self.shared.answer(&call, asked, seen, instead)
+        let remove = Request::RemoveMany { keys: keys.iter().map(|key| Key::from(*key)).collect() };
+        Ok(self.shared.call(remove).await?.map(count))
     }
 
     /// Some of the keys that match `pattern`, from `cursor` on; about `count` keys are looked at. In the pattern `*`
@@ -149,15 +103,9 @@ impl Direct {
     ///
     /// As [`get`](Self::get), and [`Error::StoreRefused`] for a cursor that no scan has given.
     pub async fn scan(&self, pattern: &str, cursor: &Cursor, count: usize) -> Result<Answer<Page>, Error> {
-        let (mut call, place) = (self.shared.reading("scan", &[pattern])?, place(pattern));
-        let from = Place::of(cursor).map_err(|error| Error::StoreRefused { operation: "scan", error })?;
-        let (in_store, count) = (from.in_store(), count.max(1));
-        let work = self.shared.store().map(|store| store.scan(&place, &in_store, count));
-        let asked = self.shared.ask(&mut call, Concerns::Everything, work).await;
-        let instead = |fallback: &mut Fallback, _, now| {
-            Ok(page_of_here(fallback.page(&Pattern::new(pattern), from.here(), count, now)))
-        };
-        self.shared.answer(&call, asked, |_, page, _| page_of_store(page), instead)
+        let scan = Request::Scan { pattern: pattern.into(), cursor: cursor.clone(), count };
+        let page = |reply| if let Reply::Page(page) = reply { page } else { Page::default() };
+        Ok(self.shared.call(scan).await?.map(page))
     }
 
     /// Removes the keys that match `pattern`, as [`scan`](Self::scan) finds them, and tells how many there were. It
@@ -180,10 +128,7 @@ impl Direct {
     ///
     /// As [`get`](Self::get).
     pub async fn remove_matching(&self, pattern: &str) -> Result<Answer<u64>, Error> {
-        let call = self.shared.writing("remove_matching", &[pattern], sweeps)?;
-        let asked = self.swept(&call, pattern).await;
-        let instead = |fallback: &mut Fallback, _, now| fallback.remove_matching(pattern, now);
-        self.shared.answer(&call, asked, |_, count, _| count, instead)
+        Ok(self.shared.call(Operation::RemoveMatching { pattern: pattern.into() }).await?.map(count))
     }
 
     /// Removes all keys of direct operations, and no cached value. What was owed is not any more.
@@ -205,29 +150,6 @@ impl Direct {
     ///
     /// As [`get`](Self::get); the journal has room for it in any case.
     pub async fn clear(&self) -> Result<Answer<()>, Error> {
-        let call = self.shared.writing("clear", &[], sweeps)?;
-        let asked = self.swept(&call, "*").await.map(drop);
-        let instead = |fallback: &mut Fallback, _, _| {
-            fallback.clear();
-            Ok(())
-        };
-        self.shared.answer(&call, asked, |_, (), _| (), instead)
+        Ok(self.shared.call(Operation::Clear).await?.map(drop))
     }
-
-    async fn swept(&self, call: &Call, pattern: &str) -> Result<u64, Unanswered> {
-        let Some(store) = self.shared.store() else { return Err(Unanswered::Away(Fate::Skipped)) };
-        if !self.shared.is_settled(call, &Concerns::Everything).await {
-            return Err(Unanswered::Away(Fate::Skipped));
-        }
-        self.shared.sweep(store, Sweeping::Called(call.operation), pattern).await
-    }
-}
-
-fn has_room(fallback: &Fallback, keys: &[&str]) -> Result<(), Undone> {
-    if fallback.has_room_for(keys.iter().copied()) { Ok(()) } else { Err(Undone::Full) }
-}
-
-/// Whether a store can remove by pattern.
-fn sweeps(store: Abilities) -> bool {
-    store.scan && store.batch
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use tideover_core::direct::number;
 use tideover_core::envelope::stamp_of;
 use tideover_core::memory::{Memory, MemoryPolicy};
 use tideover_core::pattern::Pattern;
@@ -224,12 +225,6 @@ fn clear(rows: &mut Rows, now: Instant) {
     for (key, entry) in kept {
         let _it_was_there = rows.insert(key, entry, 0, now);
     }
-}
-
-/// Reads what [`add`] writes and nothing else: no sign before a positive number, no zeros before any.
-pub(crate) fn number(bytes: &[u8]) -> Option<i64> {
-    let number: i64 = std::str::from_utf8(bytes).ok()?.parse().ok()?;
-    (number.to_string().as_bytes() == bytes).then_some(number)
 }
 
 /// A cursor is the last key of the page before; keys come in their order, so that it holds whatever is added or

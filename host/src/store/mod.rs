@@ -16,16 +16,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+pub use tideover_core::direct::{Cursor, Page, Remaining, When};
 use tideover_core::stamp::{Condition, Written};
 use tideover_core::{Note, WallTime};
 use tokio::task_local;
 use tokio::time::Instant;
 
-pub use self::kinds::{Abilities, Cursor, Guarantees, Page, Reach, Remaining, When};
+pub use self::kinds::{Abilities, Guarantees, Reach};
 pub use self::lease::{Elsewhere, Keeper, Lease, Leased};
 pub use self::log::{Ear, Heard};
 pub use self::memory::MemoryStore;
-pub(crate) use self::memory::number;
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisBackplane, RedisConfig, RedisConfigError, RedisStartError, RedisStore, RedisTls};
 

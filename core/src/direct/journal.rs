@@ -4,20 +4,22 @@
 //! what was owed for their keys before is no longer, and what is owed for them now came after. So no step of a key is
 //! sent while a pattern is owed that it matches, whenever that came.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 
-use bytes::Bytes;
-use tideover_core::Instant;
-use tideover_core::pattern::Pattern;
+use hashbrown::HashMap;
 
 use super::debt::{Ends, Step, Steps};
 use super::turns::{Turn, Turns, Waits};
+use super::words::{Octets, text};
+use crate::pattern::Pattern;
+use crate::time::Instant;
 
 /// What is under a key, as far as is known here.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct State {
-    pub(super) value: Option<Bytes>,
+pub(super) struct State<V> {
+    pub(super) value: Option<V>,
     pub(super) end: End,
 }
 
@@ -29,10 +31,10 @@ pub(super) enum End {
     Unknown,
 }
 
-impl State {
+impl<V: Clone> State<V> {
     pub(super) const ABSENT: Self = Self { value: None, end: End::At(Instant::NEVER) };
 
-    pub(super) const fn ending(value: Bytes, ends: Ends) -> Self {
+    pub(super) const fn ending(value: V, ends: Ends) -> Self {
         Self { value: Some(value), end: End::At(ends) }
     }
 
@@ -62,12 +64,12 @@ pub(super) enum NotOwed {
 }
 
 /// What a key owes.
-struct Row {
+struct Row<V> {
     /// The step that is on its way.
-    sent: Option<Step>,
-    steps: Steps,
+    sent: Option<Step<V>>,
+    steps: Steps<V>,
     /// What callers are told is there.
-    state: State,
+    state: State<V>,
     /// What is there in the store may be something else.
     is_doubtful: bool,
     /// Of the newest change.
@@ -76,7 +78,7 @@ struct Row {
     refusals: u8,
 }
 
-impl Row {
+impl<V: Octets> Row<V> {
     /// Lets go of what has ended.
     fn settle(&mut self, now: Instant) {
         if self.sent.is_none() && self.state.has_ended(now) {
@@ -108,8 +110,8 @@ pub(super) enum Due {
     Retries(Vec<Arc<str>>),
 }
 
-pub(super) struct Journal {
-    rows: HashMap<Arc<str>, Row>,
+pub(super) struct Journal<V> {
+    rows: HashMap<Arc<str>, Row<V>>,
     turns: Turns,
     sweeps: BTreeMap<u64, Sweep>,
     newest: u64,
@@ -118,7 +120,7 @@ pub(super) struct Journal {
     taken: u64,
 }
 
-impl Journal {
+impl<V: Octets> Journal<V> {
     pub(super) fn new(max: usize) -> Self {
         Self { rows: HashMap::new(), turns: Turns::default(), sweeps: BTreeMap::new(), newest: 0, max, taken: 0 }
     }
@@ -146,7 +148,7 @@ impl Journal {
     }
 
     /// What is there, if the key owes something.
-    pub(super) fn state(&self, key: &str, now: Instant) -> Option<State> {
+    pub(super) fn state(&self, key: &str, now: Instant) -> Option<State<V>> {
         let row = self.rows.get(key).map(|row| row.state.at(now));
         row.or_else(|| self.owes(key).then_some(State::ABSENT))
     }
@@ -172,7 +174,7 @@ impl Journal {
     /// # Errors
     ///
     /// [`NotOwed`].
-    pub(super) fn push(&mut self, key: &str, step: Step, state: State, now: Instant) -> Result<(), NotOwed> {
+    pub(super) fn push(&mut self, key: &str, step: Step<V>, state: State<V>, now: Instant) -> Result<(), NotOwed> {
         if !self.has_room_for([key].into_iter()) {
             return Err(NotOwed::Full);
         }
@@ -238,7 +240,7 @@ impl Journal {
 }
 
 /// Paying.
-impl Journal {
+impl<V: Octets> Journal<V> {
     /// Whether anything can be paid now.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         self.turns.is_any(now) || self.sweeps.values().any(|sweep| sweep.turn.has_come(now))
@@ -338,7 +340,7 @@ impl Journal {
 
     /// The next step of `key` goes on its way; `None` if there is none, and then the key owes nothing, or if a pattern
     /// has come that has to be paid before it.
-    pub(super) fn send(&mut self, key: &str, now: Instant) -> Option<Step> {
+    pub(super) fn send(&mut self, key: &str, now: Instant) -> Option<Step<V>> {
         if self.sweeps_of(key).next().is_some() {
             return None;
         }
@@ -354,7 +356,7 @@ impl Journal {
 
     /// The step that was on its way is done, unless a pattern has taken it along meanwhile; `sum` is what it counted to,
     /// `held` whether its condition did. When nothing more is owed: what is there, if that is known.
-    pub(super) fn done(&mut self, key: &str, sum: Option<i64>, held: bool) -> Option<Option<State>> {
+    pub(super) fn done(&mut self, key: &str, sum: Option<i64>, held: bool) -> Option<Option<State<V>>> {
         let row = self.rows.get_mut(key)?;
         let has_written = matches!(row.sent.take()?, Step::Write { .. });
         row.turn.succeeded();
@@ -363,7 +365,7 @@ impl Journal {
         } else {
             row.is_doubtful |= !held;
             if let (Some(sum), Some(value)) = (sum, &mut row.state.value) {
-                *value = sum.saturating_add(row.steps.counted()).to_string().into();
+                *value = text(sum.saturating_add(row.steps.counted()));
                 row.is_doubtful = false;
             }
         }
@@ -419,16 +421,7 @@ impl Journal {
         }
     }
 
-    /// The keys whose steps are on their way, and whether those may be done twice.
-    pub(super) fn under_way(&self) -> Vec<(Arc<str>, bool)> {
-        let sent = |(key, row): (&Arc<str>, &Row)| {
-            let step = row.sent.as_ref()?;
-            Some((Arc::clone(key), !matches!(step, Step::Add { .. })))
-        };
-        self.rows.iter().filter_map(sent).collect()
-    }
-
-    fn forget(&mut self, key: &str) -> Option<Row> {
+    fn forget(&mut self, key: &str) -> Option<Row<V>> {
         let row = self.rows.remove(key)?;
         self.turns.remove(row.number, row.turn);
         Some(row)
@@ -437,10 +430,16 @@ impl Journal {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use core::time::Duration;
+    use std::borrow::ToOwned;
+    use std::format;
+    use std::string::{String, ToString};
 
     use super::*;
-    use crate::store::When;
+    use crate::direct::words::When;
+
+    type Bytes = Vec<u8>;
+    type Journal = super::Journal<Bytes>;
 
     const NOW: Instant = Instant::ZERO;
 
@@ -458,7 +457,7 @@ mod tests {
         journal.state(key, now).and_then(|state| state.value)
     }
 
-    const WAITS: fn() -> Waits = || Waits::of(&tideover_core::Policy::default());
+    const WAITS: fn() -> Waits = || Waits::of(&crate::policy::Policy::default());
 
     /// What is due, as text.
     fn due(journal: &mut Journal, after: u64, began: Instant) -> String {

@@ -3,18 +3,20 @@
 //!
 //! Operations are numbered as they begin. What an older one brings does not replace what a newer one has left.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::time::Duration;
-
-use bytes::Bytes;
-use tideover_core::memory::{Memory, MemoryPolicy};
-use tideover_core::pattern::Pattern;
-use tideover_core::{Entry, Instant, Policy, Value, Windows};
+use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::debt::{Ends, Step};
 use super::journal::{End, Journal, NotOwed, State};
-use crate::store::{Remaining, StoreError, When, number};
+use super::words::{Octets, Remaining, Unanswered, When, number, text};
+use crate::entry::{Entry, Windows};
+use crate::memory::{Memory, MemoryPolicy};
+use crate::pattern::Pattern;
+use crate::policy::Policy;
+use crate::time::Instant;
+use crate::value::Value;
 
 /// How long a copy is kept whose end nobody knows, where the policy has no `ttl`.
 const UNKNOWN_FOR: Duration = Duration::from_secs(300);
@@ -24,40 +26,21 @@ const SPREAD: usize = 1_024;
 
 /// What was seen under a key.
 #[derive(Clone)]
-struct Copied {
-    state: State,
+struct Copied<V> {
+    state: State<V>,
     /// Of the operation that has seen it.
     number: u64,
 }
 
-impl Value for Copied {}
-
-/// Why something could not be done here; nothing was changed.
-#[derive(Debug, Clone)]
-pub(super) enum Undone {
-    /// What the store would say, too.
-    Refused(StoreError),
-    /// The journal has no room.
-    Full,
-    /// It was sent to the store, and must not be done twice.
-    Unknown,
-}
-
-impl From<NotOwed> for Undone {
-    fn from(why: NotOwed) -> Self {
-        match why {
-            NotOwed::Full => Self::Full,
-            NotOwed::TooLarge => refused("the number would not fit into 64 bits"),
-        }
-    }
-}
-
-fn refused(why: &str) -> Undone {
-    Undone::Refused(StoreError::Rejected(why.into()))
-}
+impl<V: Octets> Value for Copied<V> {}
 
 /// A value of which so much is left; if nobody has asked, it may be known.
-fn state_of(value: Bytes, left: Option<Remaining>, known: impl FnOnce() -> Option<End>, now: Instant) -> State {
+fn state_of<V: Octets>(
+    value: V,
+    left: Option<Remaining>,
+    known: impl FnOnce() -> Option<End>,
+    now: Instant,
+) -> State<V> {
     let end = match left {
         // It has ended since.
         Some(Remaining::NoSuchKey) => return State::ABSENT,
@@ -68,9 +51,10 @@ fn state_of(value: Bytes, left: Option<Remaining>, known: impl FnOnce() -> Optio
     State { value: Some(value), end }
 }
 
-pub(super) struct Fallback {
-    copies: Memory<Arc<str>, Copied>,
-    journal: Journal,
+pub(super) struct Fallback<V: Octets> {
+    copies: Memory<Arc<str>, Copied<V>>,
+    journal: Journal<V>,
+    journal_max: u32,
     /// Whether there is a store that changes are owed to.
     owes: bool,
     unknown_for: Duration,
@@ -83,13 +67,14 @@ pub(super) struct Fallback {
     told: usize,
 }
 
-impl Fallback {
+impl<V: Octets> Fallback<V> {
     pub(super) fn new(policy: &Policy, owes: bool, seed: u64) -> Self {
         // Where it stands in for nothing it has to hold something all the same.
         let entries_max = if owes && !policy.fallback { 1 } else { policy.entries_max };
         Self {
             copies: Memory::new(MemoryPolicy { entries_max, seed, ..MemoryPolicy::default() }),
             journal: Journal::new(policy.journal_max as usize),
+            journal_max: policy.journal_max,
             owes,
             unknown_for: policy.ttl.unwrap_or(UNKNOWN_FOR),
             removed_for: policy.store_read_deadline.saturating_mul(2),
@@ -99,11 +84,11 @@ impl Fallback {
         }
     }
 
-    pub(super) const fn journal(&self) -> &Journal {
+    pub(super) const fn journal(&self) -> &Journal<V> {
         &self.journal
     }
 
-    pub(super) const fn journal_mut(&mut self) -> &mut Journal {
+    pub(super) const fn journal_mut(&mut self) -> &mut Journal<V> {
         &mut self.journal
     }
 
@@ -115,7 +100,7 @@ impl Fallback {
 }
 
 /// Keys by which to find out whether the store answers.
-impl Fallback {
+impl<V: Octets> Fallback<V> {
     /// At most so many of the keys that owe something, and as many that are known; others each time.
     pub(super) fn some_keys(&mut self, count: usize) -> Vec<Arc<str>> {
         let from = self.told;
@@ -128,9 +113,9 @@ impl Fallback {
 }
 
 /// What was seen in the store.
-impl Fallback {
+impl<V: Octets> Fallback<V> {
     /// Keeps what an operation has seen, unless something newer is known.
-    pub(super) fn mirror(&mut self, key: &str, state: State, number: u64, now: Instant) {
+    pub(super) fn mirror(&mut self, key: &str, state: State<V>, number: u64, now: Instant) {
         let is_newest = self.copies.peek(key, now).is_none_or(|known| known.value.number <= number);
         if is_newest && number >= self.floor {
             self.keep(key, state, number, now);
@@ -142,7 +127,7 @@ impl Fallback {
     pub(super) fn mirror_read(
         &mut self,
         key: &str,
-        value: Option<&Bytes>,
+        value: Option<&V>,
         left: Option<Remaining>,
         number: u64,
         now: Instant,
@@ -157,7 +142,7 @@ impl Fallback {
     /// Keeps what was counted to. A number keeps its end when it is counted on.
     pub(super) fn mirror_sum(&mut self, key: &str, sum: i64, left: Option<Remaining>, number: u64, now: Instant) {
         let known = || self.copy(key, now).filter(|known| known.value.is_some());
-        let state = state_of(sum.to_string().into(), left, || known().map(|known| known.end), now);
+        let state = state_of(text(sum), left, || known().map(|known| known.end), now);
         self.mirror(key, state, number, now);
     }
 
@@ -183,7 +168,7 @@ impl Fallback {
     }
 
     /// What a key that has been paid for owes no more is what was seen there; `None`: nobody knows.
-    pub(super) fn paid(&mut self, key: &str, state: Option<State>, now: Instant) {
+    pub(super) fn paid(&mut self, key: &str, state: Option<State<V>>, now: Instant) {
         let number = self.begin();
         match state {
             Some(state) => self.keep(key, state, number, now),
@@ -191,7 +176,7 @@ impl Fallback {
         }
     }
 
-    fn keep(&mut self, key: &str, state: State, number: u64, now: Instant) {
+    fn keep(&mut self, key: &str, state: State<V>, number: u64, now: Instant) {
         if !self.owes && state.value.is_none() {
             self.copies.remove(key);
             return;
@@ -207,7 +192,7 @@ impl Fallback {
         let _kept = self.copies.insert(key.into(), entry, 0, now);
     }
 
-    fn copy(&self, key: &str, now: Instant) -> Option<State> {
+    fn copy(&self, key: &str, now: Instant) -> Option<State<V>> {
         self.copies.peek(key, now).map(|known| known.value.state)
     }
 
@@ -218,14 +203,14 @@ impl Fallback {
 }
 
 /// What callers are told while the store is away.
-impl Fallback {
-    fn look(&mut self, key: &str, now: Instant) -> State {
+impl<V: Octets> Fallback<V> {
+    fn look(&mut self, key: &str, now: Instant) -> State<V> {
         let owed = self.journal.state(key, now);
         let copied = || self.copies.fresh(key, now).map(|known| known.value.state);
         owed.or_else(copied).unwrap_or(State::ABSENT)
     }
 
-    pub(super) fn read(&mut self, key: &str, now: Instant) -> Option<Bytes> {
+    pub(super) fn read(&mut self, key: &str, now: Instant) -> Option<V> {
         self.look(key, now).value
     }
 
@@ -247,11 +232,11 @@ impl Fallback {
     pub(super) fn write(
         &mut self,
         key: &str,
-        value: Bytes,
+        value: V,
         ends: Ends,
         when: When,
         now: Instant,
-    ) -> Result<bool, Undone> {
+    ) -> Result<bool, Unanswered> {
         let found = self.look(key, now);
         let holds = match when {
             When::Always => true,
@@ -270,29 +255,29 @@ impl Fallback {
         !self.owes || self.journal.has_room_for(keys)
     }
 
-    pub(super) fn remove(&mut self, key: &str, now: Instant) -> Result<Option<Bytes>, Undone> {
+    pub(super) fn remove(&mut self, key: &str, now: Instant) -> Result<Option<V>, Unanswered> {
         let found = self.look(key, now).value;
         self.change(key, Step::Remove, State::ABSENT, now)?;
         Ok(found)
     }
 
     /// `ends` is for a number that this creates.
-    pub(super) fn add(&mut self, key: &str, by: i64, ends: Ends, now: Instant) -> Result<i64, Undone> {
+    pub(super) fn add(&mut self, key: &str, by: i64, ends: Ends, now: Instant) -> Result<i64, Unanswered> {
         let found = self.look(key, now);
         let (sum, end) = match &found.value {
             None => (by, End::At(ends)),
-            Some(text) => {
-                let number = number(text).ok_or_else(|| refused("the value is not a whole number of 64 bits"))?;
-                let sum = number.checked_add(by).ok_or_else(|| refused("the number would not fit into 64 bits"))?;
+            Some(bytes) => {
+                let number = number(bytes.as_ref()).ok_or(Unanswered::NotANumber)?;
+                let sum = number.checked_add(by).ok_or(Unanswered::NumberTooLarge)?;
                 (sum, found.end)
             }
         };
-        self.change(key, Step::Add { by, ends }, State { value: Some(sum.to_string().into()), end }, now)?;
+        self.change(key, Step::Add { by, ends }, State { value: Some(text(sum)), end }, now)?;
         Ok(sum)
     }
 
     /// `false`: nothing is known of it here. The store is told all the same: it may know more.
-    pub(super) fn expire(&mut self, key: &str, ends: Ends, now: Instant) -> Result<bool, Undone> {
+    pub(super) fn expire(&mut self, key: &str, ends: Ends, now: Instant) -> Result<bool, Unanswered> {
         let found = self.look(key, now);
         let is_there = found.value.is_some();
         if is_there || self.owes {
@@ -322,11 +307,11 @@ impl Fallback {
     }
 
     /// Tells how many of those that are known here have gone.
-    pub(super) fn remove_matching(&mut self, pattern: &str, now: Instant) -> Result<u64, Undone> {
+    pub(super) fn remove_matching(&mut self, pattern: &str, now: Instant) -> Result<u64, Unanswered> {
         let glob = Pattern::new(pattern);
         let known = self.keys(&glob, now).len();
         if self.owes {
-            self.journal.sweep(pattern)?;
+            self.journal.sweep(pattern).map_err(|why| self.unanswered(why))?;
         }
         self.mirror_sweep(&glob, now);
         Ok(known as u64)
@@ -349,9 +334,21 @@ impl Fallback {
         copied.chain(owed.map(|(key, _)| Arc::clone(key))).collect()
     }
 
-    fn change(&mut self, key: &str, step: Step, state: State, now: Instant) -> Result<(), Undone> {
+    fn unanswered(&self, why: NotOwed) -> Unanswered {
+        match why {
+            NotOwed::Full => self.full(),
+            NotOwed::TooLarge => Unanswered::NumberTooLarge,
+        }
+    }
+
+    /// The journal has no room.
+    pub(super) const fn full(&self) -> Unanswered {
+        Unanswered::JournalFull { max: self.journal_max }
+    }
+
+    fn change(&mut self, key: &str, step: Step<V>, state: State<V>, now: Instant) -> Result<(), Unanswered> {
         if self.owes {
-            self.journal.push(key, step, state, now)?;
+            self.journal.push(key, step, state, now).map_err(|why| self.unanswered(why))?;
         } else {
             let number = self.begin();
             self.keep(key, state, number, now);

@@ -1,11 +1,13 @@
 //! When the keys that owe something are tried: the oldest change first; one that has failed, when its wait is over. A
 //! wait is as long as one of an open circuit, so that a key which nobody can reach costs the others nothing.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::time::Duration;
 
-use tideover_core::{Instant, Policy};
+use crate::policy::Policy;
+use crate::time::Instant;
 
 /// No wait is shorter, so that nothing is tried twice in a round.
 const SHORTEST: Duration = Duration::from_millis(1);

@@ -4,10 +4,11 @@
 //! A change takes in the ones before it where that comes to the same, so that a key never owes more than a few steps.
 //! Counts stay differences, as others may count meanwhile; what depends on a condition keeps it.
 
-use bytes::Bytes;
-use tideover_core::Instant;
+use alloc::vec;
+use alloc::vec::Vec;
 
-use crate::store::{When, number};
+use super::words::{Octets, When, number, text};
+use crate::time::Instant;
 
 /// When a value ends: [`Instant::NEVER`] is for ever.
 pub(super) type Ends = Instant;
@@ -17,9 +18,9 @@ pub(super) type Ends = Instant;
 /// Where it is for something that is there, `until` is when that ends in the store by itself. Afterwards its absence is
 /// nobody's removal, and what was told to callers is put there anew.
 #[derive(Clone)]
-pub(super) enum Step {
+pub(super) enum Step<V> {
     Write {
-        value: Bytes,
+        value: V,
         ends: Ends,
         when: When,
         until: Ends,
@@ -34,7 +35,7 @@ pub(super) enum Step {
     Expire {
         ends: Ends,
         until: Ends,
-        value: Option<Bytes>,
+        value: Option<V>,
     },
 }
 
@@ -42,8 +43,8 @@ pub(super) enum Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TooLarge;
 
-impl Step {
-    const fn write(value: Bytes, ends: Ends) -> Self {
+impl<V> Step<V> {
+    const fn write(value: V, ends: Ends) -> Self {
         Self::Write { value, ends, when: When::Always, until: Instant::NEVER }
     }
 
@@ -67,16 +68,22 @@ impl Step {
 }
 
 /// The steps that a key owes, in their order.
-#[derive(Clone, Default)]
-pub(super) struct Steps(Vec<Step>);
+#[derive(Clone)]
+pub(super) struct Steps<V>(Vec<Step<V>>);
 
-impl Steps {
+impl<V> Default for Steps<V> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<V: Octets> Steps<V> {
     pub(super) const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Takes the first one out.
-    pub(super) fn next(&mut self) -> Option<Step> {
+    pub(super) fn next(&mut self) -> Option<Step<V>> {
         (!self.0.is_empty()).then(|| self.0.remove(0))
     }
 
@@ -96,7 +103,7 @@ impl Steps {
     /// # Errors
     ///
     /// [`TooLarge`].
-    pub(super) fn push(&mut self, step: Step) -> Result<(), TooLarge> {
+    pub(super) fn push(&mut self, step: Step<V>) -> Result<(), TooLarge> {
         match step {
             Step::Remove | Step::Write { when: When::Always, .. } => self.0 = vec![step],
             Step::Write { value, ends, when: When::Absent, .. } => match &self.0[..] {
@@ -118,12 +125,12 @@ impl Steps {
     fn add(&mut self, by: i64, ends: Ends) -> Result<(), TooLarge> {
         match &mut self.0[..] {
             [Step::Write { value, when: When::Always, .. }] => {
-                let sum = number(value).and_then(|number| number.checked_add(by)).ok_or(TooLarge)?;
-                *value = sum.to_string().into();
+                let sum = number(value.as_ref()).and_then(|number| number.checked_add(by)).ok_or(TooLarge)?;
+                *value = text(sum);
                 return Ok(());
             }
             [Step::Remove] => {
-                self.0 = vec![Step::write(by.to_string().into(), ends)];
+                self.0 = vec![Step::write(text(by), ends)];
                 return Ok(());
             }
             _ => {}
@@ -137,7 +144,7 @@ impl Steps {
         Ok(())
     }
 
-    fn expire(&mut self, new: Ends, until: Ends, value: Option<Bytes>) {
+    fn expire(&mut self, new: Ends, until: Ends, value: Option<V>) {
         if let [Step::Remove] = &self.0[..] {
             return;
         }
@@ -160,8 +167,9 @@ impl Steps {
         }
         if is_count && !creates {
             // Before the count: if it has to be put there anew, then as it was before.
-            let value = value.as_deref().and_then(number).map(|sum| sum.saturating_sub(self.counted()));
-            let value = value.map(|number| number.to_string().into());
+            let value =
+                value.as_ref().and_then(|value| number(value.as_ref())).map(|sum| sum.saturating_sub(self.counted()));
+            let value = value.map(text);
             self.0.insert(0, Step::Expire { ends: new, until, value });
         } else {
             self.0.push(Step::Expire { ends: new, until, value: value.filter(|_| !creates) });
@@ -175,8 +183,8 @@ impl Steps {
     }
 
     /// A step that was taken out was not done: it is the first again.
-    pub(super) fn put_back(&mut self, step: Step) {
-        let later = std::mem::replace(&mut self.0, vec![step]);
+    pub(super) fn put_back(&mut self, step: Step<V>) {
+        let later = core::mem::replace(&mut self.0, vec![step]);
         for step in later {
             if self.push(step.clone()).is_err() {
                 // As two counts they fit.
@@ -188,9 +196,15 @@ impl Steps {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use core::time::Duration;
+    use std::borrow::ToOwned;
+    use std::format;
+    use std::string::String;
 
     use super::*;
+
+    type Step = super::Step<Vec<u8>>;
+    type Steps = super::Steps<Vec<u8>>;
 
     const NEVER: Ends = Instant::NEVER;
 
