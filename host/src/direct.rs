@@ -109,7 +109,7 @@ impl Direct {
     /// option `fallback` is off [`Error::Store`] while the store is away. Changes are refused with
     /// [`Error::JournalFull`] in an outage, past `journal_max`.
     pub async fn get(&self, key: &str) -> Result<Answer<Option<Bytes>>, Error> {
-        Ok(self.shared.call(Request::Get { key: key.into() }).await?.map(value))
+        Ok(self.shared.call(Request::Get { key: key.into() }).await?.map(Reply::value))
     }
 
     /// Whether something is under `key`, without reading it.
@@ -127,7 +127,7 @@ impl Direct {
     ///
     /// As [`get`](Self::get).
     pub async fn exists(&self, key: &str) -> Result<Answer<bool>, Error> {
-        Ok(self.shared.call(Request::Exists { key: key.into() }).await?.map(held))
+        Ok(self.shared.call(Request::Exists { key: key.into() }).await?.map(Reply::held))
     }
 
     /// Keeps `value` under `key`, whatever is there, for `ttl` (`None`: until it is removed).
@@ -179,7 +179,7 @@ impl Direct {
         ttl: Option<Duration>,
     ) -> Result<Answer<bool>, Error> {
         let put = Request::Put { key: key.into(), value: value.into(), ttl, when: When::Absent };
-        Ok(self.shared.call(put).await?.map(held))
+        Ok(self.shared.call(put).await?.map(Reply::held))
     }
 
     /// As [`put`](Self::put), only if something is there; `false`: nothing is, and nothing was changed.
@@ -203,7 +203,7 @@ impl Direct {
         ttl: Option<Duration>,
     ) -> Result<Answer<bool>, Error> {
         let put = Request::Put { key: key.into(), value: value.into(), ttl, when: When::Present };
-        Ok(self.shared.call(put).await?.map(held))
+        Ok(self.shared.call(put).await?.map(Reply::held))
     }
 
     /// Removes `key` and returns what was there.
@@ -225,7 +225,7 @@ impl Direct {
     ///
     /// As [`get`](Self::get).
     pub async fn take(&self, key: &str) -> Result<Answer<Option<Bytes>>, Error> {
-        Ok(self.shared.call(Request::Take { key: key.into() }).await?.map(value))
+        Ok(self.shared.call(Request::Take { key: key.into() }).await?.map(Reply::value))
     }
 
     /// Removes `key`, and tells whether something was there.
@@ -245,7 +245,7 @@ impl Direct {
     ///
     /// As [`get`](Self::get).
     pub async fn remove(&self, key: &str) -> Result<Answer<bool>, Error> {
-        Ok(self.shared.call(Request::Remove { key: key.into() }).await?.map(held))
+        Ok(self.shared.call(Request::Remove { key: key.into() }).await?.map(Reply::held))
     }
 
     /// Adds `by` to the whole number under `key` (decimal text; zero if nothing is there) and returns the sum. What is
@@ -279,7 +279,7 @@ impl Direct {
     /// and is not counted here.
     pub async fn increment(&self, key: &str, by: i64, ttl: Option<Duration>) -> Result<Answer<i64>, Error> {
         let increment = Request::Increment { key: key.into(), by, ttl };
-        Ok(self.shared.call(increment).await?.map(|reply| if let Reply::Sum(sum) = reply { sum } else { 0 }))
+        Ok(self.shared.call(increment).await?.map(Reply::sum))
     }
 
     /// Lets `key` end after `ttl` from now (`None`: never). `false`: it is not there.
@@ -306,7 +306,7 @@ impl Direct {
     ///
     /// As [`get`](Self::get).
     pub async fn set_ttl(&self, key: &str, ttl: Option<Duration>) -> Result<Answer<bool>, Error> {
-        Ok(self.shared.call(Request::SetTtl { key: key.into(), ttl }).await?.map(held))
+        Ok(self.shared.call(Request::SetTtl { key: key.into(), ttl }).await?.map(Reply::held))
     }
 
     /// How long `key` will still be there: not at all, for ever, or for so long. While the store is away, a copy whose
@@ -329,8 +329,7 @@ impl Direct {
     ///
     /// As [`get`](Self::get).
     pub async fn remaining(&self, key: &str) -> Result<Answer<Remaining>, Error> {
-        let left = |reply| if let Reply::Remaining(left) = reply { left } else { Remaining::NoSuchKey };
-        Ok(self.shared.call(Request::Remaining { key: key.into() }).await?.map(left))
+        Ok(self.shared.call(Request::Remaining { key: key.into() }).await?.map(Reply::remaining))
     }
 
     /// Whether the store answers: [`source`](Answer::source) says who has.
@@ -408,18 +407,6 @@ impl Direct {
     pub fn reset_breaker(&self) {
         self.shared.reset_breaker();
     }
-}
-
-fn value(reply: Reply<Bytes>) -> Option<Bytes> {
-    if let Reply::Value(value) = reply { value } else { None }
-}
-
-fn held(reply: Reply<Bytes>) -> bool {
-    reply == Reply::Held(true)
-}
-
-fn count(reply: Reply<Bytes>) -> u64 {
-    if let Reply::Count(count) = reply { count } else { 0 }
 }
 
 /// Says how much is owed, not what.

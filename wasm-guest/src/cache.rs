@@ -5,6 +5,7 @@
 //! ends only at an `await`: the lock of the [`Table`] is never contended, and nobody holds it across an `await` or a
 //! call of the host.
 
+mod direct;
 mod one_shot;
 mod table;
 
@@ -38,7 +39,7 @@ fn with<R>(work: impl FnOnce(&mut Table) -> R) -> R {
     let (result, outbox) = {
         let mut table = TABLE.lock();
         let table = table.get_or_insert_with(|| match Cache::new(Policy::default(), 0) {
-            Ok(cache) => Table::new(cache, 0),
+            Ok(cache) => Table::new(cache, 0, 0),
             Err(_) => unreachable!("the default settings are valid"),
         });
         (work(table), table.outbox())
@@ -74,7 +75,7 @@ impl wit::Guest for Component {
         if table.is_some() {
             return Err(types::PolicyError { name: "configure".into(), reason: "the cache is in use".into() });
         }
-        *table = Some(Table::new(cache, writer));
+        *table = Some(Table::new(cache, seed, writer));
         Ok(())
     }
 
@@ -137,6 +138,7 @@ impl wit::Guest for Component {
         with(|table| {
             let next = table.cache.maintain(now);
             table.launch_next(next, now);
+            table.direct.maintain(now);
         });
     }
 

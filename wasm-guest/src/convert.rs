@@ -287,12 +287,18 @@ impl From<core_::Served<Value>> for wit::Served {
                 core_::Stale::WhileRevalidate => wit::Stale::WhileRevalidate,
                 core_::Stale::IfError => wit::Stale::IfError,
             }),
-            source: match served.source {
-                core_::Source::Memory => wit::Source::Memory,
-                core_::Source::Store => wit::Source::Store,
-                core_::Source::Fallback => wit::Source::Fallback,
-                core_::Source::Load => wit::Source::Load,
-            },
+            source: served.source.into(),
+        }
+    }
+}
+
+impl From<core_::Source> for wit::Source {
+    fn from(source: core_::Source) -> Self {
+        match source {
+            core_::Source::Memory => Self::Memory,
+            core_::Source::Store => Self::Store,
+            core_::Source::Fallback => Self::Fallback,
+            core_::Source::Load => Self::Load,
         }
     }
 }

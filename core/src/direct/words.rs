@@ -346,6 +346,51 @@ pub enum Reply<V> {
     Page(Page),
 }
 
+/// What a reply says, for those who know of which kind it is. One of another kind says nothing.
+impl<V> Reply<V> {
+    /// Of [`Reply::Value`].
+    #[must_use]
+    pub fn value(self) -> Option<V> {
+        if let Self::Value(value) = self { value } else { None }
+    }
+
+    /// Of [`Reply::Values`].
+    #[must_use]
+    pub fn values(self) -> Vec<Option<V>> {
+        if let Self::Values(values) = self { values } else { Vec::new() }
+    }
+
+    /// Of [`Reply::Held`].
+    #[must_use]
+    pub fn held(self) -> bool {
+        matches!(self, Self::Held(true))
+    }
+
+    /// Of [`Reply::Count`].
+    #[must_use]
+    pub fn count(self) -> u64 {
+        if let Self::Count(count) = self { count } else { 0 }
+    }
+
+    /// Of [`Reply::Sum`].
+    #[must_use]
+    pub fn sum(self) -> i64 {
+        if let Self::Sum(sum) = self { sum } else { 0 }
+    }
+
+    /// Of [`Reply::Remaining`].
+    #[must_use]
+    pub fn remaining(self) -> Remaining {
+        if let Self::Remaining(left) = self { left } else { Remaining::NoSuchKey }
+    }
+
+    /// Of [`Reply::Page`].
+    #[must_use]
+    pub fn page(self) -> Page {
+        if let Self::Page(page) = self { page } else { Page::default() }
+    }
+}
+
 /// The answer to a caller.
 #[derive(Clone, PartialEq)]
 pub struct Answer<V> {

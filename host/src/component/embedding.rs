@@ -27,7 +27,8 @@ use wasmtime::component::{Accessor, Component, HasSelf, Linker};
 use wasmtime::{AsContextMut, Config, Store};
 
 use super::bindings::cache::exports::tideover::cache::caching::{self as wit, Guest};
-use super::bindings::cache::{Cache as World, CachePre as WorldPre};
+use super::bindings::cache::CachePre as WorldPre;
+use super::bindings::cache::tideover::cache::{clock, loader, store};
 use super::bindings::types;
 use super::calls::{Answer, CALLS_MAX};
 use super::convert::{removed, tags};
@@ -270,7 +271,12 @@ fn prepared() -> Result<&'static WorldPre<Host>, EngineError> {
         let engine = engine(&mut Config::new())?;
         let component = Component::new(&engine, CACHE_COMPONENT)?;
         let mut linker = Linker::new(&engine);
-        World::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?;
+        store::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?;
+        loader::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?;
+        clock::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?;
+        // The direct operations of this crate's caches are beside the instance, so that what they owe outlives it. Those of
+        // the instance are never called, and ask for nothing.
+        linker.define_unknown_imports_as_traps(&component)?;
         WorldPre::new(linker.instantiate_pre(&component)?)
     };
     PREPARED.get_or_init(|| prepare().map_err(|error| broken(&error))).as_ref().map_err(Clone::clone)

@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tideover_core::direct::{Key, Operation, Reply, Request};
 
+use super::Direct;
 use super::answer::Answer;
-use super::{Direct, count};
 use crate::error::Error;
 use crate::store::{Cursor, Page};
 
@@ -28,8 +28,7 @@ impl Direct {
     /// As [`get`](Self::get).
     pub async fn get_many(&self, keys: &[&str]) -> Result<Answer<Vec<Option<Bytes>>>, Error> {
         let get = Request::GetMany { keys: keys.iter().map(|key| Key::from(*key)).collect() };
-        let values = |reply| if let Reply::Values(values) = reply { values } else { Vec::new() };
-        Ok(self.shared.call(get).await?.map(values))
+        Ok(self.shared.call(get).await?.map(Reply::values))
     }
 
     /// Keeps these entries, each for `ttl`. It is not one step; but if the journal of an outage has no room for all of
@@ -71,7 +70,7 @@ impl Direct {
     /// As [`get`](Self::get).
     pub async fn remove_many(&self, keys: &[&str]) -> Result<Answer<u64>, Error> {
         let remove = Request::RemoveMany { keys: keys.iter().map(|key| Key::from(*key)).collect() };
-        Ok(self.shared.call(remove).await?.map(count))
+        Ok(self.shared.call(remove).await?.map(Reply::count))
     }
 
     /// Some of the keys that match `pattern`, from `cursor` on; about `count` keys are looked at. In the pattern `*`
@@ -104,8 +103,7 @@ impl Direct {
     /// As [`get`](Self::get), and [`Error::StoreRefused`] for a cursor that no scan has given.
     pub async fn scan(&self, pattern: &str, cursor: &Cursor, count: usize) -> Result<Answer<Page>, Error> {
         let scan = Request::Scan { pattern: pattern.into(), cursor: cursor.clone(), count };
-        let page = |reply| if let Reply::Page(page) = reply { page } else { Page::default() };
-        Ok(self.shared.call(scan).await?.map(page))
+        Ok(self.shared.call(scan).await?.map(Reply::page))
     }
 
     /// Removes the keys that match `pattern`, as [`scan`](Self::scan) finds them, and tells how many there were. It
@@ -128,7 +126,7 @@ impl Direct {
     ///
     /// As [`get`](Self::get).
     pub async fn remove_matching(&self, pattern: &str) -> Result<Answer<u64>, Error> {
-        Ok(self.shared.call(Operation::RemoveMatching { pattern: pattern.into() }).await?.map(count))
+        Ok(self.shared.call(Operation::RemoveMatching { pattern: pattern.into() }).await?.map(Reply::count))
     }
 
     /// Removes all keys of direct operations, and no cached value. What was owed is not any more.

@@ -9,16 +9,21 @@ use alloc::vec::Vec;
 use core::mem;
 
 use tideover_core::cache::explain::Story;
+use tideover_core::direct::WorkId;
 use tideover_core::{
     Answer, Cache, Event, Failure, FlightId, Instant, Launch, Left, Lookup, Outcome, Refusal, Step, StoreUse,
 };
 
+use super::direct::{self, Direct};
 use super::one_shot::OneShot;
 use super::{alarm, fly};
 use crate::convert::{Key, Value};
 
 pub(super) struct Table {
     pub(super) cache: Cache<Key, Value>,
+    pub(super) direct: Direct,
+    /// Direct operations that wait until something is paid, and when they lose patience.
+    unpaid: BTreeMap<WorkId, (Instant, Arc<OneShot<()>>)>,
     /// Who writes, to other processes: nobody else has this number.
     pub(super) writer: u64,
     /// The flights under way, those that are to wait, and those that queue behind another one of their key.
@@ -31,7 +36,7 @@ pub(super) struct Table {
     due: BTreeSet<(Instant, Due)>,
     /// When the alarms that are set will ring.
     alarms: BTreeSet<Instant>,
-    /// Those who wait until no flight is under way.
+    /// Those who wait until nothing is under way.
     resting: Vec<Arc<OneShot<()>>>,
     outbox: Outbox,
 }
@@ -61,6 +66,8 @@ enum Due {
     Waiter(u64),
     /// This flight has slept enough.
     Sleeper(FlightId),
+    /// This direct operation waits no longer for what is owed to be paid.
+    Unpaid(WorkId),
 }
 
 /// Calls answered before the instance gives control back: a key may have many waiters.
@@ -116,9 +123,13 @@ async fn deliver_in_portions(answers: Vec<(Arc<OneShot<Landed>>, Landed)>) {
 }
 
 impl Table {
-    pub(super) fn new(cache: Cache<Key, Value>, writer: u64) -> Self {
+    pub(super) fn new(cache: Cache<Key, Value>, seed: u64, writer: u64) -> Self {
+        let policy = cache.policy();
+        let direct = Direct::new(policy, policy.store, seed);
         Self {
             cache,
+            direct,
+            unpaid: BTreeMap::new(),
             writer,
             flights: BTreeMap::new(),
             leading: BTreeMap::new(),
@@ -131,7 +142,25 @@ impl Table {
     }
 
     pub(super) fn outbox(&mut self) -> Outbox {
+        for launch in self.direct.launches() {
+            wit_bindgen::spawn_local(direct::fly(launch.work, launch.step));
+        }
+        if self.direct.take_paid() {
+            for (work, (until, waiter)) in mem::take(&mut self.unpaid) {
+                self.due.remove(&(until, Due::Unpaid(work)));
+                self.outbox.rung.push(waiter);
+            }
+        }
+        self.ring_if_idle();
         mem::take(&mut self.outbox)
+    }
+
+    /// Answers as soon as something is paid, or then.
+    pub(super) fn wait_until_paid(&mut self, work: WorkId, until: Instant) -> Arc<OneShot<()>> {
+        let waiter = Arc::<OneShot<()>>::default();
+        self.unpaid.insert(work, (until, Arc::clone(&waiter)));
+        self.remind(until, Due::Unpaid(work));
+        waiter
     }
 
     /// The flights that the calls of these contexts lead.
@@ -224,9 +253,6 @@ impl Table {
             self.leading.remove(&context);
             self.outbox.released.push(context);
         }
-        if self.flights.is_empty() {
-            self.outbox.rung.append(&mut self.resting);
-        }
         next
     }
 
@@ -285,12 +311,18 @@ impl Table {
         }
     }
 
-    /// Answers as soon as no flight is under way.
+    /// Answers as soon as nothing is under way.
     pub(super) fn rest(&mut self) -> Arc<OneShot<()>> {
         let rested = Arc::<OneShot<()>>::default();
-        let queue = if self.flights.is_empty() { &mut self.outbox.rung } else { &mut self.resting };
-        queue.push(Arc::clone(&rested));
+        self.resting.push(Arc::clone(&rested));
         rested
+    }
+
+    /// Answers those who wait until no flight and no direct operation is under way.
+    fn ring_if_idle(&mut self) {
+        if self.flights.is_empty() && self.direct.is_idle() {
+            self.outbox.rung.append(&mut self.resting);
+        }
     }
 
     /// Sets an alarm if none rings early enough. None is ever cancelled: to cancel a call of the host suspends the
@@ -312,6 +344,10 @@ impl Table {
                 Some(Due::Sleeper(flight)) => {
                     let asleep = self.flights.get_mut(&flight).and_then(|row| row.asleep.take());
                     self.outbox.rung.extend(asleep.map(|(_, sleeper)| sleeper));
+                }
+                Some(Due::Unpaid(work)) => {
+                    let waiter = self.unpaid.remove(&work);
+                    self.outbox.rung.extend(waiter.map(|(_, waiter)| waiter));
                 }
                 None => break,
             }
