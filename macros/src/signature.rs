@@ -8,7 +8,7 @@ use syn::visit::{self, Visit};
 use syn::visit_mut::{self, VisitMut};
 use syn::{
     FnArg, GenericArgument, GenericParam, ItemFn, Lifetime, Pat, PatIdent, PathArguments, Receiver, ReturnType,
-    Signature, Type, TypeReference,
+    Signature, Type, TypePath, TypeReference,
 };
 
 /// How a load gets an argument.
@@ -349,6 +349,13 @@ pub(crate) fn is_opaque(ty: &Type) -> bool {
     found.0
 }
 
+/// A set in it that serde writes in the order of its hashes, as far as its name says so. (Maps are written sorted.)
+pub(crate) fn unordered(ty: &Type) -> Option<&TypePath> {
+    let mut found = Unordered::default();
+    found.visit_type(ty);
+    found.0
+}
+
 /// The span, for what does not stand there itself: neither lints nor proposals of the compiler are about it.
 pub(crate) fn placed(span: Span) -> Span {
     Span::call_site().located_at(span)
@@ -442,6 +449,20 @@ struct Opaque(bool);
 impl<'ast> Visit<'ast> for Opaque {
     fn visit_type_impl_trait(&mut self, _opaque: &'ast syn::TypeImplTrait) {
         self.0 = true;
+    }
+}
+
+/// The first set without an order.
+#[derive(Default)]
+struct Unordered<'ast>(Option<&'ast TypePath>);
+
+impl<'ast> Visit<'ast> for Unordered<'ast> {
+    fn visit_type_path(&mut self, ty: &'ast TypePath) {
+        let is_set = |name: &Ident| ["HashSet", "AHashSet", "FxHashSet", "DashSet"].iter().any(|set| name == set);
+        if ty.path.segments.last().is_some_and(|last| is_set(&last.ident)) {
+            self.0.get_or_insert(ty);
+        }
+        visit::visit_type_path(self, ty);
     }
 }
 

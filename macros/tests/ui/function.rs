@@ -1,5 +1,6 @@
 //! Functions that cannot be cached.
 
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::Display;
 
 use tideover::cached;
@@ -37,6 +38,42 @@ async fn opaque(id: u64) -> impl Display {
 #[cached]
 async fn lent(name: &str) -> &str {
     name
+}
+
+#[cached]
+async fn unordered(ids: &HashSet<u64>) -> usize {
+    ids.len()
+}
+
+#[cached]
+async fn unordered_inside(org: u64, pages: Option<Vec<(u64, std::collections::HashSet<String>)>>) -> u64 {
+    org + pages.into_iter().flatten().map(|(page, _)| page).sum::<u64>()
+}
+
+#[cached]
+async fn unordered_elsewhere(ids: ahash::AHashSet<u64>) -> usize {
+    ids.len()
+}
+
+#[cached]
+async fn unordered_beneath(ids: HashMap<String, hashbrown::HashSet<u64>>) -> usize {
+    ids.len()
+}
+
+/// Entries of maps are written in the order of their keys.
+#[cached]
+async fn sorted(ids: HashMap<String, BTreeSet<u64>>) -> usize {
+    ids.len()
+}
+
+#[cached(key = "ids:{ids.0}")]
+async fn named(ids: Named<HashSet<u64>>) -> u64 {
+    ids.0
+}
+
+#[cached(skip = [ids])]
+async fn left_out(ids: HashSet<u64>, id: u64) -> bool {
+    ids.contains(&id)
 }
 
 #[cached]
