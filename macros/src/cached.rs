@@ -8,7 +8,7 @@ use syn::{Expr, Ident, ItemFn, TraitItemFn, Type};
 
 use self::expand::Expansion;
 use crate::options::{Name, Names, Options, key};
-use crate::signature::{Function, Passing, Returned, is_opaque, returned, unordered};
+use crate::signature::{Function, Passing, Returned, is_opaque, names_self, returned, unordered};
 use crate::template::Template;
 
 pub(crate) const OPTIONS: &[&str] = &[
@@ -67,6 +67,7 @@ pub(crate) fn cached(options: TokenStream, item: TokenStream) -> syn::Result<Tok
     };
     check_names(&options, &choices, &function)?;
     check_order(&choices, &function)?;
+    check_self(&choices, &function)?;
     let Some(returned) = Returned::read(ty, choices.negative_ttl.is_some()) else {
         let message =
             "`negative_ttl` remembers that there is no such thing: it needs a function that returns an `Option`";
@@ -201,6 +202,19 @@ fn check_names(options: &Options, choices: &Choices, function: &Function) -> syn
         return Err(syn::Error::new(name.span(), message));
     }
     Ok(())
+}
+
+/// Refuses a cache that is found by way of a `self` that there is none of.
+fn check_self(choices: &Choices, function: &Function) -> syn::Result<()> {
+    let Some(cache) = choices.cache.as_ref().filter(|cache| function.owner.is_none() && names_self(cache)) else {
+        return Ok(());
+    };
+    let message = format!(
+        "`{}` has no `self`: take the cache as an argument, `cache = cache`, name a static one, or leave the option out for \
+         that of the process",
+        function.name()
+    );
+    Err(syn::Error::new_spanned(cache, message))
 }
 
 /// Refuses arguments in the key that are equal and would be written differently: one call would have many keys.

@@ -7,7 +7,7 @@ use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::visit_mut::{self, VisitMut};
 use syn::{
-    FnArg, GenericArgument, GenericParam, ItemFn, Lifetime, Pat, PatIdent, PathArguments, Receiver, ReturnType,
+    Expr, FnArg, GenericArgument, GenericParam, ItemFn, Lifetime, Pat, PatIdent, PathArguments, Receiver, ReturnType,
     Signature, Type, TypePath, TypeReference,
 };
 
@@ -404,6 +404,13 @@ pub(crate) fn mentions(tokens: &TokenStream, word: &str) -> bool {
     })
 }
 
+/// Whether an expression names the value `self`, not the module.
+pub(crate) fn names_self(expression: &Expr) -> bool {
+    let mut found = NamesSelf::default();
+    found.visit_expr(expression);
+    found.0
+}
+
 /// The tokens with `self` under another name.
 pub(crate) fn renamed_self(tokens: TokenStream, this: &Ident) -> TokenStream {
     let renamed = tokens.into_iter().map(|token| match token {
@@ -449,6 +456,16 @@ struct Opaque(bool);
 impl<'ast> Visit<'ast> for Opaque {
     fn visit_type_impl_trait(&mut self, _opaque: &'ast syn::TypeImplTrait) {
         self.0 = true;
+    }
+}
+
+#[derive(Default)]
+struct NamesSelf(bool);
+
+impl<'ast> Visit<'ast> for NamesSelf {
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        self.0 |= path.is_ident("self");
+        visit::visit_path(self, path);
     }
 }
 
