@@ -8,7 +8,7 @@ use syn::{Expr, Ident, ItemFn, TraitItemFn, Type};
 
 use self::expand::Expansion;
 use crate::options::{Name, Names, Options, key};
-use crate::signature::{Function, Passing, Returned, is_opaque, names_self, returned, unordered};
+use crate::signature::{Function, Passing, Returned, is_opaque, is_unsized, names_self, returned, unordered};
 use crate::template::Template;
 
 pub(crate) const OPTIONS: &[&str] = &[
@@ -73,6 +73,11 @@ pub(crate) fn cached(options: TokenStream, item: TokenStream) -> syn::Result<Tok
             "`negative_ttl` remembers that there is no such thing: it needs a function that returns an `Option`";
         return Err(syn::Error::new_spanned(ty, message));
     };
+    if is_unsized(&returned.value) {
+        let message = "what is cached is read back by serde into a type that has a size: `Arc<String>` for `Arc<str>`, \
+                       `Arc<Vec<T>>` for `Arc<[T]>`, an enum for `Arc<dyn Trait>`";
+        return Err(syn::Error::new_spanned(&returned.value, message));
+    }
     check_errors(&options, &choices, &returned, ty)?;
     check_failures(&options, &choices, &returned)?;
     Ok(Expansion::new(&function, &choices, &returned).all())

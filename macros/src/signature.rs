@@ -329,6 +329,15 @@ impl Returned {
     }
 }
 
+/// Whether a type has no size of its own, as far as its text says so: serde reads values into types that have one.
+pub(crate) fn is_unsized(ty: &Type) -> bool {
+    match plain(ty) {
+        Type::Slice(_) | Type::TraitObject(_) => true,
+        Type::Path(path) => path.path.is_ident("str"),
+        _ => false,
+    }
+}
+
 /// Whether a type is called a result.
 pub(crate) fn is_result(ty: &Type) -> bool {
     matches!(plain(ty), Type::Path(path) if path.path.segments.last().is_some_and(|last| last.ident == "Result"))

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::Display;
+use std::sync::Arc;
 
 use tideover::cached;
 
@@ -38,6 +39,26 @@ async fn opaque(id: u64) -> impl Display {
 #[cached]
 async fn lent(name: &str) -> &str {
     name
+}
+
+#[cached]
+async fn text(id: u64) -> Result<Arc<str>, String> {
+    Ok(id.to_string().into())
+}
+
+#[cached(negative_ttl = "1s")]
+async fn slice(id: u64) -> Option<Arc<[u64]>> {
+    Some([id].into())
+}
+
+#[cached]
+async fn of_some_type(id: u64) -> std::sync::Arc<dyn Display + Send + Sync> {
+    std::sync::Arc::new(id)
+}
+
+#[cached]
+async fn boxed(id: u64) -> Box<str> {
+    id.to_string().into()
 }
 
 #[cached]
