@@ -8,7 +8,7 @@ use syn::{Expr, Ident, ItemFn, TraitItemFn, Type};
 
 use self::expand::Expansion;
 use crate::options::{Name, Names, Options, key};
-use crate::signature::{Function, Passing, Returned, is_opaque, returned};
+use crate::signature::{Function, Passing, Returned, is_opaque, is_unsized, names_self, returned, unordered};
 use crate::template::Template;
 
 pub(crate) const OPTIONS: &[&str] = &[
@@ -66,11 +66,18 @@ pub(crate) fn cached(options: TokenStream, item: TokenStream) -> syn::Result<Tok
         return Err(syn::Error::new(function.name().span(), message));
     };
     check_names(&options, &choices, &function)?;
+    check_order(&choices, &function)?;
+    check_self(&choices, &function)?;
     let Some(returned) = Returned::read(ty, choices.negative_ttl.is_some()) else {
         let message =
             "`negative_ttl` remembers that there is no such thing: it needs a function that returns an `Option`";
         return Err(syn::Error::new_spanned(ty, message));
     };
+    if is_unsized(&returned.value) {
+        let message = "what is cached is read back by serde into a type that has a size: `Arc<String>` for `Arc<str>`, \
+                       `Arc<Vec<T>>` for `Arc<[T]>`, an enum for `Arc<dyn Trait>`";
+        return Err(syn::Error::new_spanned(&returned.value, message));
+    }
     check_errors(&options, &choices, &returned, ty)?;
     check_failures(&options, &choices, &returned)?;
     Ok(Expansion::new(&function, &choices, &returned).all())
@@ -200,6 +207,31 @@ fn check_names(options: &Options, choices: &Choices, function: &Function) -> syn
         return Err(syn::Error::new(name.span(), message));
     }
     Ok(())
+}
+
+/// Refuses a cache that is found by way of a `self` that there is none of.
+fn check_self(choices: &Choices, function: &Function) -> syn::Result<()> {
+    let Some(cache) = choices.cache.as_ref().filter(|cache| function.owner.is_none() && names_self(cache)) else {
+        return Ok(());
+    };
+    let message = format!(
+        "`{}` has no `self`: take the cache as an argument, `cache = cache`, name a static one, or leave the option out for \
+         that of the process",
+        function.name()
+    );
+    Err(syn::Error::new_spanned(cache, message))
+}
+
+/// Refuses arguments in the key that are equal and would be written differently: one call would have many keys.
+fn check_order(choices: &Choices, function: &Function) -> syn::Result<()> {
+    if choices.key.is_some() {
+        return Ok(());
+    }
+    let mut in_key = function.arguments.iter().filter(|argument| !choices.skip.contains(&argument.name));
+    let Some(set) = in_key.find_map(|argument| unordered(&argument.ty)) else { return Ok(()) };
+    let message = "equal sets of this type would make different keys, as each has an order of its own: take a `BTreeSet`, \
+                   or name what matters in a template, `key = \"…{argument}…\"`";
+    Err(syn::Error::new_spanned(set, message))
 }
 
 /// Refuses what would fail a call of a function that cannot fail: it would run uncached, without any limit.

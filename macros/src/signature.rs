@@ -7,8 +7,8 @@ use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::visit_mut::{self, VisitMut};
 use syn::{
-    FnArg, GenericArgument, GenericParam, ItemFn, Lifetime, Pat, PatIdent, PathArguments, Receiver, ReturnType,
-    Signature, Type, TypeReference,
+    Expr, FnArg, GenericArgument, GenericParam, ItemFn, Lifetime, Pat, PatIdent, PathArguments, Receiver, ReturnType,
+    Signature, Type, TypePath, TypeReference,
 };
 
 /// How a load gets an argument.
@@ -329,6 +329,15 @@ impl Returned {
     }
 }
 
+/// Whether a type has no size of its own, as far as its text says so: serde reads values into types that have one.
+pub(crate) fn is_unsized(ty: &Type) -> bool {
+    match plain(ty) {
+        Type::Slice(_) | Type::TraitObject(_) => true,
+        Type::Path(path) => path.path.is_ident("str"),
+        _ => false,
+    }
+}
+
 /// Whether a type is called a result.
 pub(crate) fn is_result(ty: &Type) -> bool {
     matches!(plain(ty), Type::Path(path) if path.path.segments.last().is_some_and(|last| last.ident == "Result"))
@@ -345,6 +354,13 @@ pub(crate) fn returned(signature: &Signature) -> Option<&Type> {
 /// Whether `impl Trait` is part of it.
 pub(crate) fn is_opaque(ty: &Type) -> bool {
     let mut found = Opaque::default();
+    found.visit_type(ty);
+    found.0
+}
+
+/// A set in it that serde writes in the order of its hashes, as far as its name says so. (Maps are written sorted.)
+pub(crate) fn unordered(ty: &Type) -> Option<&TypePath> {
+    let mut found = Unordered::default();
     found.visit_type(ty);
     found.0
 }
@@ -397,6 +413,13 @@ pub(crate) fn mentions(tokens: &TokenStream, word: &str) -> bool {
     })
 }
 
+/// Whether an expression names the value `self`, not the module.
+pub(crate) fn names_self(expression: &Expr) -> bool {
+    let mut found = NamesSelf::default();
+    found.visit_expr(expression);
+    found.0
+}
+
 /// The tokens with `self` under another name.
 pub(crate) fn renamed_self(tokens: TokenStream, this: &Ident) -> TokenStream {
     let renamed = tokens.into_iter().map(|token| match token {
@@ -442,6 +465,30 @@ struct Opaque(bool);
 impl<'ast> Visit<'ast> for Opaque {
     fn visit_type_impl_trait(&mut self, _opaque: &'ast syn::TypeImplTrait) {
         self.0 = true;
+    }
+}
+
+#[derive(Default)]
+struct NamesSelf(bool);
+
+impl<'ast> Visit<'ast> for NamesSelf {
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        self.0 |= path.is_ident("self");
+        visit::visit_path(self, path);
+    }
+}
+
+/// The first set without an order.
+#[derive(Default)]
+struct Unordered<'ast>(Option<&'ast TypePath>);
+
+impl<'ast> Visit<'ast> for Unordered<'ast> {
+    fn visit_type_path(&mut self, ty: &'ast TypePath) {
+        let is_set = |name: &Ident| ["HashSet", "AHashSet", "FxHashSet", "DashSet"].iter().any(|set| name == set);
+        if ty.path.segments.last().is_some_and(|last| is_set(&last.ident)) {
+            self.0.get_or_insert(ty);
+        }
+        visit::visit_type_path(self, ty);
     }
 }
 

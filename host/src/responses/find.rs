@@ -100,15 +100,17 @@ impl<U: Upstream> Asked<U> {
                 handed: Handed::default(),
             });
             let found = self.look_up(&key, &loading, only_if_cached).await;
-            let hand = loading.handed.take();
+            let mut hand = loading.handed.take();
             let fetched = match found {
                 Ok(Some(fetched)) => fetched,
                 Ok(None) => return Found::NotStored,
                 Err(error) => return Found::Failed(error, hand),
             };
-            if fetched.private {
+            if fetched.private && fetched.value.is_empty() {
                 return Found::Alone(hand);
             }
+            // What was invalidated meanwhile is kept from those who came after that, and not from who led.
+            hand.stored &= !fetched.private;
             waited = fetched.source == Source::Load;
             match Record::decode(fetched.value.clone()) {
                 Ok(Record::Response(response)) => return Found::Stored(response, fetched.map(drop), hand),

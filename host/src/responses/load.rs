@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::body::{Body, Read, full, read};
 use super::cache_control::CacheControl;
-use super::carried::Luggage;
+use super::carried::{Luggage, Told};
 use super::conditional::{condition, refreshed};
 use super::find::Asked;
 use super::freshness::{Verdict, storable};
@@ -70,16 +70,25 @@ impl Handed {
     }
 }
 
+/// What was known when a response was asked for.
+struct Before {
+    /// Of the target's variants.
+    varies: Option<Varies>,
+    /// What the cache had been told, if that may concern the response on its way to its variant.
+    told: Option<Told>,
+}
+
 impl<U: Upstream> Loading<U> {
     /// Loads what the machine asks for.
     pub(super) async fn load(self: Arc<Self>, context: LoadContext) -> Result<Loaded, LoadError> {
         if self.waited
-            && let Some(loaded) = self.responses().carried.take(&context.key)
+            && let Some(loaded) = self.carried(&context.key).await
         {
             self.handed.with(|hand| hand.stored = true);
             return Ok(loaded);
         }
         let previous = context.previous.and_then(|entry| Record::decode(entry.value).ok());
+        let told = if U::TAGS && self.varies.is_none() { Told::to(&self.responses().cache).await } else { None };
         let (previous, varies) = match previous {
             Some(Record::Response(response)) => (Some(response), None),
             Some(Record::Varies(varies)) => (None, Some(varies)),
@@ -89,15 +98,21 @@ impl<U: Upstream> Loading<U> {
         if let Some(previous) = previous {
             let (response, delay) = self.send(Some(&previous.headers)).await?;
             if response.status() != StatusCode::NOT_MODIFIED {
-                return self.receive(response, delay, None).await;
+                return self.receive(response, delay, Before { varies, told }).await;
             }
             // A 304 about another response than ours says nothing: ask again without conditions.
             if let Some(headers) = refreshed(&previous.headers, response.headers()) {
-                return Ok(self.keep(StoredResponse { headers, ..previous }, delay, None));
+                return Ok(self.keep(StoredResponse { headers, ..previous }, delay, Before { varies, told }));
             }
         }
         let (response, delay) = self.send(None).await?;
-        self.receive(response, delay, varies).await
+        self.receive(response, delay, Before { varies, told }).await
+    }
+
+    /// What the request has brought to its variant; nothing if that may have been invalidated since it was asked for.
+    async fn carried(&self, key: &str) -> Option<Loaded> {
+        let (loaded, told) = self.responses().carried.take(key)?;
+        (told.is_none() || told == Told::to(&self.responses().cache).await).then_some(loaded)
     }
 
     fn responses(&self) -> &Arc<Responses> {
@@ -118,13 +133,7 @@ impl<U: Upstream> Loading<U> {
         Ok((response, delay))
     }
 
-    /// `before` is what was known of the target's variants.
-    async fn receive(
-        &self,
-        response: Response<Body>,
-        delay: Duration,
-        before: Option<Varies>,
-    ) -> Result<Loaded, LoadError> {
+    async fn receive(&self, response: Response<Body>, delay: Duration, before: Before) -> Result<Loaded, LoadError> {
         let status = response.status();
         if status.is_server_error() {
             return Err(self.fail(response).await);
@@ -151,7 +160,7 @@ impl<U: Upstream> Loading<U> {
     }
 
     /// Keeps a complete response under the key it belongs to.
-    fn keep(&self, response: StoredResponse, delay: Duration, before: Option<Varies>) -> Loaded {
+    fn keep(&self, response: StoredResponse, delay: Duration, before: Before) -> Loaded {
         let (windows, age) = match self.verdict(response.status, &response.headers, delay) {
             Verdict::Store { windows, age } => (windows, age),
             Verdict::Pass { why } => return self.hand_over(response.into_http(), why.token()),
@@ -168,15 +177,18 @@ impl<U: Upstream> Loading<U> {
             return Loaded::new(Record::Response(response).encode()).windows(windows).age(age).tags(tags);
         }
         // A call that wants it newer than the marker is must not part others from their variants.
-        let varies = match before {
+        let varies = match before.varies {
             Some(before) if before.names == names => before,
             _ => Varies { names, generation: random_seed() },
         };
         let ttl = Windows { ttl: Some(VARIES_TTL), ..Windows::FOREVER };
         if self.varies.is_none() {
-            let key = variant_key(&self.asked.question.key, &varies, &self.asked.question.headers);
-            let loaded = Loaded::new(Record::Response(response).encode()).windows(windows).tags(tags);
-            self.responses().carried.put(&self.luggage, key, loaded, age);
+            let told = before.told.filter(|_| !tags.is_empty());
+            if told.is_some() || tags.is_empty() {
+                let key = variant_key(&self.asked.question.key, &varies, &self.asked.question.headers);
+                let loaded = Loaded::new(Record::Response(response).encode()).windows(windows).tags(tags);
+                self.responses().carried.put(&self.luggage, key, (loaded, told), age);
+            }
             return Loaded::new(Record::Varies(varies).encode()).windows(ttl);
         }
         // It varies by other headers than before: the target learns that, and this key is of the past.

@@ -31,6 +31,9 @@ use crate::loader::LoadError;
 
 /// Who answers a request that the cache cannot answer: the origin behind a gateway, or the service inside a layer.
 pub(crate) trait Upstream: Send + Sync + 'static {
+    /// Whether responses may bear tags.
+    const TAGS: bool = false;
+
     /// Asks it, with these headers in place of the client's, and waits for the head of the response.
     fn send(&self, headers: HeaderMap) -> impl Future<Output = Result<Response<Body>, LoadError>> + Send;
 

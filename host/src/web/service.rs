@@ -322,6 +322,8 @@ where
     B: HttpBody + Default + Send + 'static,
     R: HttpBody<Data: Buf, Error: Into<BodyError>> + Send + 'static,
 {
+    const TAGS: bool = true;
+
     async fn send(&self, headers: HeaderMap) -> Result<Response<body::Body>, LoadError> {
         *lock(&self.told) = Told::default();
         let service = lock(&self.service).clone();

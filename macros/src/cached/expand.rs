@@ -81,9 +81,21 @@ impl<'a> Expansion<'a> {
         let mut signature = self.function.item.sig.clone();
         signature.ident = self.named("uncached");
         let attributes = self.function.item.attrs.iter().filter(|attribute| is_about_code(attribute));
-        let (visibility, block) = (&self.function.item.vis, &self.function.item.block);
+        let (visibility, mut block) = (&self.function.item.vis, self.function.item.block.clone());
+        block.stmts.splice(0..0, self.handles().map(|handle| syn::parse_quote!(let _ = &#handle;)));
         let doc = format!("Runs `{}` itself: nothing is looked up, and nothing kept.", self.function.name());
         quote!(#(#attributes)* #[doc = #doc] #visibility #signature #block)
+    }
+
+    /// What the body may leave unused, as it is there to be cached with.
+    fn handles(&self) -> impl Iterator<Item = &'a Ident> {
+        let handles: TokenStream =
+            [&self.choices.cache, &self.choices.codec].into_iter().map(|of| quote!(#of)).collect();
+        let names = self.function.arguments.iter().flat_map(|argument| match argument.pattern {
+            Some(_) => &argument.names[..],
+            None => std::slice::from_ref(&argument.name),
+        });
+        names.filter(move |name| mentions(&handles, &name.to_string()))
     }
 
     /// What the function returns, out of what is fetched.

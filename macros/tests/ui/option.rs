@@ -77,6 +77,21 @@ async fn no_cache(id: u64) -> u64 {
     id
 }
 
+#[cached(cache = self.cache)]
+async fn no_self(id: u64) -> u64 {
+    id
+}
+
+#[cached(cache = &self.caches[self::FIRST], associated)]
+async fn no_self_of_a_type(id: u64) -> u64 {
+    id
+}
+
+#[cached(cache = self::CACHE)]
+async fn of_the_module(id: u64) -> u64 {
+    id
+}
+
 #[invalidates(tags = ["users"], how = "delete")]
 async fn how() {}
 

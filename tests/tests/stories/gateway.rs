@@ -300,6 +300,34 @@ async fn what_is_one_users_is_kept_from_others() {
     }
 }
 
+/// Both wait for one load, whose page is about whom it was made for.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_page_for_one_user_is_shown_to_no_other() {
+    let origin = Origin::start(|got, _| {
+        let who = got.headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or("nobody");
+        let mut headers = vec![("retry-after", "9"), ("x-page", who)];
+        if got.target.contains("public") {
+            headers.push(("cache-control", "public"));
+        }
+        (millis(300), response(503, &headers, format!("sorry, {who}")))
+    })
+    .await;
+    let gateway = Gateway::before(&origin, EngineKind::Native).await;
+    for (target, shared) in [("/signed", false), ("/signed-public", true)] {
+        let asked = origin.count();
+        let (ada, bob) = ([("authorization", "ada")], [("authorization", "bob")]);
+        let (first, second) = tokio::join!(gateway.client.send("GET", target, &ada), async {
+            tokio::time::sleep(millis(100)).await;
+            gateway.client.send("GET", target, &bob).await
+        },);
+        assert_eq!(origin.count(), asked + 1, "{target}: they wait for the same");
+        assert_eq!((first.status, first.body.as_str(), first.header("x-page")), (503, "sorry, ada", "ada"), "{target}");
+        let expected = if shared { ("sorry, ada", "ada") } else { ("", "") };
+        assert_eq!((second.status, (second.body.as_str(), second.header("x-page"))), (503, expected), "{target}");
+        assert_eq!(second.header("retry-after"), "9", "{target}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn large_bodies_ranges_and_no_store_requests_pass_through_whole() {
     let large = "x".repeat(300_000);

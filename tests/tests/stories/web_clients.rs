@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hyper::header::{self, HeaderName};
 use tideover::testing::ScriptedStore;
+use tideover::web::Rule;
 use tideover_tests::driving::{ENGINES, exact, millis, seconds};
 use tideover_tests::http::response;
 
@@ -62,6 +63,51 @@ async fn an_error_page_is_shared_by_nobody_whom_credentials_tell_apart() {
         assert_eq!(second.header("retry-after"), "9", "{target}");
     }
     assert_eq!(shop.count(), 3);
+}
+
+/// What is loaded when a change is told may be what was there before it, whether it is kept under its target or its variant.
+#[tokio::test(start_paused = true)]
+async fn a_tag_that_is_invalidated_during_the_first_load_reaches_its_variant() {
+    for &engine in ENGINES {
+        for (expire, vary) in [(false, "accept-language"), (true, "accept-language"), (false, "")] {
+            let shop =
+                Shop::that(move |_, number| (seconds(2), Ok(response(200, &[("vary", vary)], number.to_string()))));
+            let cache = exact(engine, &[]).build().expect("a cache");
+            let front = Front::of(&shop, &cache, |layer| a_minute(layer).rule(|_| Rule::new().tags(["prices"])));
+            let (early, late) = tokio::join!(front.get("/"), async {
+                tokio::time::sleep(seconds(1)).await;
+                let told = if expire { cache.expire_tag("prices").await } else { cache.invalidate_tag("prices").await };
+                told.expect("it is told");
+                front.get("/").await
+            });
+            let next = front.get("/").await;
+            let bodies = [&early, &late, &next].map(|answer| answer.body.parse::<usize>().ok());
+            assert!(
+                bodies[1..].iter().all(|body| body.is_some_and(|number| number > 0)),
+                "{engine:?} {vary}: {bodies:?}"
+            );
+            assert!(bodies[0].is_some(), "{engine:?} {vary}: whoever asked before gets an answer, too: {}", early.body);
+            let asked = shop.count();
+            assert_eq!(front.get("/").await.body, next.body, "{engine:?} {vary}: and that is kept");
+            assert_eq!(shop.count(), asked, "{engine:?} {vary}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_tag_costs_a_first_load_nothing_that_bears_none() {
+    for &engine in ENGINES {
+        let shop =
+            Shop::that(|_, number| (seconds(2), Ok(response(200, &[("vary", "accept-language")], number.to_string()))));
+        let cache = exact(engine, &[]).build().expect("a cache");
+        let front = Front::of(&shop, &cache, a_minute);
+        let (first, ()) = tokio::join!(front.get("/"), async {
+            tokio::time::sleep(seconds(1)).await;
+            cache.invalidate_tag("prices").await.expect("it is told");
+        });
+        assert_eq!((first.body.as_str(), front.get("/").await.body.as_str()), ("0", "0"), "{engine:?}");
+        assert_eq!(shop.count(), 1, "{engine:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
