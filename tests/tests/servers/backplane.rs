@@ -300,6 +300,46 @@ impl Ear for Missed {
     }
 }
 
+/// A slot moves to a master that nobody here has a connection to, and that cannot be reached yet: who has the slot's keys in
+/// memory cannot be told what others change there. The old master stays connected, since the URL names it; with the slot it
+/// may have lost all that it had to tell, or not.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_slot_that_moves_out_of_reach_leaves_untold_counts_as_missed() {
+    let mut cluster = RedisCluster::start();
+    let slot = cluster.slot_of("tideover:k");
+    let (log, first) = (cluster.master_of(cluster.slot_of("tideover:!log")), cluster.master_of(slot));
+    let heir = (0..3).find(|number| ![log, first].contains(number)).expect("one of three");
+    // Whoever reads this is connected to all but the heir.
+    let beside = (0..).map(|number| format!("beside:{number}")).find(|key| {
+        let place = cluster.slot_of(&format!("tideover:{key}"));
+        place != slot && cluster.master_of(place) == first
+    });
+    let beside = beside.expect("some key lies there");
+    let newcomer = cluster.add_master();
+    for from in [first, newcomer] {
+        if from == newcomer {
+            cluster.begin_move(slot, newcomer);
+            cluster.finish_move(slot, newcomer);
+        }
+        let url = cluster.masters[from].url().replacen("redis", "redis+cluster", 1);
+        let store = RedisStore::new(watchful(2 * HANG, url)).expect("a good configuration");
+        let ear = Arc::new(Missed::default());
+        store.listen(&(Arc::clone(&ear) as Arc<dyn Ear>));
+        for key in ["k", &beside] {
+            store.read(key).await.expect("the cluster answers");
+        }
+        let missed = ear.0.load(Ordering::Relaxed);
+        cluster.begin_move(slot, heir);
+        cluster.finish_move(slot, heir);
+        cluster.masters[heir].freeze();
+        let sent_on = store.read("k").await;
+        assert!(sent_on.is_err(), "{sent_on:?}");
+        assert!(ear.0.load(Ordering::Relaxed) > missed, "nobody was told");
+        cluster.masters[heir].thaw();
+        cluster.wait_until_settled();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_is_given_up_is_replaced_without_a_call() {
     let server = RedisServer::start();
