@@ -13,7 +13,7 @@ const SLOTS: usize = 16_384;
 /// Three masters that share the slots evenly, with or without a replica each. Slots of a node that is away are not
 /// served, all others are.
 pub struct RedisCluster {
-    /// The masters at the start, in the order of their slots.
+    /// The masters at the start, in the order of their slots; then those that were [added](Self::add_master).
     pub masters: Vec<RedisServer>,
     /// A replica of each, in the same order; or none.
     pub replicas: Vec<RedisServer>,
@@ -73,7 +73,16 @@ impl RedisCluster {
         cluster
     }
 
-    /// The URL for clients: all masters of the start.
+    /// Adds a master that serves no slots yet, and tells its number.
+    pub fn add_master(&mut self) -> usize {
+        let newcomer = node(None);
+        self.masters[0].meet(&newcomer);
+        self.masters.push(newcomer);
+        self.wait_until_settled();
+        self.masters.len() - 1
+    }
+
+    /// The URL for clients: all masters.
     #[must_use]
     pub fn url(&self) -> String {
         let hosts: Vec<String> = self.masters.iter().map(|master| format!("127.0.0.1:{}", master.port())).collect();
@@ -166,7 +175,9 @@ fn node(certificates: Option<&Certificates>) -> RedisServer {
         let bus = free_port().to_string();
         let more = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", NODE_TIMEOUT];
         let rest = ["--cluster-require-full-coverage", "no", "--cluster-replica-validity-factor", "0"];
-        let more = more.into_iter().chain(rest).map(str::to_owned);
+        // Else a master that gives away its last slot becomes a replica.
+        let stay = ["--cluster-allow-replica-migration", "no"];
+        let more = more.into_iter().chain(rest).chain(stay).map(str::to_owned);
         let mut arguments: Vec<String> = plain(port, folder).into_iter().chain(more).collect();
         if let (Some(certificates), Some(tls_port)) = (certificates, tls_port) {
             arguments.extend(certificates.arguments(tls_port, folder));

@@ -8,10 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 use tideover::core::{Invalidation, Note, Tag, WallTime};
 use tideover::store::{RedisConfig, RedisConfigError, RedisStore, RedisTls, Remaining, Store, StoreError};
 use tideover_tests::diary::Diary;
 use tideover_tests::redis_server::{Certificates, RedisCluster, RedisSentinels, RedisServer};
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 /// What passes for "at once" on the busiest machine.
@@ -58,6 +60,15 @@ async fn until_written(store: &dyn Store, key: &str, value: &'static str) -> Dur
             Ok(()) => return begun.elapsed(),
             Err(error) => assert!(begun.elapsed() < SETTLED, "{error}"),
         }
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Waits until the server has found that another is master now.
+async fn until_replica(server: &RedisServer) {
+    let begun = Instant::now();
+    while !server.command(&["INFO", "replication"]).contains("role:slave") {
+        assert!(begun.elapsed() < SETTLED, "it still takes itself for the master");
         sleep(Duration::from_millis(20)).await;
     }
 }
@@ -179,6 +190,60 @@ async fn every_node_of_a_cluster_is_logged_in_to() {
     assert!(error.to_string().contains("wants a password"), "{error}");
 }
 
+/// Four users who read keys over and over.
+struct Users {
+    done: Arc<AtomicBool>,
+    /// How many times one of them has read all.
+    rounds: Arc<AtomicU32>,
+    tasks: Vec<JoinHandle<u32>>,
+}
+
+impl Users {
+    /// They find each of the keys, and after each do that, too: told the store and their number.
+    fn begin<W>(
+        store: &Arc<RedisStore>,
+        keys: &[String],
+        and: impl Fn(Arc<RedisStore>, u32) -> W + Copy + Send + 'static,
+    ) -> Self
+    where
+        W: Future<Output = ()> + Send,
+    {
+        let (done, rounds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+        let task = |user| {
+            let (store, keys) = (Arc::clone(store), keys.to_vec());
+            let (done, rounds) = (Arc::clone(&done), Arc::clone(&rounds));
+            tokio::spawn(async move {
+                let mut calls = 0;
+                while !done.load(Ordering::Relaxed) {
+                    for key in &keys {
+                        assert!(read(&*store, key).await.is_some(), "{key} was lost");
+                        and(Arc::clone(&store), user).await;
+                        calls += 1;
+                    }
+                    rounds.fetch_add(1, Ordering::Relaxed);
+                }
+                calls
+            })
+        };
+        Self { tasks: (0..4).map(task).collect(), done, rounds }
+    }
+
+    /// They go on for some rounds.
+    async fn go_on(&self) {
+        let (begun, enough) = (Instant::now(), self.rounds.load(Ordering::Relaxed) + 8);
+        while self.rounds.load(Ordering::Relaxed) < enough {
+            assert!(begun.elapsed() < SETTLED, "the users have stopped");
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// How many times each has read a key.
+    async fn end(self) -> Vec<u32> {
+        self.done.store(true, Ordering::Relaxed);
+        try_join_all(self.tasks).await.expect("no failed call")
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slot_that_moves_while_it_is_used_fails_no_call() {
     let cluster = RedisCluster::start();
@@ -187,24 +252,10 @@ async fn a_slot_that_moves_while_it_is_used_fails_no_call() {
     for key in &keys {
         write(&*store, key, "1").await;
     }
-    let done = Arc::new(AtomicBool::new(false));
-    let users: Vec<_> = (0..4)
-        .map(|user| {
-            let (store, done, keys) = (Arc::clone(&store), Arc::clone(&done), keys.clone());
-            tokio::spawn(async move {
-                let mut calls = 0_u32;
-                while !done.load(Ordering::Relaxed) {
-                    for key in &keys {
-                        assert!(read(&*store, key).await.is_some(), "{key} was lost");
-                        store.increment(&format!("{{tag}}count{user}"), 1, None).await.expect("counted");
-                        calls += 1;
-                    }
-                }
-                (user, calls)
-            })
-        })
-        .collect();
-
+    let count = |store: Arc<RedisStore>, user| async move {
+        store.increment(&format!("{{tag}}count{user}"), 1, None).await.expect("counted");
+    };
+    let users = Users::begin(&store, &keys, count);
     let slot = cluster.slot_of("{tag}");
     let from = cluster.master_of(slot);
     for to in [(from + 1) % 3, (from + 2) % 3, from] {
@@ -214,13 +265,11 @@ async fn a_slot_that_moves_while_it_is_used_fails_no_call() {
             // Half of the keys are there, half are here: the old node sends callers on, one by one.
             keys.iter().take(10).for_each(|key| cluster.move_key(&format!("tideover:{key}"), to));
         });
-        sleep(Duration::from_millis(100)).await;
+        users.go_on().await;
         tokio::task::block_in_place(|| cluster.finish_move(slot, to));
-        sleep(Duration::from_millis(100)).await;
+        users.go_on().await;
     }
-    done.store(true, Ordering::Relaxed);
-    for user in users {
-        let (user, calls) = user.await.expect("no failed call");
+    for (user, calls) in users.end().await.into_iter().enumerate() {
         let counted = read(&*store, &format!("{{tag}}count{user}")).await;
         assert_eq!(counted, Some(calls.to_string().into()), "each call counted once");
     }
@@ -241,20 +290,7 @@ async fn the_slot_of_the_log_may_move_while_somebody_listens() {
     for key in &keys {
         write(&*store, key, "1").await;
     }
-    let done = Arc::new(AtomicBool::new(false));
-    let users: Vec<_> = (0..4)
-        .map(|_| {
-            let (store, done, keys) = (Arc::clone(&store), Arc::clone(&done), keys.clone());
-            tokio::spawn(async move {
-                while !done.load(Ordering::Relaxed) {
-                    for key in &keys {
-                        assert!(read(&*store, key).await.is_some(), "{key} was lost");
-                    }
-                }
-            })
-        })
-        .collect();
-
+    let users = Users::begin(&store, &keys, |_, _| async {});
     let slot = cluster.slot_of(LOG);
     let from = cluster.master_of(slot);
     for to in [(from + 1) % 3, (from + 2) % 3, from] {
@@ -264,15 +300,12 @@ async fn the_slot_of_the_log_may_move_while_somebody_listens() {
             cluster.move_key(LOG, to);
         });
         note(&store, &notes).await;
-        sleep(Duration::from_millis(100)).await;
+        users.go_on().await;
         tokio::task::block_in_place(|| cluster.finish_move(slot, to));
         note(&store, &notes).await;
-        sleep(Duration::from_millis(100)).await;
+        users.go_on().await;
     }
-    done.store(true, Ordering::Relaxed);
-    for user in users {
-        user.await.expect("no failed call");
-    }
+    let _calls = users.end().await;
     read(&*store, "k0").await;
     let heard = diary.heard();
     assert!(heard.is_sorted_by(|one, next| one.number < next.number), "{heard:?}");
@@ -370,7 +403,7 @@ async fn a_frozen_node_costs_at_most_the_deadline_and_a_replica_takes_over() {
 
     // The old master is a replica when it thaws, whatever it was left with.
     cluster.masters[1].thaw();
-    sleep(Duration::from_millis(500)).await;
+    until_replica(&cluster.masters[1]).await;
     assert_eq!(read(&store, &key).await, Some("new".into()));
 }
 
@@ -501,7 +534,7 @@ async fn sentinels_lead_to_the_new_primary_when_the_old_one_freezes() {
 
     // What the old one was left with is lost with its role.
     sentinels.servers[0].thaw();
-    sleep(Duration::from_millis(500)).await;
+    until_replica(&sentinels.servers[0]).await;
     assert_eq!(read(&store, "k").await, Some("new".into()));
 }
 

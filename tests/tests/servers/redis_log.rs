@@ -186,6 +186,25 @@ async fn a_log_that_lost_its_end_goes_on_above_all_that_was_told() {
     assert!(diary.heard().is_sorted_by(|one, next| one.number < next.number));
 }
 
+/// The server's clock was ahead and has been set back. Until it has caught up, the stream goes on in the millisecond of its last
+/// note, which has no more room.
+#[tokio::test]
+async fn a_clock_that_is_set_back_stops_no_notes() {
+    const FULL: &str = "4102444800000-1048575";
+    let server = RedisServer::start();
+    let store = store_on(&server);
+    let diary = Diary::on(&store);
+    assert_eq!(server.command(&["XADD", LOG, FULL, "w", "1", "c", "", "m", "1700000000000"]), FULL);
+    note(&store, 1).await;
+    note(&store, 2).await;
+    read(&store).await;
+    let heard = diary.heard();
+    assert_eq!(notes(&heard), [Note::Unknown, Note::Cleared, tag(1), tag(2)]);
+    assert!(heard.is_sorted_by(|one, next| one.number < next.number), "{heard:?}");
+    let places = server.command(&["XRANGE", LOG, "4102444800001", "+"]);
+    assert!(places.contains("4102444800001-0") && places.contains("4102444800001-1"), "{places}");
+}
+
 #[tokio::test]
 async fn what_a_user_may_not_do_is_named_and_can_be_done_without() {
     let server = RedisServer::start();
@@ -205,6 +224,9 @@ async fn what_a_user_may_not_do_is_named_and_can_be_done_without() {
     for number in [2, 1] {
         let written = plain.replace("k", tombstone(1, number), None, Condition::Unchanged(None)).await;
         assert_eq!(written.expect("the server answers"), Written::Kept);
+    }
+    for store in [&unscripted, &plain] {
+        note(store, 1).await;
     }
 
     let unlogged = store(config("unlogged"));

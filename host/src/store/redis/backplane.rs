@@ -208,14 +208,20 @@ impl Backplane {
     /// A script of our own is about to write under `key`: the server will tell of it as of another's. Where nobody listens,
     /// nobody is told.
     pub(super) fn expect_echo(&self, key: &str, own: Own) {
-        if self.how == RedisBackplane::Tracking && !self.ears.is_empty() {
+        if self.has_echoes() {
             self.echoes.expect(key, own);
         }
     }
 
-    /// It has written nothing.
+    /// It has written nothing. Had it been heard all the same, that was of another's change.
     pub(super) fn withdraw_echo(&self, key: &str) {
-        self.echoes.withdraw(key);
+        if self.has_echoes() && !self.echoes.withdraw(key) {
+            self.ears.tell(|ear| ear.changed(key, None));
+        }
+    }
+
+    fn has_echoes(&self) -> bool {
+        self.how == RedisBackplane::Tracking && !self.ears.is_empty()
     }
 
     /// Tells of what was changed here and, at the same moment, elsewhere.
@@ -337,6 +343,19 @@ mod tests {
             backplane.tell_here(&Deed::Changed("own", Some(7)));
         });
         assert_eq!(heard, [Some(("k".into(), None)), Some(("!k".into(), None)), None, Some(("own".into(), Some(7)))]);
+    }
+
+    #[tokio::test]
+    async fn what_another_removes_while_a_script_of_ours_leaves_it_is_told() {
+        let invalidated = [word("invalidate"), Reply::List(vec![word("a:k")])];
+        let heard = told(RedisBackplane::Tracking, |backplane| {
+            backplane.expect_echo("k", Own::Swept);
+            backplane.take_in(&invalidated);
+            backplane.withdraw_echo("k");
+            backplane.expect_echo("k", Own::Swept);
+            backplane.withdraw_echo("k");
+        });
+        assert_eq!(heard, [Some(("k".into(), None))]);
     }
 
     #[test]

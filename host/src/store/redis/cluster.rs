@@ -4,11 +4,13 @@
 //! `MOVED` is believed at once for its slot and has the whole map read anew behind the call. A node that fails has the
 //! map read anew, too, at most every [`REFRESH_GAP`]; if the slot has another master by then, the call goes on there.
 //! Replicas are asked only over connections that are there, and made up for by the master.
+//! When slots go over to a master to which there is no connection yet, or were all that a master had, changes count as missed
+//! at once, whoever says so.
 //! Nothing here sleeps.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -57,12 +59,14 @@ struct State {
 }
 
 impl State {
-    /// Whether a master that was to tell what others change is none any more in the new `map`, or has left altogether.
-    fn has_lost_its_word(&self, map: &SlotMap, stays: impl Fn(&Address) -> bool) -> bool {
-        let before = self.map.as_ref().map(SlotMap::masters).unwrap_or_default();
-        let masters = map.masters();
-        let is_gone = |address| !masters.contains(address) && (before.contains(address) || !stays(address));
-        self.nodes.iter().any(|((address, replica), node)| !replica && is_gone(address) && node.is_to_tell())
+    /// Whether with `newer` as the map something may be changed that nobody tells: slots have gone from a master that was to
+    /// tell it to one to which there has been no connection yet. Or they were its last, so that it is let go of with what it
+    /// has still to say.
+    fn loses_word(&self, newer: &SlotMap) -> bool {
+        let Some(map) = &self.map else { return false };
+        let masters = newer.masters();
+        let tells = |address: &Address| self.nodes.get(&(address.clone(), false)).is_some_and(|node| node.is_to_tell());
+        map.moves(newer).any(|(from, to)| tells(from) && !(masters.contains(from) && to.is_some_and(tells)))
     }
 }
 
@@ -233,7 +237,7 @@ impl Cluster {
         Ok(None)
     }
 
-    fn open(&self) -> Result<std::sync::MutexGuard<'_, State>, StoreError> {
+    fn open(&self) -> Result<MutexGuard<'_, State>, StoreError> {
         let state = lock(&self.state);
         if state.closed { Err(StoreError::Closed) } else { Ok(state) }
     }
@@ -255,10 +259,30 @@ impl Cluster {
 
     /// Believes a node that says who serves a slot, and asks for the rest.
     fn learn(&self, slot: u16, master: &Address) {
-        if let Some(map) = &mut lock(&self.state).map {
-            map.learn(slot, master.clone());
+        let state = lock(&self.state);
+        // Each of those who asked at the same time is told the same.
+        let is_news = |map: &&SlotMap| map.shard(slot).is_none_or(|shard| shard.master != *master);
+        match state.map.as_ref().filter(is_news).cloned() {
+            Some(mut map) => {
+                map.learn(slot, master.clone());
+                self.believe(state, map);
+            }
+            None => drop(state),
         }
         let _ = self.refresh_for_failure();
+    }
+
+    /// From now on the map is this.
+    fn believe(&self, mut state: MutexGuard<'_, State>, map: SlotMap) {
+        let loses_word = state.loses_word(&map);
+        // Nodes that have left take their connections with them, once the calls on those have ended.
+        let named: HashSet<&Address> = map.nodes().chain(&self.seeds).collect();
+        state.nodes.retain(|(address, _), _| named.contains(address));
+        state.map = Some(map);
+        drop(state);
+        if loses_word {
+            self.plan.backplane.missed();
+        }
     }
 
     async fn wait_for_map(&self, deadline: Instant) -> Result<(), Fault> {
@@ -310,17 +334,7 @@ impl Cluster {
     fn take_map(&self, result: Result<SlotMap, StoreError>) -> Result<(), StoreError> {
         let mut state = self.open()?;
         state.refreshed_at = Some(Instant::now());
-        let map = result?;
-        // Nodes that have left take their connections with them, once the calls on those have ended.
-        let named: HashSet<&Address> = map.nodes().chain(&self.seeds).collect();
-        let has_lost_its_word = state.has_lost_its_word(&map, |address| named.contains(address));
-        state.nodes.retain(|(address, _), _| named.contains(address));
-        state.map = Some(map);
-        drop(state);
-        if has_lost_its_word {
-            // Whoever has its slots now may have changed there what nobody has told yet.
-            self.plan.backplane.missed();
-        }
+        self.believe(state, result?);
         Ok(())
     }
 

@@ -73,8 +73,8 @@ pub struct RedisConfig {
     pub compare: bool,
     /// Whether invalidated tags and clears are told to other processes, by a stream under the key `NAMESPACE!log` that
     /// keeps about the last 10 000 of them; default `true`. Without it values with tags are not shared: each process
-    /// keeps its own in memory. All processes with one namespace are to choose the same. Needs `XADD`, `XRANGE`,
-    /// `XREVRANGE` and `XINFO`; evicting the stream (`maxmemory-policy allkeys-*`) loses what it knows.
+    /// keeps its own in memory. All processes with one namespace are to choose the same. Needs `XADD`, `XDEL`,
+    /// `XRANGE`, `XREVRANGE` and `XINFO`; evicting the stream (`maxmemory-policy allkeys-*`) loses what it knows.
     pub log: bool,
     /// How this process learns what others change as they change it, so that memory lets go of it at once; default
     /// [`RedisBackplane::Tracking`]. It takes RESP3, and so does not go with `?protocol=resp2`. A server that refuses it is

@@ -69,6 +69,8 @@ impl Echoes {
         }
         let key = Key::from(key);
         if let Some(awaited) = state.awaited.get_mut(&key) {
+            // A sweep may find our newest write, and leave it.
+            let writes = writes || (own == Own::Swept && awaited.writes);
             *awaited = Awaited { count: awaited.count + 1, writes };
             return;
         }
@@ -79,9 +81,9 @@ impl Echoes {
         let _ = state.awaited.insert(key, Awaited { count: 1, writes });
     }
 
-    /// One of them has changed nothing.
-    pub(super) fn withdraw(&self, key: &str) {
-        take_one(&mut lock(&self.0).awaited, &key.into());
+    /// One of them has changed nothing. Whether its echo was still awaited: otherwise what was heard was another's.
+    pub(super) fn withdraw(&self, key: &str) -> bool {
+        take_one(&mut lock(&self.0).awaited, &key.into()).is_some()
     }
 
     /// Whether the word that `key` was changed may be an echo, and is to be looked into.
@@ -160,12 +162,20 @@ mod tests {
         echoes.expect("k", Own::Swept);
         echoes.expect("k", Own::Written(OURS.writer));
         echoes.expect("k", Own::Written(OURS.writer));
-        echoes.withdraw("k");
-        echoes.withdraw("unknown");
+        assert!(echoes.withdraw("k") && !echoes.withdraw("unknown"));
         for _ in 0..2 {
             assert_eq!(own(&echoes, "k"), Some([false, true, false]));
         }
         assert_eq!(own(&echoes, "k"), None);
+    }
+
+    #[test]
+    fn a_sweep_that_leaves_our_write_has_it_looked_into_as_a_write() {
+        let echoes = Echoes::default();
+        echoes.expect("k", Own::Written(OURS.writer));
+        echoes.expect("k", Own::Swept);
+        assert!(echoes.withdraw("k"));
+        assert_eq!(own(&echoes, "k"), Some([false, true, false]));
     }
 
     #[test]

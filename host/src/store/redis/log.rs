@@ -7,6 +7,13 @@
 //! stream ends before it (the server restarted empty, or a replica took over that had not got it). Then a mark is put at
 //! the end of the stream, above all that was told before, so that numbers keep growing for everybody.
 //!
+//! The server numbers by its clock, and goes on in the millisecond of the last note for as long as the clock is behind that: its
+//! clock was ahead and has been set back, or a mark stands above what it has come to. A millisecond that is full is followed by
+//! the next one, so numbers always grow, and none is too great to be read, whatever becomes of the clock. That takes a script;
+//! who runs none (`compare: false`, or a user that may not) leaves it to the clock, and a full millisecond would stop the log
+//! until that has caught up. The server tells of a script's note to those who added it, too: they look at the log's end once
+//! more.
+//!
 //! It does not know what notes mean to a cache.
 
 use std::sync::{Arc, Mutex, Weak};
@@ -21,16 +28,32 @@ use super::keys::Namespace;
 use super::pulse::by;
 use super::reply::Reply;
 use super::request::{Effect, Request};
+use super::script::Script;
 use super::wire::Answered;
 use super::{Deployment, RedisStore, lock};
 use crate::store::log::NOTES_MAX;
 use crate::store::{Ear, Heard, StoreError};
 
-/// Room for a sequence number; that many notes in one millisecond are refused.
+/// Room for a sequence number: so many notes in one millisecond, as a power of two.
 const SEQUENCE_BITS: u32 = 20;
 
 /// Notes that are fetched at once.
 const PAGE: usize = 1_000;
+
+/// Adds a note at the end. `KEYS`: the log. `ARGV`: how many notes are kept, how many there may be in one millisecond; then the
+/// note's fields. One that the millisecond has no room for goes to the beginning of the next.
+static ADD: Script = Script::new(
+    Effect::Write,
+    "local function add(place) \
+       return redis.pcall('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], place, unpack(ARGV, 3)) \
+     end \
+     local added = add('*') \
+     if type(added) ~= 'string' then return added end \
+     local millis, sequence = string.match(added, '(%d+)%-(%d+)') \
+     if tonumber(sequence) < tonumber(ARGV[2]) then return added end \
+     redis.call('XDEL', KEYS[1], added) \
+     return add(string.format('%.0f-0', millis + 1))",
+);
 
 /// The number of the newest note, zero for none; or why that is not known.
 pub(super) type Head = Result<u64, Fault>;
@@ -327,9 +350,8 @@ impl RedisStore {
         if !self.log.is_kept() {
             return Err(StoreError::Unsupported("note"));
         }
-        let (kept, writer, made_at) = (NOTES_MAX.to_string(), writer.to_string(), made_at.as_unix_millis().to_string());
-        let place = self.log.place();
-        let mut words = vec![b"XADD", place, b"MAXLEN", b"~", kept.as_bytes(), b"*", b"w", writer.as_bytes()];
+        let (writer, made_at) = (writer.to_string(), made_at.as_unix_millis().to_string());
+        let mut fields = vec![&b"w"[..], writer.as_bytes()];
         let tag;
         match note {
             Note::Invalidated(Tag(number), how) => {
@@ -338,20 +360,35 @@ impl RedisStore {
                     Invalidation::Remove => b"remove",
                     Invalidation::Expire => b"expire",
                 };
-                words.extend([&b"t"[..], tag.as_bytes(), b"h", how]);
+                fields.extend([&b"t"[..], tag.as_bytes(), b"h", how]);
             }
-            Note::Cleared => words.extend([&b"c"[..], b""]),
-            Note::Unknown => words.extend([&b"u"[..], b""]),
+            Note::Cleared => fields.extend([&b"c"[..], b""]),
+            Note::Unknown => fields.extend([&b"u"[..], b""]),
         }
-        words.extend([&b"m"[..], made_at.as_bytes()]);
+        fields.extend([&b"m"[..], made_at.as_bytes()]);
         // Noted twice is noted later: nothing that it reaches is older for it.
-        let reply = self.ask(place, Request::new(Effect::Write, &words)).await.map_err(unreadable)?;
-        let number = number(&reply)?;
+        let number = number(&self.add_to_log(&fields).await.map_err(unreadable)?)?;
         self.tell(Deed::Noted).await;
         if note == Note::Cleared {
             self.sweeper.sweep(number);
         }
         Ok(())
+    }
+
+    /// The place of a note of these fields, which is the last.
+    async fn add_to_log(&self, fields: &[&[u8]]) -> Result<Reply, Fault> {
+        let (place, kept) = (self.log.place(), NOTES_MAX.to_string());
+        if self.compare {
+            let room = (1_u64 << SEQUENCE_BITS).to_string();
+            let arguments = [&[kept.as_bytes(), room.as_bytes()], fields].concat();
+            match self.script(&ADD, place, &arguments).await {
+                // By itself the command says in the words of all versions what the user may not.
+                Err(fault) if lacks_permission(&fault) => {}
+                result => return result,
+            }
+        }
+        let command = [b"XADD", place, b"MAXLEN", b"~", kept.as_bytes(), b"*"];
+        self.ask(place, Request::new(Effect::Write, &[&command, fields].concat())).await
     }
 }
 
@@ -457,11 +494,17 @@ fn text(reply: &Reply) -> Option<&str> {
     }
 }
 
+/// Whether the user may not run scripts, or not what one does. Servers before version 7.2 have no code for the latter.
+fn lacks_permission(fault: &Fault) -> bool {
+    matches!(fault, Fault::Refused(refusal)
+        if refusal.code() == "NOPERM" || refusal.text().contains("user executing the script can't"))
+}
+
 /// Says what is amiss where the user may not use streams, or something else lies in the log's place.
 fn unreadable(fault: Fault) -> Fault {
     match fault.code() {
         Some("NOPERM") => StoreError::Unavailable(
-            "NOPERM: the user may not use the log (XADD, XRANGE, XREVRANGE, XINFO); the option `log` does without it"
+            "NOPERM: the user may not use the log (XADD, XDEL, XRANGE, XREVRANGE, XINFO); the option `log` does without it"
                 .into(),
         )
         .into(),

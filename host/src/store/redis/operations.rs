@@ -76,7 +76,7 @@ impl RedisStore {
     async fn increment_by(&self, key: &str, by: i64, ttl: Option<Duration>) -> Result<i64, StoreError> {
         let by = by.to_string();
         let Some(ttl) = ttl else { return self.count(Effect::Once, "INCRBY", key, &[by.as_bytes()]).await };
-        let millis = if ttl.is_zero() { 0 } else { ttl_millis(ttl) }.to_string();
+        let millis = millis_from_now(ttl).to_string();
         let arguments = [by.as_bytes(), millis.as_bytes()];
         number(self.script(&INCREMENT, &self.namespace.entry(key), &arguments).await?, "INCRBY")
     }
@@ -92,7 +92,7 @@ impl RedisStore {
     async fn expire_after(&self, key: &str, ttl: Option<Duration>) -> Result<bool, StoreError> {
         match ttl {
             Some(ttl) => {
-                let millis = if ttl.is_zero() { 0 } else { ttl_millis(ttl) }.to_string();
+                let millis = millis_from_now(ttl).to_string();
                 Ok(self.count(Effect::Write, "PEXPIRE", key, &[millis.as_bytes()]).await? == 1)
             }
             // PERSIST says the same of a key without an end and of no key.
@@ -325,6 +325,11 @@ pub(super) fn ttl_millis(ttl: Duration) -> u64 {
     u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).clamp(1, TTL_MILLIS_MAX)
 }
 
+/// As [`ttl_millis`], for `PEXPIRE`, which takes zero: what is there ends at once.
+fn millis_from_now(ttl: Duration) -> u64 {
+    if ttl.is_zero() { 0 } else { ttl_millis(ttl) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -333,6 +338,7 @@ mod tests {
     fn times_to_live_are_whole_milliseconds_that_redis_takes() {
         assert_eq!(ttl_millis(Duration::ZERO), 1);
         assert_eq!(ttl_millis(Duration::from_micros(2_999)), 2);
+        assert_eq!((millis_from_now(Duration::ZERO), millis_from_now(Duration::from_nanos(1))), (0, 1));
         assert_eq!(ttl_millis(Duration::MAX), TTL_MILLIS_MAX);
     }
 }

@@ -82,8 +82,24 @@ impl SlotMap {
     }
 
     pub(super) fn shard(&self, slot: u16) -> Option<&Shard> {
-        let number = *self.owners.get(usize::from(slot))?;
+        self.numbered(*self.owners.get(usize::from(slot))?)
+    }
+
+    fn numbered(&self, number: u16) -> Option<&Shard> {
         self.shards.get(usize::from(number.checked_sub(1)?))
+    }
+
+    /// From which masters to which others slots have gone in the `newer` map; to none if nobody serves them there.
+    pub(super) fn moves<'a>(&'a self, newer: &'a Self) -> impl Iterator<Item = (&'a Address, Option<&'a Address>)> {
+        let mut owners: Vec<(u16, u16)> = self.owners.iter().copied().zip(newer.owners.iter().copied()).collect();
+        // Of neighbours most have the same, and the rest is little to sort.
+        owners.dedup();
+        owners.sort_unstable();
+        owners.dedup();
+        owners.into_iter().filter_map(|(old, new)| {
+            let (from, to) = (&self.numbered(old)?.master, newer.numbered(new).map(|shard| &shard.master));
+            (to != Some(from)).then_some((from, to))
+        })
     }
 
     /// Notes that `slot` is served by `master` now.
@@ -176,6 +192,10 @@ mod tests {
         assert_eq!((map.shard(201), map.masters()), (None, vec![at(1), at(2)]));
         map.learn(99, at(1));
         assert_eq!(map.shard(99).map(|shard| &shard.master), Some(&at(1)));
+        let newer = SlotMap::read(&Reply::List(vec![range(0, 99, vec![node(4)])]), &at(9)).expect("a map");
+        assert_eq!(map.moves(&map).count(), 0);
+        let moves: Vec<_> = map.moves(&newer).collect();
+        assert_eq!(moves, [(&at(2), Some(&at(4))), (&at(1), None), (&at(1), Some(&at(4)))]);
         assert_eq!(SlotMap::read(&Reply::List(vec![range(0, 16_384, vec![node(1)])]), &at(9)), None);
         assert_eq!(SlotMap::read(&Reply::Int(1), &at(9)), None);
     }

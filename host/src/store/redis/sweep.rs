@@ -142,7 +142,7 @@ impl Broom {
         let ask = |request| async move { self.deployment.ask(place, &request, self.deadline()).await };
         let swept = SWEEP.run(place, &[before], ask).await?;
         if let (Reply::Int(0), Some(key)) = (swept, key) {
-            // What is there is newer, so the next word about it is another's.
+            // What is there is newer, so the next word about it is another's, and so was one that has come meanwhile.
             self.backplane.withdraw_echo(key);
         }
         Ok(())
