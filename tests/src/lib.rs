@@ -2,6 +2,8 @@
 
 pub mod diary;
 pub mod driving;
+#[cfg(feature = "component")]
+pub mod embedder;
 pub mod fixed;
 pub mod http;
 pub mod proxy;

@@ -26,8 +26,8 @@ use tokio_util::task::TaskTracker;
 use wasmtime::component::{Accessor, Component, HasSelf, Linker};
 use wasmtime::{AsContextMut, Config, Store};
 
-use super::bindings::cache::exports::tideover::cache::caching::{self as wit, Guest};
 use super::bindings::cache::CachePre as WorldPre;
+use super::bindings::cache::exports::tideover::cache::caching::{self as wit, Guest};
 use super::bindings::cache::tideover::cache::{clock, loader, store};
 use super::bindings::types;
 use super::calls::{Answer, CALLS_MAX};

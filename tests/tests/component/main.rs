@@ -6,6 +6,7 @@
 #![cfg(feature = "component")]
 
 mod answers;
+mod direct;
 mod others;
 
 use std::pin::Pin;

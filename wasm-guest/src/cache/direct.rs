@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use tideover_core::direct::{
-    Ability, Cursor, Event, Fault, Heard, Key, Operation, Page, Remaining, Reply, Request, Step, Unanswered, When,
-    WorkId,
+    Ability, Answer, Cursor, Event, Fault, Heard, Key, Operation, Page, Remaining, Reply, Request, Step, Unanswered,
+    When, WorkId,
 };
 
 use super::{Component, now, with};
@@ -31,7 +31,8 @@ impl wit::Guest for Component {
     }
 
     async fn get_many(keys: Vec<String>) -> Answered<Vec<Option<Vec<u8>>>> {
-        let bytes = |reply: Reply<Value>| reply.values().into_iter().map(|value| value.map(|value| value.to_vec())).collect();
+        let bytes =
+            |reply: Reply<Value>| reply.values().into_iter().map(|value| value.map(|value| value.to_vec())).collect();
         call(Request::GetMany { keys: shared(keys) }, bytes).await
     }
 
@@ -40,13 +41,11 @@ impl wit::Guest for Component {
     }
 
     async fn put(key: String, value: Vec<u8>, ttl: Option<u64>, when: words::When) -> Answered<bool> {
-        call(Request::Put { key: key.into(), value: value.into(), ttl: duration(ttl), when: when.into() }, Reply::held).await
+        call(Request::Put { key: key.into(), value: value.into(), ttl: duration(ttl), when: when.into() }, Reply::held)
+            .await
     }
 
-    async fn put_many(
-        entries: Vec<(String, Vec<u8>)>,
-        ttl: Option<u64>,
-    ) -> Result<types::Source, words::Unanswered> {
+    async fn put_many(entries: Vec<(String, Vec<u8>)>, ttl: Option<u64>) -> Result<types::Source, words::Unanswered> {
         let entries = entries.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
         done(call(Request::PutMany { entries, ttl: duration(ttl) }, drop).await)
     }
@@ -114,7 +113,11 @@ impl wit::Guest for Component {
 
 /// An operation of a caller, and of its reply what he gets.
 async fn call<T>(operation: impl Into<Operation<Value>>, of: impl FnOnce(Reply<Value>) -> T) -> Answered<T> {
-    let operation = operation.into();
+    let Answer { reply, source } = fly_call(operation.into()).await?;
+    Ok((of(reply), source.into()))
+}
+
+async fn fly_call(operation: Operation<Value>) -> Result<Answer<Value>, words::Unanswered> {
     if with(|table| table.cache.policy().store) && !can(operation.needs()) {
         return Err(words::Unanswered::ByStore);
     }
@@ -122,8 +125,7 @@ async fn call<T>(operation: impl Into<Operation<Value>>, of: impl FnOnce(Reply<V
     let (work, mut step) = with(|table| table.direct.begin(operation, now));
     loop {
         step = match step {
-            Step::Done(Ok(answer)) => return Ok((of(answer.reply), answer.source.into())),
-            Step::Done(Err(why)) => return Err(why.into()),
+            Step::Done(answered) => return answered.map_err(Into::into),
             Step::Over => return Err(words::Unanswered::OutcomeUnknown),
             step => do_step(work, step).await,
         };
@@ -140,7 +142,9 @@ pub(super) async fn fly(work: WorkId, mut step: Step<Value>) {
 /// Does one step, and gets the next.
 async fn do_step(work: WorkId, step: Step<Value>) -> Step<Value> {
     let event = match step {
-        Step::Ask { request, with_end, deadline, .. } => Event::Answered(ask(request, with_end, deadline.as_nanos()).await),
+        Step::Ask { request, with_end, deadline, .. } => {
+            Event::Answered(ask(request, with_end, deadline.as_nanos()).await)
+        }
         Step::Wait { until } => {
             with(|table| table.wait_until_paid(work, until)).receive().await;
             Event::Waited
