@@ -1,7 +1,7 @@
 //! A host of one's own for the component of world `cache`: plain wasmtime, what `wit/` says, and a store. It has direct
 //! operations and no loader.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,6 +23,7 @@ pub mod generated {
         path: "../wit",
         world: "cache",
         exports: { default: async | store },
+        additional_derives: [PartialEq],
     });
 }
 
@@ -41,6 +42,16 @@ pub struct Instance<'a> {
     accessor: &'a Accessor<Host>,
 }
 
+/// The component, compiled once for this process.
+fn compiled() -> &'static (Engine, Component) {
+    static COMPILED: OnceLock<(Engine, Component)> = OnceLock::new();
+    COMPILED.get_or_init(|| {
+        let engine = Engine::new(&Config::new()).expect("an engine");
+        let component = Component::new(&engine, CACHE_COMPONENT).expect("a component");
+        (engine, component)
+    })
+}
+
 /// Runs `life` with an instance that has these settings, while a round a second pays what is owed.
 ///
 /// # Panics
@@ -52,12 +63,11 @@ pub async fn embed<R>(
     seed: u64,
     life: impl AsyncFnOnce(Instance<'_>) -> R,
 ) -> R {
-    let engine = Engine::new(&Config::new()).expect("an engine");
-    let component = Component::new(&engine, CACHE_COMPONENT).expect("a component");
-    let mut linker = Linker::new(&engine);
+    let (engine, component) = compiled();
+    let mut linker = Linker::new(engine);
     World::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host).expect("it is all there");
-    let mut instance = wasmtime::Store::new(&engine, Host { store: Arc::new(store), began: Instant::now() });
-    let world = World::instantiate_async(&mut instance, &component, &linker).await.expect("an instance");
+    let mut instance = wasmtime::Store::new(engine, Host { store: Arc::new(store), began: Instant::now() });
+    let world = World::instantiate_async(&mut instance, component, &linker).await.expect("an instance");
     let setting =
         |(name, value): &(&str, &str)| types::Setting { name: (*name).to_owned(), value: (*value).to_owned() };
     let settings = settings.iter().chain(&[("store", "true")]).map(setting).collect();

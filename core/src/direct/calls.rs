@@ -297,7 +297,15 @@ impl<V: Octets> Fallback<V> {
             (Request::RemoveMany { keys }, Reply::Count(_)) => {
                 keys.iter().for_each(|key| self.mirror(key, State::ABSENT, number, now));
             }
-            (Request::Increment { key, .. }, Reply::Sum(sum)) => self.mirror_sum(key, *sum, left, number, now),
+            (Request::Increment { key, by, ttl }, Reply::Sum(sum)) => {
+                let left = match left {
+                    // That was answered before the number was created.
+                    Some(Remaining::NoSuchKey) if sum == by => Some(end_in(*ttl, true, call.began, now)),
+                    Some(Remaining::NoSuchKey) => None,
+                    left => left,
+                };
+                self.mirror_sum(key, *sum, left, number, now);
+            }
             (Request::SetTtl { key, ttl }, Reply::Held(held)) => {
                 self.mirror_end(key, end_in(*ttl, *held, call.began, now), number, now);
             }
@@ -368,5 +376,54 @@ fn end_in(ttl: Option<Duration>, is_there: bool, began: Instant, now: Instant) -
         _ if !is_there => Remaining::NoSuchKey,
         Some(ttl) => Remaining::Left((began + ttl) - now),
         None => Remaining::Forever,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::policy::Policy;
+
+    const NOW: Instant = Instant::ZERO;
+
+    fn asked(direct: &mut Direct<Vec<u8>>, request: Request<Vec<u8>>) -> WorkId {
+        let (work, step) = direct.begin(request.into(), NOW);
+        assert!(matches!(step, Step::Ask { .. }));
+        work
+    }
+
+    fn answered(step: Step<Vec<u8>>) -> (Reply<Vec<u8>>, Source) {
+        let Step::Done(Ok(Answer { reply, source })) = step else { panic!("it is answered") };
+        (reply, source)
+    }
+
+    #[test]
+    fn a_number_that_was_not_there_when_its_end_was_asked_is_there_once_it_is_counted() {
+        let mut direct = Direct::new(&Policy::default(), true, 1);
+        let minute = Duration::from_secs(60);
+        let count = Request::Increment { key: "n".into(), by: 3, ttl: Some(minute) };
+        let work = asked(&mut direct, count);
+        let heard = Heard { reply: Reply::Sum(3), left: Some(Remaining::NoSuchKey) };
+        answered(direct.resume(work, Event::Answered(Ok(heard)), NOW));
+
+        let work = asked(&mut direct, Request::Remaining { key: "n".into() });
+        let left = answered(direct.resume(work, Event::Answered(Err(Fault::Unavailable)), NOW));
+        assert!(left == (Reply::Remaining(Remaining::Left(minute)), Source::Fallback));
+    }
+
+    #[test]
+    fn what_is_no_answer_to_a_step_gives_the_permit_back() {
+        let policy = Policy { store_breaker_failures: 1, store_breaker_probes: 1, ..Policy::default() };
+        let mut direct = Direct::new(&policy, true, 1);
+        let get = || Request::Get { key: "k".into() };
+        let work = asked(&mut direct, get());
+        answered(direct.resume(work, Event::Answered(Err(Fault::TimedOut)), NOW));
+        let later = NOW + Duration::from_secs(60);
+        let (work, step) = direct.begin(get().into(), later);
+        assert!(matches!(step, Step::Ask { .. }), "the one probe");
+        assert!(matches!(direct.resume(work, Event::Waited, later), Step::Over));
+        assert!(matches!(direct.begin(get().into(), later).1, Step::Ask { .. }), "there is room for another");
     }
 }
