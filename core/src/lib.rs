@@ -66,14 +66,15 @@
 //! | [`backoff`], [`budget`] | when to try again, and whether anybody may |
 //! | [`limit`], [`latency`] | how many loads may be under way, fixed or learnt from what they take |
 //! | [`envelope`], [`stamp`], [`civil`] | how an entry lies in a shared store, whose write wins there, dates that do not jump |
+//! | `direct` | who answers operations on plain bytes while the store is away, and how what they changed is paid |
 //! | [`cache`] | all of them together: [`Machine`] and [`Cache`]; [`policy`] holds every choice |
 //!
 //! # Two profiles
 //!
 //! With the feature `alloc` (on by default) everything grows on the heap, bounded by the policy. Without it a [`Fixed`]
 //! profile gives each part a room of its own, and nothing allocates; both take the same steps. The feature `spin` adds
-//! a cache that threads share without a standard library. Snapshots, explanations and options written as text need
-//! `alloc`.
+//! a cache that threads share without a standard library. Snapshots, explanations, direct operations and options written as
+//! text need `alloc`.
 #![no_std]
 #![forbid(unsafe_code)]
 #[cfg(feature = "alloc")]

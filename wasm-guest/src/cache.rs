@@ -38,14 +38,19 @@ crate::bindings::export!(Component with_types_in crate::bindings);
 fn with<R>(work: impl FnOnce(&mut Table) -> R) -> R {
     let (result, outbox) = {
         let mut table = TABLE.lock();
-        let table = table.get_or_insert_with(|| match Cache::new(Policy::default(), 0) {
-            Ok(cache) => Table::new(cache, 0, 0),
-            Err(_) => unreachable!("the default settings are valid"),
-        });
+        let table = table.get_or_insert_with(default_table);
         (work(table), table.outbox())
     };
     outbox.deliver();
     result
+}
+
+#[cold]
+fn default_table() -> Table {
+    match Cache::new(Policy::default(), 0) {
+        Ok(cache) => Table::new(cache, 0, 0),
+        Err(_) => unreachable!("the default settings are valid"),
+    }
 }
 
 fn now() -> Instant {

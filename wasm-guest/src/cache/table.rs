@@ -101,6 +101,7 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
+    #[inline(never)]
     pub(super) fn deliver(mut self) {
         let later = self.answers.split_off(self.answers.len().min(PORTION));
         self.answers.into_iter().for_each(|(waiter, landed)| waiter.send(landed));
@@ -142,6 +143,14 @@ impl Table {
     }
 
     pub(super) fn outbox(&mut self) -> Outbox {
+        self.after_direct();
+        self.ring_if_idle();
+        mem::take(&mut self.outbox)
+    }
+
+    /// What the machine of direct operations wants done beside its answer.
+    #[inline(never)]
+    fn after_direct(&mut self) {
         for launch in self.direct.launches() {
             wit_bindgen::spawn_local(direct::fly(launch.work, launch.step));
         }
@@ -151,8 +160,6 @@ impl Table {
                 self.outbox.rung.push(waiter);
             }
         }
-        self.ring_if_idle();
-        mem::take(&mut self.outbox)
     }
 
     /// Answers as soon as something is paid, or then.
@@ -320,7 +327,7 @@ impl Table {
 
     /// Answers those who wait until no flight and no direct operation is under way.
     fn ring_if_idle(&mut self) {
-        if self.flights.is_empty() && self.direct.is_idle() {
+        if !self.resting.is_empty() && self.flights.is_empty() && self.direct.is_idle() {
             self.outbox.rung.append(&mut self.resting);
         }
     }
