@@ -18,7 +18,8 @@
 //! | [`Step::Over`] | nothing: the work had no caller | |
 //!
 //! What is owed is paid by works of the machine's own. After every call of a function that takes `&mut self` the driver
-//! fetches what there is to launch, and flies each beside all else:
+//! asks [`Direct::take_paid`], fetches what there is [to launch](Direct::launches), and flies each beside all else. One that
+//! runs on several threads resumes a work that is to wait once more after it has begun to listen, lest it miss the word.
 //!
 //! ```
 //! use std::collections::VecDeque;
@@ -174,7 +175,7 @@ counts! {
         replayed,
         /// Changes by direct operations that were refused because as many are owed as may be.
         journal_full,
-        /// Counts that were sent to the store and not answered: callers were told, or they were owed and are given up.
+        /// Counts and conditional writes that were sent to the store and not answered: callers were told, or they were owed and are given up.
         unknown,
         /// Changes that were owed, and that the store has refused for good.
         given_up,
@@ -234,18 +235,25 @@ impl<V: Octets> Direct<V> {
             (Some(Work::Call(call)), event) => self.resume_call(work, call, event, now),
             (Some(Work::Owed(owed)), Event::Answered(answered)) => self.resume_owed(work, owed, answered, now),
             (Some(Work::Probe(probe)), Event::Answered(answered)) => self.probed(probe, answered.err(), now),
-            (Some(Work::Owed(_) | Work::Probe(_)), Event::Waited) | (None, _) => Step::Over,
+            // That is no answer to its step.
+            (Some(other), Event::Waited) => self.give_up(other, now),
+            (None, _) => Step::Over,
         }
     }
 
     /// The driver of a work cannot go on: whoever called has gone away, or the task was ended. Nobody knows whether what
     /// the store was asked last was done.
     pub fn abandon(&mut self, work: WorkId, now: Instant) {
-        match self.works.remove(&work) {
-            Some(Work::Call(call)) => self.abandon_call(call, now),
-            Some(Work::Owed(owed)) => self.abandon_owed(owed, now),
-            Some(Work::Probe(probe)) => drop(self.probed(probe, Some(Fault::Congested), now)),
-            None => {}
+        if let Some(abandoned) = self.works.remove(&work) {
+            self.give_up(abandoned, now);
+        }
+    }
+
+    fn give_up(&mut self, work: Work<V>, now: Instant) -> Step<V> {
+        match work {
+            Work::Call(call) => self.abandon_call(call, now),
+            Work::Owed(owed) => self.abandon_owed(owed, now),
+            Work::Probe(probe) => self.probed(probe, Some(Fault::Congested), now),
         }
     }
 

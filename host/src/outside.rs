@@ -2,6 +2,7 @@
 
 mod doomed;
 
+use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -11,7 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use tideover_core::stamp::{Condition, Written};
-use tideover_core::{Class, LoaderId, Note, StoreFailure, Tier, WallTime};
+use tideover_core::{Class, LoaderId, Note, StoreFailure, Tag, Tier, WallTime};
+use tracing::debug;
 
 use crate::clock::Deadline;
 use crate::engine::{Key, Payload};
@@ -295,6 +297,12 @@ impl Stores {
         };
         self.observed.operation(asked, limited, judge).await
     }
+}
+
+/// What is under a key in a store is no envelope of ours. Who knows which keys there may be finds it by the hash; nobody else
+/// learns anything.
+pub(crate) fn say_corrupt(key: &str, reason: &dyn fmt::Display) {
+    debug!(key_hash = format_args!("{:016x}", Tag::named(key).0), %reason, "bytes in the store are no envelope of ours");
 }
 
 /// What an error of a store is to the machine, and whether it speaks against the store.

@@ -131,6 +131,7 @@ operations! {
     remove_matching = call_remove_matching(pattern: String) -> Answered<u64>;
     clear = call_clear() -> Result<types::Source, direct_types::Unanswered>;
     ping = call_ping() -> Result<types::Source, direct_types::Unanswered>;
+    pay_up = call_pay_up() -> u64;
     stats = call_stats() -> Vec<types::Count>;
     circuit = call_circuit() -> types::Breaker;
     set_circuit_mode = call_set_circuit_mode(mode: types::BreakerMode) -> ();
@@ -280,7 +281,13 @@ impl direct_store::HostWithStore<Host> for HasSelf<Host> {
     }
 
     async fn remove(access: &Access, key: String, deadline: u64) -> Asked<bool> {
-        ask(access, deadline, move |store| async move { store.delete(&place(&key)).await }).await
+        ask(access, deadline, move |store| async move {
+            if store.abilities().conditional {
+                return store.delete(&place(&key)).await;
+            }
+            store.remove(&place(&key)).await.map(|()| true)
+        })
+        .await
     }
 
     async fn remove_many(access: &Access, keys: Vec<String>, deadline: u64) -> Asked<u64> {
@@ -354,6 +361,8 @@ impl clock::HostWithStore<Host> for HasSelf<Host> {
 /// Of cached values this host has no store.
 impl store::Host for Host {
     fn release_lease(&mut self, _key: String) {}
+
+    fn found_corrupt(&mut self, _tier: types::Tier, _key: String, _reason: String) {}
 
     fn take_news(&mut self) -> Vec<types::Tidings> {
         Vec::new()

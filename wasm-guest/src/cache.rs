@@ -9,7 +9,7 @@ mod direct;
 mod one_shot;
 mod table;
 
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -348,9 +348,10 @@ async fn load(
 async fn read(tier: Tier, key: &str, deadline: Instant) -> Result<Found<Value>, StoreFailure> {
     let read = store::read(tier.into(), String::from(key), deadline.as_nanos()).await;
     let Some(bytes) = read.map_err(StoreFailure::from)? else { return Ok(Found::NOTHING) };
-    let Ok(Opened { stamp, entry, tags }) = envelope::decode(&bytes, wall()) else {
-        return Err(StoreFailure::Corrupt { version: envelope::stamp_of(&bytes).map(|stamp| stamp.version) });
-    };
+    let Opened { stamp, entry, tags } = envelope::decode(&bytes, wall()).map_err(|reason| {
+        store::found_corrupt(tier.into(), key, &reason.to_string());
+        StoreFailure::Corrupt { version: envelope::stamp_of(&bytes).map(|stamp| stamp.version) }
+    })?;
     let entry = entry.map(|entry| entry.map(|value| Value::tagged(value, tags.collect())));
     Ok(Found { entry, version: Some(stamp.version), born: stamp.born })
 }

@@ -82,9 +82,15 @@ impl<V: Octets> Direct<V> {
         if !self.has_store {
             return (work, self.answer_instead(&call, Fate::Skipped, now));
         }
-        if self.owed() > 0 {
-            self.start_paying(now);
+        if !call.is_owed(self.fallback.journal()) {
+            // Before what is owed: of a circuit that lets one pass, it may be this one.
+            let step = self.ask_for(work, call, now);
+            if self.owed() > 0 {
+                self.start_paying(now);
+            }
+            return (work, step);
         }
+        self.start_paying(now);
         // A circuit that is not closed has its probe to make first, for which nobody waits.
         let settled = match self.settled(&call, now) {
             Settled::NotYet(_) if !self.is_circuit_closed() => Settled::No,
@@ -195,10 +201,7 @@ impl<V: Octets> Direct<V> {
                 }
             }
             // That is no answer to its step.
-            (stage, _) => {
-                self.abandon_call(Call { stage, ..call }, now);
-                Step::Over
-            }
+            (stage, _) => self.abandon_call(Call { stage, ..call }, now),
         }
     }
 
@@ -214,10 +217,11 @@ impl<V: Octets> Direct<V> {
         self.ask_of_store(work, Call { stage: Stage::Walking(pass, walk), ..call }, request, deadline, now)
     }
 
-    pub(super) fn abandon_call(&mut self, call: Call<V>, now: Instant) {
+    pub(super) fn abandon_call(&mut self, call: Call<V>, now: Instant) -> Step<V> {
         if let Stage::Asked(pass, _) | Stage::Walking(pass, _) = call.stage {
             self.report(pass, Verdict::None, now);
         }
+        Step::Over
     }
 }
 

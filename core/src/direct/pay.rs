@@ -236,7 +236,7 @@ impl<V: Octets> Direct<V> {
     }
 
     /// Whoever was to pay that has been ended.
-    pub(super) fn abandon_owed(&mut self, owed: Owed<V>, now: Instant) {
+    pub(super) fn abandon_owed(&mut self, owed: Owed<V>, now: Instant) -> Step<V> {
         match owed {
             Owed::Key(Payment { key, step, stage, pass, .. }) => {
                 self.report(pass, Verdict::None, now);
@@ -244,7 +244,7 @@ impl<V: Octets> Direct<V> {
             }
             Owed::Sweep { pass, .. } => self.report(pass, Verdict::None, now),
         }
-        self.owed_over(Tried::SKIPPED, now);
+        self.owed_over(Tried::SKIPPED, now)
     }
 }
 

@@ -20,7 +20,7 @@ use super::limits;
 use crate::cache::random_seed;
 use crate::clock::HostClock;
 use crate::loader::LoadContext;
-use crate::outside::{CacheId, Stores};
+use crate::outside::{CacheId, Stores, say_corrupt};
 use crate::store::{Elsewhere, Lease, Leased};
 
 /// What the instances of one cache see of the world, one after the other.
@@ -79,6 +79,10 @@ impl types::Host for Host {}
 impl store::Host for Host {
     fn release_lease(&mut self, key: String) {
         self.leases.held.remove(&key);
+    }
+
+    fn found_corrupt(&mut self, _tier: types::Tier, key: String, reason: String) {
+        say_corrupt(&key, &reason);
     }
 
     fn take_news(&mut self) -> Vec<types::Tidings> {

@@ -9,8 +9,8 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use tideover_core::breaker::{BreakerReport, Mode};
 use tideover_core::direct::{
-    Ability, Direct, DirectStats, Event, Fault, Heard, Key, Operation, Purpose, Reply, Request, Step, Unanswered,
-    WorkId,
+    Ability, Direct, DirectStats, Event, Fault, Heard, Key, Launch, Operation, Purpose, Reply, Request, Step,
+    Unanswered, WorkId,
 };
 use tideover_core::{Clock, Instant, Policy};
 use tokio::sync::Notify;
@@ -36,17 +36,66 @@ pub(crate) struct Shared {
 }
 
 /// A work that is being flown. If that ends before the work does, the machine is told.
-struct Flying<'a> {
-    shared: &'a Arc<Shared>,
+struct Flying {
+    shared: Arc<Shared>,
     work: Option<WorkId>,
     /// What the store has said last, of what it has not done.
     said: Option<StoreError>,
 }
 
-impl Drop for Flying<'_> {
+impl Drop for Flying {
     fn drop(&mut self) {
         if let Some(work) = self.work {
             self.shared.with(|machine, now| machine.abandon(work, now));
+        }
+    }
+}
+
+impl Flying {
+    fn new(shared: &Arc<Shared>, work: WorkId) -> Self {
+        Self { shared: Arc::clone(shared), work: Some(work), said: None }
+    }
+
+    /// What the machine has launched by itself.
+    async fn fly_owed(mut self, mut step: Step<Bytes>) {
+        while !matches!(step, Step::Done(_) | Step::Over) {
+            step = self.fly(step).await;
+        }
+        self.work = None;
+    }
+
+    /// Does one step, and gets the next.
+    async fn fly(&mut self, step: Step<Bytes>) -> Step<Bytes> {
+        let Some(work) = self.work else { return Step::Over };
+        let shared = &self.shared;
+        match step {
+            Step::Ask { request, with_end, purpose, deadline } => {
+                let asked = shared.ask(request, with_end, purpose, deadline).await;
+                let answered = asked.map_err(|error| {
+                    let fault = fault(&error);
+                    self.said = Some(error);
+                    fault
+                });
+                let (before, step, after) = shared.with(|machine, now| {
+                    let before = machine.stats();
+                    let step = machine.resume(work, Event::Answered(answered), now);
+                    (before, step, machine.stats())
+                });
+                if purpose == Purpose::Owed {
+                    shared.warn_of_losses(&before, &after, self.said.as_ref());
+                }
+                step
+            }
+            Step::Wait { .. } => {
+                let mut paid = std::pin::pin!(shared.paid.notified());
+                paid.as_mut().enable();
+                // It may have been paid before this began to listen.
+                let step = shared.with(|machine, now| machine.resume(work, Event::Waited, now));
+                let Step::Wait { until } = step else { return step };
+                let _paid_or_not = shared.clock.deadline(until).limit(paid).await;
+                shared.with(|machine, now| machine.resume(work, Event::Waited, now))
+            }
+            over => over,
         }
     }
 }
@@ -80,9 +129,10 @@ impl Shared {
         if has_paid {
             self.paid.notify_waiters();
         }
-        for launch in launches {
-            let shared = Arc::clone(self);
-            tokio::spawn(async move { shared.fly_owed(launch.work, launch.step).await });
+        for Launch { work, step } in launches {
+            // From now on, also if the runtime drops the task before it has begun.
+            let flying = Flying::new(self, work);
+            tokio::spawn(flying.fly_owed(step));
         }
         result
     }
@@ -157,7 +207,7 @@ impl Shared {
             return Err(Error::StoreRefused { operation: name, error: StoreError::Unsupported(name) });
         }
         let (work, mut step) = self.with(|machine, now| machine.begin(operation, now));
-        let mut flying = Flying { shared: self, work: Some(work), said: None };
+        let mut flying = Flying::new(self, work);
         loop {
             step = match step {
                 Step::Done(Ok(answer)) => {
@@ -169,50 +219,8 @@ impl Shared {
                     return Err(error(name, why, flying.said.take()));
                 }
                 Step::Over => return Err(Error::OutcomeUnknown { operation: name }),
-                step => self.fly(&mut flying, work, step).await,
+                step => flying.fly(step).await,
             };
-        }
-    }
-
-    /// What the machine has launched by itself.
-    async fn fly_owed(self: &Arc<Self>, work: WorkId, mut step: Step<Bytes>) {
-        let mut flying = Flying { shared: self, work: Some(work), said: None };
-        while !matches!(step, Step::Done(_) | Step::Over) {
-            step = self.fly(&mut flying, work, step).await;
-        }
-        flying.work = None;
-    }
-
-    /// Does one step, and gets the next.
-    async fn fly(self: &Arc<Self>, flying: &mut Flying<'_>, work: WorkId, step: Step<Bytes>) -> Step<Bytes> {
-        match step {
-            Step::Ask { request, with_end, purpose, deadline } => {
-                let asked = self.ask(request, with_end, purpose, deadline).await;
-                let answered = asked.map_err(|error| {
-                    let fault = fault(&error);
-                    flying.said = Some(error);
-                    fault
-                });
-                let (before, step, after) = self.with(|machine, now| {
-                    let before = machine.stats();
-                    let step = machine.resume(work, Event::Answered(answered), now);
-                    (before, step, machine.stats())
-                });
-                if purpose == Purpose::Owed {
-                    self.warn_of_losses(&before, &after, flying.said.as_ref());
-                }
-                step
-            }
-            Step::Wait { .. } => {
-                let mut paid = std::pin::pin!(self.paid.notified());
-                paid.as_mut().enable();
-                // It may have been paid before this began to listen.
-                let step = self.with(|machine, now| machine.resume(work, Event::Waited, now));
-                let Step::Wait { until } = step else { return step };
-                let _paid_or_not = self.clock.deadline(until).limit(paid).await;
-                self.with(|machine, now| machine.resume(work, Event::Waited, now))
-            }
-            over => over,
         }
     }
 
@@ -240,17 +248,23 @@ impl Shared {
             Purpose::Owed => "replay",
             Purpose::Probe => "ping",
         };
+        // A probe asks many, of which one answer will do: it is seen as the one that asks for no key.
+        let is_seen = purpose != Purpose::Probe || request == Request::Ping;
         let key = request.key().cloned();
         let limit = self.clock.deadline(deadline);
         let limited = async {
-            let asked = AssertUnwindSafe(async { ask(store, request, with_end).await }).catch_unwind();
+            let asked = AssertUnwindSafe(async { ask(store, request, with_end, purpose).await }).catch_unwind();
             match limit.limit(due(limit.at(), asked)).await {
                 Some(Ok(result)) => result,
                 Some(Err(_panic)) => Err(StoreError::Uncertain("the store panicked".to_owned())),
                 None => Err(StoreError::TimedOut("no answer by the deadline".to_owned())),
             }
         };
-        self.observed.asked((operation, "direct", key.as_deref()), limited, judge).await
+        if is_seen {
+            self.observed.asked((operation, "direct", key.as_deref()), limited, judge).await
+        } else {
+            limited.await
+        }
     }
 }
 
@@ -306,7 +320,12 @@ fn places(keys: &[Key]) -> Vec<String> {
 }
 
 /// Asks the store that, whatever it takes.
-async fn ask(store: &dyn Store, request: Request<Bytes>, with_end: bool) -> Result<Heard<Bytes>, StoreError> {
+async fn ask(
+    store: &dyn Store,
+    request: Request<Bytes>,
+    with_end: bool,
+    purpose: Purpose,
+) -> Result<Heard<Bytes>, StoreError> {
     let at = request.key().map(|key| place(key)).unwrap_or_default();
     let end = || -> BoxFuture<'_, Result<_, StoreError>> {
         if with_end && store.abilities().ttl { store.remaining(&at) } else { ready(Err(StoreError::Closed)).boxed() }
@@ -329,8 +348,8 @@ async fn ask(store: &dyn Store, request: Request<Bytes>, with_end: bool) -> Resu
         }
         Request::Put { value, ttl, when, .. } => Reply::Held(store.write_when(&at, value, ttl, when).await?),
         Request::Take { .. } => Reply::Value(store.take(&at).await?),
-        // What is owed has to go, whoever can tell whether it was there.
-        Request::Remove { .. } if !store.abilities().conditional => {
+        // For what is owed nobody wants to know whether it was there; and without that it may be asked twice.
+        Request::Remove { .. } if purpose == Purpose::Owed => {
             store.remove(&at).await?;
             Reply::Held(true)
         }

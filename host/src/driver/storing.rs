@@ -7,11 +7,11 @@ use bytes::Bytes;
 use tideover_core as core_;
 use tideover_core::envelope::Opened;
 use tideover_core::stamp::{Intent, Written};
-use tideover_core::{Clock, Entry, Found, Instant, StoreFailure, Tag, Tier, WallTime, envelope};
-use tracing::debug;
+use tideover_core::{Clock, Entry, Found, Instant, StoreFailure, Tier, WallTime, envelope};
 
 use super::{Driver, Luggage};
 use crate::engine::Payload;
+use crate::outside::say_corrupt;
 use crate::store::Leased;
 
 impl Driver {
@@ -78,8 +78,7 @@ fn found(key: &str, bytes: &Bytes, wall: WallTime) -> Result<Found<Payload>, Sto
             Ok(Found { entry, version: Some(stamp.version), born: stamp.born })
         }
         Err(reason) => {
-            // Who knows which keys there may be finds it by that; nobody else learns anything.
-            debug!(key_hash = format_args!("{:016x}", Tag::named(key).0), %reason, "bytes in the store are no envelope of ours");
+            say_corrupt(key, &reason);
             Err(StoreFailure::Corrupt { version: envelope::stamp_of(bytes).map(|stamp| stamp.version) })
         }
     }

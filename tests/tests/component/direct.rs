@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use tideover::direct::Answer;
-use tideover::store::{Cursor, MemoryStore, Remaining, Store, StoreError};
+use tideover::store::{Cursor, Remaining, Store, StoreError};
 use tideover::testing::{self, ScriptedStore, Weather};
 use tideover::{Direct, Error};
 use tideover_tests::embedder::generated::tideover::cache::direct_types::{Lifetime, Page, Unanswered, When};
@@ -308,7 +308,7 @@ async fn what_a_store_cannot_do_and_what_is_past_a_limit_is_refused() {
         assert_eq!(instance.remove("b".into()).await, Err(Unanswered::JournalFull(1)));
     })
     .await;
-    embed(Plain(MemoryStore::new(10)), &[], SEED, async |instance| {
+    embed(Plain(ScriptedStore::default()), &[], SEED, async |instance| {
         assert_eq!(instance.put("k".into(), b"1".to_vec(), None, When::Always).await, Ok((true, types::Source::Store)));
         assert_eq!(instance.increment("k".into(), 1, None).await, Err(Unanswered::ByStore));
         assert_eq!(instance.put("k".into(), b"2".to_vec(), None, When::Absent).await, Err(Unanswered::ByStore));
@@ -317,8 +317,25 @@ async fn what_a_store_cannot_do_and_what_is_past_a_limit_is_refused() {
     .await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_ends_while_it_is_owed_goes_from_a_store_that_can_do_nothing_else() {
+    let store = ScriptedStore::default();
+    embed(Plain(store.clone()), &[], SEED, async |instance| {
+        let put = async |value: &str, ttl| instance.put("k".into(), value.into(), ttl, When::Always).await;
+        assert_eq!(put("1", None).await, Ok((true, types::Source::Store)));
+        store.set(Weather::Away);
+        assert_eq!(put("2", Some(1_000_000_000)).await, Ok((true, types::Source::Fallback)));
+        sleep(Duration::from_secs(2)).await;
+        store.set(Weather::Fair);
+        assert_eq!(instance.pay_up().await, 0);
+        assert_eq!(instance.get("k".into()).await, Ok((None, types::Source::Store)));
+        assert_eq!(store.read("!direct:k").await.expect("it is fair"), None);
+    })
+    .await;
+}
+
 /// A store that has but what every store has.
-struct Plain(MemoryStore);
+struct Plain(ScriptedStore);
 
 type Asked<'a, T> = futures_util::future::BoxFuture<'a, Result<T, StoreError>>;
 

@@ -11,6 +11,7 @@ use tideover::{
     BreakerMode, Cache, Class, Dependency, EngineKind, Error, LoadError, Loaded, RemovalReason, Settled, Source, Stale,
     Windows,
 };
+use tideover_core::Tag;
 use tideover_tests::driving::{ENGINES, exact, millis, seconds};
 use tideover_tests::witness::{Figures, Witness};
 use tokio::time::sleep;
@@ -434,6 +435,21 @@ async fn no_key_and_no_value_is_ever_seen() {
         for seen in [witness.text(), figures.text(), format!("{told:?}"), health, format!("{cache:?}")] {
             assert!(!seen.contains(CANARY_KEY) && !seen.contains(CANARY_VALUE), "{engine:?}: {seen}");
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_damaged_in_the_store_is_named_by_the_hash_of_its_key() {
+    for &engine in EngineKind::ALL {
+        let (witness, _guard) = Witness::watch();
+        let store = ScriptedStore::default();
+        store.write(CANARY_KEY, "no envelope".into(), None).await.expect("it is there");
+        let cache = cache_on(&store, engine, &[]);
+        assert_eq!(load(&cache, CANARY_KEY).await.source, Source::Load, "{engine:?}");
+        let hash = format!("{:016x}", Tag::named(CANARY_KEY).0);
+        let lines = witness.lines(Level::DEBUG);
+        assert!(lines.iter().any(|line| line.field("key_hash") == hash), "{engine:?}: {lines:#?}");
+        assert!(!witness.text().contains(CANARY_KEY), "{engine:?}");
     }
 }
 

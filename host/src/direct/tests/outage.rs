@@ -444,3 +444,17 @@ async fn time_in_our_own_queue_is_no_verdict() {
     let unsupported = cache.direct().increment("n", 1, None).await;
     assert!(matches!(unsupported, Err(Error::StoreRefused { error: StoreError::Unsupported(_), .. })));
 }
+
+#[test]
+fn a_payment_that_its_runtime_never_begins_is_made_by_the_next() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let (store, first) = (ScriptedStore::default(), runtime());
+    let direct = first.block_on(async { direct(&store) });
+    store.set(Weather::Away);
+    first.block_on(direct.put("k", "1", None)).expect("it is owed");
+    store.set(Weather::Fair);
+    // It is answered at once, so that the runtime ends before it has come to what was launched.
+    runtime().block_on(direct.get("other")).expect("it is answered");
+    let found = first.block_on(direct.get("k")).expect("it is answered");
+    assert_eq!((found.value, found.source), (text("1"), Source::Store));
+}

@@ -213,10 +213,11 @@ impl Backplane {
         }
     }
 
-    /// It has written nothing. Had it been heard all the same, that was of another's change.
+    /// It has written nothing. Had it been heard all the same, that may have been of another's change.
     pub(super) fn withdraw_echo(&self, key: &str) {
-        if self.has_echoes() && !self.echoes.withdraw(key) {
-            self.ears.tell(|ear| ear.changed(key, None));
+        if self.has_echoes() {
+            self.echoes.withdraw(key);
+            self.look_into_echoes();
         }
     }
 
@@ -343,19 +344,6 @@ mod tests {
             backplane.tell_here(&Deed::Changed("own", Some(7)));
         });
         assert_eq!(heard, [Some(("k".into(), None)), Some(("!k".into(), None)), None, Some(("own".into(), Some(7)))]);
-    }
-
-    #[tokio::test]
-    async fn what_another_removes_while_a_script_of_ours_leaves_it_is_told() {
-        let invalidated = [word("invalidate"), Reply::List(vec![word("a:k")])];
-        let heard = told(RedisBackplane::Tracking, |backplane| {
-            backplane.expect_echo("k", Own::Swept);
-            backplane.take_in(&invalidated);
-            backplane.withdraw_echo("k");
-            backplane.expect_echo("k", Own::Swept);
-            backplane.withdraw_echo("k");
-        });
-        assert_eq!(heard, [Some(("k".into(), None))]);
     }
 
     #[test]

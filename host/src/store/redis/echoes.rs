@@ -81,9 +81,14 @@ impl Echoes {
         let _ = state.awaited.insert(key, Awaited { count: 1, writes });
     }
 
-    /// One of them has changed nothing. Whether its echo was still awaited: otherwise what was heard was another's.
-    pub(super) fn withdraw(&self, key: &str) -> bool {
-        take_one(&mut lock(&self.0).awaited, &key.into()).is_some()
+    /// One of them has changed nothing. If its echo was heard all the same, that may have been of another's change: it is to be
+    /// looked into once more.
+    pub(super) fn withdraw(&self, key: &str) {
+        let state = &mut *lock(&self.0);
+        let key = key.into();
+        if take_one(&mut state.awaited, &key).is_none() {
+            state.heard.push(Heard { key, writes: false });
+        }
     }
 
     /// Whether the word that `key` was changed may be an echo, and is to be looked into.
@@ -162,7 +167,7 @@ mod tests {
         echoes.expect("k", Own::Swept);
         echoes.expect("k", Own::Written(OURS.writer));
         echoes.expect("k", Own::Written(OURS.writer));
-        assert!(echoes.withdraw("k") && !echoes.withdraw("unknown"));
+        echoes.withdraw("k");
         for _ in 0..2 {
             assert_eq!(own(&echoes, "k"), Some([false, true, false]));
         }
@@ -174,8 +179,20 @@ mod tests {
         let echoes = Echoes::default();
         echoes.expect("k", Own::Written(OURS.writer));
         echoes.expect("k", Own::Swept);
-        assert!(echoes.withdraw("k"));
+        echoes.withdraw("k");
         assert_eq!(own(&echoes, "k"), Some([false, true, false]));
+    }
+
+    #[test]
+    fn what_is_heard_of_while_a_script_of_ours_leaves_it_is_looked_into() {
+        let echoes = Echoes::default();
+        echoes.expect("k", Own::Swept);
+        assert!(echoes.hear("k"));
+        echoes.next();
+        echoes.withdraw("k");
+        let [heard] = &echoes.next()[..] else { panic!("one is to be looked into") };
+        assert!(!echoes.is_own(heard, Some(THEIRS)), "another's tombstone");
+        assert!(echoes.is_own(heard, None), "nothing is there, and nothing has to go from memory");
     }
 
     #[test]
