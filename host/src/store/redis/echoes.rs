@@ -32,6 +32,8 @@ struct Awaited {
     count: u32,
     /// The newest leaves an entry; otherwise a tombstone or nothing.
     writes: bool,
+    /// So it was before a sweep that may leave what is there.
+    wrote: bool,
 }
 
 /// An echo that is to be looked into.
@@ -69,16 +71,14 @@ impl Echoes {
         }
         let key = Key::from(key);
         if let Some(awaited) = state.awaited.get_mut(&key) {
-            // A sweep may find our newest write, and leave it.
-            let writes = writes || (own == Own::Swept && awaited.writes);
-            *awaited = Awaited { count: awaited.count + 1, writes };
+            *awaited = Awaited { count: awaited.count + 1, writes, wrote: own == Own::Swept && awaited.writes };
             return;
         }
         if state.awaited.is_full() {
             state.awaited.pop_oldest();
         }
         // There is room now.
-        let _ = state.awaited.insert(key, Awaited { count: 1, writes });
+        let _ = state.awaited.insert(key, Awaited { count: 1, writes, wrote: false });
     }
 
     /// One of them has changed nothing. If its echo was heard all the same, that may have been of another's change: it is to be
@@ -86,8 +86,13 @@ impl Echoes {
     pub(super) fn withdraw(&self, key: &str) {
         let state = &mut *lock(&self.0);
         let key = key.into();
-        if take_one(&mut state.awaited, &key).is_none() {
-            state.heard.push(Heard { key, writes: false });
+        match take_one(&mut state.awaited, &key) {
+            None => state.heard.push(Heard { key, writes: false }),
+            Some(_) => {
+                if let Some(left) = state.awaited.get_mut(&key) {
+                    left.writes |= left.wrote;
+                }
+            }
         }
     }
 
@@ -181,6 +186,14 @@ mod tests {
         echoes.expect("k", Own::Swept);
         echoes.withdraw("k");
         assert_eq!(own(&echoes, "k"), Some([false, true, false]));
+    }
+
+    #[test]
+    fn a_sweep_that_removes_our_write_is_our_own() {
+        let echoes = Echoes::default();
+        echoes.expect("k", Own::Written(OURS.writer));
+        echoes.expect("k", Own::Swept);
+        assert_eq!(own(&echoes, "k"), Some([true, true, false]), "nothing is there any more");
     }
 
     #[test]
