@@ -5,12 +5,14 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use tideover::direct::Answer;
-use tideover::store::{Cursor, Remaining, Store, StoreError};
+use tideover::store::{Cursor, RedisConfig, RedisStore, Remaining, Store, StoreError};
 use tideover::testing::{self, ScriptedStore, Weather};
 use tideover::{Direct, Error};
 use tideover_tests::embedder::generated::tideover::cache::direct_types::{Lifetime, Page, Unanswered, When};
 use tideover_tests::embedder::generated::tideover::cache::types;
 use tideover_tests::embedder::{Instance, embed};
+use tideover_tests::redis_server::RedisServer;
+use tokio::task::block_in_place;
 use tokio::time::sleep;
 
 const SEED: u64 = 7;
@@ -330,6 +332,46 @@ async fn what_ends_while_it_is_owed_goes_from_a_store_that_can_do_nothing_else()
         assert_eq!(instance.pay_up().await, 0);
         assert_eq!(instance.get("k".into()).await, Ok((None, types::Source::Store)));
         assert_eq!(store.read("!direct:k").await.expect("it is fair"), None);
+    })
+    .await;
+}
+
+/// A real server that is frozen, and killed and restarted with its data: nobody waits past the deadline of the change, and
+/// no count is lost or doubled but those that nobody knows of.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_is_frozen_and_killed_loses_no_count_of_the_component() {
+    let mut server = RedisServer::start_with_arguments(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let store = RedisStore::new(RedisConfig::new(server.url())).expect("a good configuration");
+    embed(store, &[("store_breaker_open_for", "250ms")], SEED, async |instance| {
+        let (mut counted, mut unknown, mut by_fallback, mut longest) = (0, 0, 0, Duration::ZERO);
+        for round in 0..60 {
+            match round {
+                10 => block_in_place(|| server.freeze()),
+                30 => block_in_place(|| server.thaw()),
+                40 => block_in_place(|| server.kill()),
+                50 => block_in_place(|| server.restart()),
+                _ => {}
+            }
+            let began = std::time::Instant::now();
+            match instance.increment("visits".into(), 1, None).await {
+                Ok((_, source)) => {
+                    (counted, by_fallback) = (counted + 1, by_fallback + i64::from(source == types::Source::Fallback))
+                }
+                Err(Unanswered::OutcomeUnknown) => unknown += 1,
+                Err(other) => panic!("round {round}: {other:?}"),
+            }
+            longest = longest.max(began.elapsed());
+            sleep(Duration::from_millis(100)).await;
+        }
+        let began = std::time::Instant::now();
+        while instance.pay_up().await > 0 {
+            assert!(began.elapsed() < Duration::from_secs(60), "it is never paid");
+            sleep(Duration::from_millis(100)).await;
+        }
+        let there: i64 = server.command(&["GET", "tideover:!direct:visits"]).parse().expect("a number");
+        assert!(by_fallback > 10, "{by_fallback}: the server was never away");
+        assert!((counted..=counted + unknown).contains(&there), "{there} of {counted} and {unknown}");
+        assert!(longest < Duration::from_secs(4), "{longest:?}");
     })
     .await;
 }
