@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName};
 use http::{Method, Response, StatusCode};
 use http_body::Body as _;
-use tideover_core::Windows;
+use tideover_core::{Entry, Windows};
 use tokio::time::Instant;
 
 use super::body::{Body, Read, full, read};
@@ -78,6 +78,17 @@ struct Before {
     told: Option<Told>,
 }
 
+/// A response to be asked about, or the variants that there are of the target. If those are in doubt, somebody may have removed
+/// the target, and with it all of them: they are not to be found again.
+fn known(entry: Entry<Bytes>) -> (Option<StoredResponse>, Option<Varies>) {
+    let doubted = entry.doubted;
+    match Record::decode(entry.value) {
+        Ok(Record::Response(response)) => (Some(response), None),
+        Ok(Record::Varies(varies)) => (None, Some(varies).filter(|_| !doubted)),
+        Err(_) => (None, None),
+    }
+}
+
 impl<U: Upstream> Loading<U> {
     /// Loads what the machine asks for.
     pub(super) async fn load(self: Arc<Self>, context: LoadContext) -> Result<Loaded, LoadError> {
@@ -87,13 +98,8 @@ impl<U: Upstream> Loading<U> {
             self.handed.with(|hand| hand.stored = true);
             return Ok(loaded);
         }
-        let previous = context.previous.and_then(|entry| Record::decode(entry.value).ok());
         let told = if U::TAGS && self.varies.is_none() { Told::to(&self.responses().cache).await } else { None };
-        let (previous, varies) = match previous {
-            Some(Record::Response(response)) => (Some(response), None),
-            Some(Record::Varies(varies)) => (None, Some(varies)),
-            None => (None, None),
-        };
+        let (previous, varies) = context.previous.map_or((None, None), known);
         self.handed.with(|hand| hand.was_stale |= previous.is_some());
         if let Some(previous) = previous {
             let (response, delay) = self.send(Some(&previous.headers)).await?;
@@ -283,4 +289,20 @@ fn declared_length(headers: &HeaderMap) -> Option<u64> {
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(header::RETRY_AFTER).and_then(|value| delta_seconds(value.as_bytes().trim_ascii()));
     seconds.or_else(|| date(headers, &header::RETRY_AFTER)?.duration_since(SystemTime::now()).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variants_that_are_in_doubt_are_not_found_again() {
+        let varies = Varies { names: vec![header::ACCEPT], generation: 7 };
+        let entry = |doubted| {
+            let entry = Entry::new(Record::Varies(varies.clone()).encode(), Windows::FOREVER);
+            Entry { doubted, ..entry }
+        };
+        let generation = |doubted| known(entry(doubted)).1.map(|varies| varies.generation);
+        assert_eq!((generation(false), generation(true)), (Some(7), None));
+    }
 }
