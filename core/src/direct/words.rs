@@ -19,7 +19,7 @@ pub trait Octets: Clone + PartialEq + AsRef<[u8]> + From<Vec<u8>> {}
 
 impl<T: Clone + PartialEq + AsRef<[u8]> + From<Vec<u8>>> Octets for T {}
 
-/// The whole number of 64 bits that these bytes are in decimal text, as [`text`] writes it and nothing else: no sign before a
+/// The whole number of 64 bits that these bytes are in decimal text, as a count writes it and nothing else: no sign before a
 /// positive number, no zeros before any.
 ///
 /// ```
