@@ -355,7 +355,8 @@ async fn a_redis_that_is_frozen_and_killed_loses_no_count_of_the_component() {
             let began = std::time::Instant::now();
             match instance.increment("visits".into(), 1, None).await {
                 Ok((_, source)) => {
-                    (counted, by_fallback) = (counted + 1, by_fallback + i64::from(source == types::Source::Fallback))
+                    counted += 1;
+                    by_fallback += i64::from(source == types::Source::Fallback);
                 }
                 Err(Unanswered::OutcomeUnknown) => unknown += 1,
                 Err(other) => panic!("round {round}: {other:?}"),

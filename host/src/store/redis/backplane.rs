@@ -228,13 +228,16 @@ impl Backplane {
     /// Tells of what was changed here and, at the same moment, elsewhere.
     fn look_into_echoes(&self) {
         let Some(this) = self.this.upgrade().filter(|_| self.echoes.want_work()) else { return };
+        // From now on, also if the runtime ends before the task has begun.
+        let mut look = Look { this, batch: Vec::new(), is_over: false };
         tokio::spawn(async move {
             loop {
-                let heard = this.echoes.next();
-                if heard.is_empty() {
-                    return;
+                look.batch = look.this.echoes.next();
+                if look.batch.is_empty() {
+                    return look.end();
                 }
-                let all_went_well = join_all(heard.into_iter().map(|heard| this.look_into(heard))).await;
+                let all_went_well = join_all(look.batch.iter().map(|heard| look.this.look_into(heard))).await;
+                look.batch.clear();
                 if all_went_well.contains(&false) {
                     sleep(PAUSE).await;
                 }
@@ -243,14 +246,18 @@ impl Backplane {
     }
 
     /// `false`: the store does not answer, and has it tried again, for as long as there is one.
-    async fn look_into(&self, heard: Heard) -> bool {
+    async fn look_into(&self, heard: &Heard) -> bool {
         let Some(reach) = self.reach.get() else { return true };
         match reach.version(&heard.key).await {
-            Ok(found) if self.echoes.is_own(&heard, found) => {}
+            Ok(found) if self.echoes.is_own(heard, found) => {}
             Ok(_) => self.ears.tell(|ear| ear.changed(&heard.key, None)),
             Err(Fault::Store(StoreError::Closed)) => {}
+            // Nothing of ours is there, or nobody will ever be able to say.
+            Err(fault) if matches!(fault.code(), Some("WRONGTYPE" | "NOPERM")) => {
+                self.ears.tell(|ear| ear.changed(&heard.key, None));
+            }
             Err(_) => {
-                self.echoes.put_back(heard);
+                self.echoes.put_back([heard.clone()]);
                 return false;
             }
         }
@@ -291,6 +298,29 @@ fn bytes(reply: &Reply) -> Option<&[u8]> {
 
 fn is_word(reply: &Reply, word: &[u8]) -> bool {
     bytes(reply) == Some(word)
+}
+
+/// The task that looks into echoes. Whatever it is ended by, the next has what it has not come to.
+struct Look {
+    this: Arc<Backplane>,
+    batch: Vec<Heard>,
+    is_over: bool,
+}
+
+impl Look {
+    /// Nothing is left.
+    const fn end(&mut self) {
+        self.is_over = true;
+    }
+}
+
+impl Drop for Look {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.this.echoes.put_back(std::mem::take(&mut self.batch));
+            self.this.echoes.stop_work();
+        }
+    }
 }
 
 #[cfg(test)]

@@ -60,13 +60,15 @@ struct State {
 
 impl State {
     /// Whether with `newer` as the map something may be changed that nobody tells: slots have gone from a master that was to
-    /// tell it to one to which there has been no connection yet. Or they were its last, so that it is let go of with what it
+    /// tell it to one that cannot be heard at present. Or they were its last, so that it is let go of with what it
     /// has still to say.
     fn loses_word(&self, newer: &SlotMap) -> bool {
         let Some(map) = &self.map else { return false };
         let masters = newer.masters();
-        let tells = |address: &Address| self.nodes.get(&(address.clone(), false)).is_some_and(|node| node.is_to_tell());
-        map.moves(newer).any(|(from, to)| tells(from) && !(masters.contains(from) && to.is_some_and(tells)))
+        let node = |address: &Address| self.nodes.get(&(address.clone(), false));
+        let was_told_by = |address: &Address| node(address).is_some_and(|node| node.is_to_tell());
+        let is_told_by = |address: &Address| node(address).is_some_and(|node| node.is_to_tell() && node.sees());
+        map.moves(newer).any(|(from, to)| was_told_by(from) && !(masters.contains(from) && to.is_some_and(is_told_by)))
     }
 }
 

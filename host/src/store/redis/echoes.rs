@@ -81,18 +81,16 @@ impl Echoes {
         let _ = state.awaited.insert(key, Awaited { count: 1, writes, wrote: false });
     }
 
-    /// One of them has changed nothing. If its echo was heard all the same, that may have been of another's change: it is to be
-    /// looked into once more.
+    /// One of them has changed nothing. If its echo was heard all the same, that may have been of another's change, as may be
+    /// that nothing is there: it is to be looked into once more.
     pub(super) fn withdraw(&self, key: &str) {
         let state = &mut *lock(&self.0);
         let key = key.into();
-        match take_one(&mut state.awaited, &key) {
-            None => state.heard.push(Heard { key, writes: false }),
-            Some(_) => {
-                if let Some(left) = state.awaited.get_mut(&key) {
-                    left.writes |= left.wrote;
-                }
-            }
+        let taken = take_one(&mut state.awaited, &key);
+        match (taken, state.awaited.get_mut(&key)) {
+            (Some(_), Some(left)) => left.writes |= left.wrote,
+            (Some(Awaited { wrote: false, .. }), None) => {}
+            (None, _) | (Some(_), None) => state.heard.push(Heard { key, writes: true }),
         }
     }
 
@@ -111,8 +109,13 @@ impl Echoes {
     }
 
     /// What could not be looked into is to be tried again.
-    pub(super) fn put_back(&self, heard: Heard) {
-        lock(&self.0).heard.push(heard);
+    pub(super) fn put_back(&self, heard: impl IntoIterator<Item = Heard>) {
+        lock(&self.0).heard.extend(heard);
+    }
+
+    /// Nobody is at work any more.
+    pub(super) fn stop_work(&self) {
+        lock(&self.0).at_work = false;
     }
 
     /// Whether somebody is to begin to look into them.
@@ -186,6 +189,27 @@ mod tests {
         echoes.expect("k", Own::Swept);
         echoes.withdraw("k");
         assert_eq!(own(&echoes, "k"), Some([false, true, false]));
+
+        // One word for the write and for another's removal in the same moment.
+        echoes.expect("k", Own::Written(OURS.writer));
+        echoes.expect("k", Own::Swept);
+        assert!(echoes.hear("k"));
+        echoes.next();
+        echoes.withdraw("k");
+        let [heard] = &echoes.next()[..] else { panic!("one is to be looked into") };
+        assert!(echoes.is_own(heard, Some(OURS)) && !echoes.is_own(heard, None));
+    }
+
+    #[test]
+    fn what_a_task_that_was_ended_has_not_come_to_is_for_the_next() {
+        let echoes = Echoes::default();
+        echoes.expect("k", Own::Written(OURS.writer));
+        assert!(echoes.hear("k") && echoes.want_work() && !echoes.want_work());
+        let batch = echoes.next();
+        echoes.put_back(batch);
+        echoes.stop_work();
+        assert!(echoes.want_work());
+        assert_eq!(echoes.next().len(), 1);
     }
 
     #[test]
@@ -204,8 +228,7 @@ mod tests {
         echoes.next();
         echoes.withdraw("k");
         let [heard] = &echoes.next()[..] else { panic!("one is to be looked into") };
-        assert!(!echoes.is_own(heard, Some(THEIRS)), "another's tombstone");
-        assert!(echoes.is_own(heard, None), "nothing is there, and nothing has to go from memory");
+        assert!(!echoes.is_own(heard, Some(THEIRS)) && !echoes.is_own(heard, None), "it was not our script");
     }
 
     #[test]

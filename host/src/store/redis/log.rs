@@ -10,8 +10,8 @@
 //! The server numbers by its clock, and goes on in the millisecond of the last note for as long as the clock is behind that: its
 //! clock was ahead and has been set back, or a mark stands above what it has come to. A millisecond that is full is followed by
 //! the next one, so numbers always grow, and none is too great to be read, whatever becomes of the clock. That takes a script;
-//! who runs none (`compare: false`, or a user that may not) leaves it to the clock, and a full millisecond would stop the log
-//! until that has caught up. The server tells of a script's note to those who added it, too: they look at the log's end once
+//! who runs none (`compare: false`, or a user that may not) leaves it to the clock, and a note past a full millisecond
+//! stops the log until it is trimmed away. The server tells of a script's note to those who added it, too: they look at the log's end once
 //! more.
 //!
 //! It does not know what notes mean to a cache.

@@ -360,7 +360,7 @@ impl Node {
     }
 
     /// Whether what the primary tells comes, as far as is known.
-    fn sees(&self) -> bool {
+    pub(super) fn sees(&self) -> bool {
         self.latest().is_some_and(|line| line.link.is_open() && !line.link.is_silent())
     }
 
