@@ -43,11 +43,12 @@ enum Settled {
 impl<V: Octets> Call<V> {
     /// Whether something is owed that the operation needs to be true in the store.
     fn is_owed(&self, journal: &Journal<V>) -> bool {
+        if journal.is_empty() {
+            return false;
+        }
         match &self.operation {
             Operation::Plain(Request::Ping) => false,
-            Operation::Plain(Request::Scan { .. }) | Operation::RemoveMatching { .. } | Operation::Clear => {
-                !journal.is_empty()
-            }
+            Operation::Plain(Request::Scan { .. }) | Operation::RemoveMatching { .. } | Operation::Clear => true,
             Operation::Plain(request) => request.keys().into_iter().any(|key| journal.owes(key)),
         }
     }
@@ -76,8 +77,10 @@ impl<V: Octets> Direct<V> {
         if let Err(refused) = self.check(&operation) {
             return (work, Step::Done(Err(refused)));
         }
-        let is_read = matches!(&operation, Operation::Plain(request) if request.is_read());
-        let deadline = if is_read { self.read_by(now) } else { self.write_by(now) };
+        let deadline = match &operation {
+            Operation::Plain(request) => self.answer_by(request, now),
+            Operation::RemoveMatching { .. } | Operation::Clear => self.write_by(now),
+        };
         let call = Call { operation, began: now, deadline, stage: Stage::Waiting };
         if !self.has_store {
             return (work, self.answer_instead(&call, Fate::Skipped, now));

@@ -201,24 +201,27 @@ impl<V: Octets> Direct<V> {
         Step::Over
     }
 
-    fn launch(&mut self, work: WorkId, flies: Work<V>, request: Request<V>, purpose: Purpose, now: Instant) {
+    fn ask(&mut self, work: WorkId, flies: Work<V>, request: Request<V>, purpose: Purpose, now: Instant) -> Step<V> {
         let deadline = self.answer_by(&request, now);
         self.works.insert(work, flies);
-        self.launches.push(Launch { work, step: Step::Ask { request, with_end: false, purpose, deadline } });
+        Step::Ask { request, with_end: false, purpose, deadline }
+    }
+
+    fn launch(&mut self, flies: Work<V>, request: Request<V>, purpose: Purpose, now: Instant) {
+        let work = self.new_work();
+        let step = self.ask(work, flies, request, purpose, now);
+        self.launches.push(Launch { work, step });
     }
 
     fn launch_owed(&mut self, owed: Owed<V>, request: Request<V>, now: Instant) {
-        let work = self.new_work();
         if let Some(round) = &mut self.round {
             round.under_way += 1;
         }
-        self.launch(work, Work::Owed(owed), request, Purpose::Owed, now);
+        self.launch(Work::Owed(owed), request, Purpose::Owed, now);
     }
 
     fn ask_owed(&mut self, work: WorkId, owed: Owed<V>, request: Request<V>, now: Instant) -> Step<V> {
-        let deadline = self.answer_by(&request, now);
-        self.works.insert(work, Work::Owed(owed));
-        Step::Ask { request, with_end: false, purpose: Purpose::Owed, deadline }
+        self.ask(work, Work::Owed(owed), request, Purpose::Owed, now)
     }
 
     pub(super) fn resume_owed(
@@ -260,8 +263,7 @@ impl<V: Octets> Direct<V> {
         }
         let asked = keys.into_iter().map(|key| Request::Exists { key }).chain([Request::Ping]);
         for request in asked {
-            let work = self.new_work();
-            self.launch(work, Work::Probe(number), request, Purpose::Probe, now);
+            self.launch(Work::Probe(number), request, Purpose::Probe, now);
         }
     }
 

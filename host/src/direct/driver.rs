@@ -76,14 +76,13 @@ impl Flying {
                     self.said = Some(error);
                     fault
                 });
-                let (before, step, after) = shared.with(|machine, now| {
-                    let before = machine.stats();
-                    let step = machine.resume(work, Event::Answered(answered), now);
-                    (before, step, machine.stats())
-                });
-                if purpose == Purpose::Owed {
-                    shared.warn_of_losses(&before, &after, self.said.as_ref());
+                let resume = |machine: &mut Machine, now| machine.resume(work, Event::Answered(answered), now);
+                if purpose != Purpose::Owed {
+                    return shared.with(resume);
                 }
+                let (before, step, after) =
+                    shared.with(|machine, now| (machine.stats(), resume(machine, now), machine.stats()));
+                shared.warn_of_losses(&before, &after, self.said.as_ref());
                 step
             }
             Step::Wait { .. } => {
