@@ -117,7 +117,7 @@ pub struct Entry<V> {
     pub age: Duration,
     /// For how long it may be used.
     pub windows: Windows,
-    /// How long its load took; zero if nobody knows. What it costs to have it again.
+    /// How long its load took: what it costs to have it again. Zero if nobody knows, as where nothing is refreshed early.
     pub load_time: Duration,
     /// Whether others may have changed it since without anybody being told; see the [module](self).
     pub doubted: bool,

@@ -230,7 +230,7 @@ fn check_order(choices: &Choices, function: &Function) -> syn::Result<()> {
     let mut in_key = function.arguments.iter().filter(|argument| !choices.skip.contains(&argument.name));
     let Some(set) = in_key.find_map(|argument| unordered(&argument.ty)) else { return Ok(()) };
     let message = "equal sets of this type would make different keys, as each has an order of its own: take a `BTreeSet`, \
-                   or name what matters in a template, `key = \"…{argument}…\"`";
+                   name what matters in a template, `key = \"…{argument.field}…\"`, or leave it out, `skip = […]`";
     Err(syn::Error::new_spanned(set, message))
 }
 

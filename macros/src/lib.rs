@@ -69,9 +69,10 @@ use proc_macro::TokenStream;
 /// is past the cache's limit, or empty, runs uncached.
 ///
 /// Equal arguments have to be written alike. The entries of a map are, whatever its order; of a set that hashes the order
-/// would decide, so a `HashSet` among the arguments is refused: take a `BTreeSet`, or a template. Inside of a type of one's own
-/// nobody sees it, and one call would have many keys. The other way round, what serde writes alike is one key: variants of an
-/// enum that is `#[serde(untagged)]` if their contents are the same, and values that differ in fields only that serde skips.
+/// would decide, so a `HashSet` among the arguments is refused: take a `BTreeSet`, a template that names what matters, or `skip`.
+/// Inside of a type of one's own nobody sees it, and one call would have many keys. The other way round, what serde writes alike
+/// is one key: variants of an enum that is `#[serde(untagged)]` if their contents are the same, and values that differ in
+/// fields only that serde skips.
 ///
 /// # What is offered beside it
 ///

@@ -202,6 +202,11 @@ impl Argument {
         Self { name, pattern: Some(pattern), names: bound.0, ty: ty.clone(), passing }
     }
 
+    /// The names by which the body and the options know it, or its parts.
+    pub(crate) fn known_as(&self) -> &[Ident] {
+        if self.pattern.is_some() { &self.names } else { std::slice::from_ref(&self.name) }
+    }
+
     /// Binds names to references, where the argument itself is still there.
     pub(crate) fn borrow(&self) -> TokenStream {
         let name = &self.name;
@@ -478,17 +483,24 @@ impl<'ast> Visit<'ast> for NamesSelf {
     }
 }
 
-/// The first set without an order.
+/// The first set without an order, itself or inside of what is written as it stands. What a type of somebody's own makes of
+/// its parameters nobody knows: it may sort them.
 #[derive(Default)]
 struct Unordered<'ast>(Option<&'ast TypePath>);
 
+const SETS: &[&str] = &["HashSet", "AHashSet", "FxHashSet", "DashSet"];
+const WRITTEN_AS_THEY_STAND: &[&str] =
+    &["Option", "Result", "Box", "Rc", "Arc", "Cow", "Vec", "VecDeque", "HashMap", "BTreeMap", "IndexMap"];
+
 impl<'ast> Visit<'ast> for Unordered<'ast> {
     fn visit_type_path(&mut self, ty: &'ast TypePath) {
-        let is_set = |name: &Ident| ["HashSet", "AHashSet", "FxHashSet", "DashSet"].iter().any(|set| name == set);
-        if ty.path.segments.last().is_some_and(|last| is_set(&last.ident)) {
+        let is_any_of =
+            |names: &[&str]| ty.path.segments.last().is_some_and(|last| names.iter().any(|name| last.ident == name));
+        if is_any_of(SETS) {
             self.0.get_or_insert(ty);
+        } else if is_any_of(WRITTEN_AS_THEY_STAND) {
+            visit::visit_type_path(self, ty);
         }
-        visit::visit_type_path(self, ty);
     }
 }
 

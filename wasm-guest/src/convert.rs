@@ -122,8 +122,15 @@ impl From<core_::Windows> for wit::Windows {
 
 impl From<core_::Entry<Value>> for wit::Entry {
     fn from(entry: core_::Entry<Value>) -> Self {
-        let tags = core_::Value::tags(&entry.value).iter().map(|Tag(number)| *number).collect();
-        Self { value: entry.value.bytes.to_vec(), tags, age: nanos(entry.age), windows: entry.windows.into() }
+        let core_::Entry { value, age, windows, load_time, doubted } = entry;
+        Self {
+            value: value.bytes.to_vec(),
+            tags: core_::Value::tags(&value).iter().map(|Tag(number)| *number).collect(),
+            age: nanos(age),
+            windows: windows.into(),
+            load_time: nanos(load_time),
+            doubted,
+        }
     }
 }
 

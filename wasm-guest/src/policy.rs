@@ -218,9 +218,14 @@ fn found(found: wit::Found) -> Result<core_::Found<Value>, StoreFailure> {
         if entry.tags.len() > TAGS_MAX {
             return Err(StoreFailure::Corrupt { version });
         }
-        let value = Value::new(entry.value, entry.tags);
-        let age = Duration::from_nanos(entry.age);
-        Ok(core_::Entry { age, ..core_::Entry::new(value, entry.windows.into()) })
+        let wit::Entry { value, tags, age, windows, load_time, doubted } = entry;
+        Ok(core_::Entry {
+            value: Value::new(value, tags),
+            age: Duration::from_nanos(age),
+            windows: windows.into(),
+            load_time: Duration::from_nanos(load_time),
+            doubted,
+        })
     });
     Ok(core_::Found { entry: entry.transpose()?, version, born: found.born })
 }

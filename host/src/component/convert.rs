@@ -43,15 +43,28 @@ impl From<core_::Windows> for wit::Windows {
 
 impl From<wit::Entry> for core_::Entry<Payload> {
     fn from(entry: wit::Entry) -> Self {
-        let value = Payload::from(entry.value).tagged(entry.tags.into_iter().map(Tag));
-        Self { age: Duration::from_nanos(entry.age), ..Self::new(value, entry.windows.into()) }
+        let wit::Entry { value, tags, age, windows, load_time, doubted } = entry;
+        Self {
+            value: Payload::from(value).tagged(tags.into_iter().map(Tag)),
+            age: Duration::from_nanos(age),
+            windows: windows.into(),
+            load_time: Duration::from_nanos(load_time),
+            doubted,
+        }
     }
 }
 
 impl From<core_::Entry<Payload>> for wit::Entry {
     fn from(entry: core_::Entry<Payload>) -> Self {
-        let (tags, age) = (tags(&entry.value), nanos(entry.age));
-        Self { value: entry.value.bytes.into(), tags, age, windows: entry.windows.into() }
+        let core_::Entry { value, age, windows, load_time, doubted } = entry;
+        Self {
+            tags: tags(&value),
+            value: value.bytes.into(),
+            age: nanos(age),
+            windows: windows.into(),
+            load_time: nanos(load_time),
+            doubted,
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use syn::{Attribute, Expr, Signature};
 
 use super::Choices;
 use crate::options::{Name, Names};
-use crate::signature::{Function, Returned, mentions, renamed_self};
+use crate::signature::{Argument, Function, Returned, mentions, renamed_self};
 
 /// Where the function is defined, as far as it can be seen.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -82,7 +82,9 @@ impl<'a> Expansion<'a> {
         signature.ident = self.named("uncached");
         let attributes = self.function.item.attrs.iter().filter(|attribute| is_about_code(attribute));
         let (visibility, mut block) = (&self.function.item.vis, self.function.item.block.clone());
-        block.stmts.splice(0..0, self.handles().map(|handle| syn::parse_quote!(let _ = &#handle;)));
+        // Items that come first stay first.
+        let items = block.stmts.iter().take_while(|statement| matches!(statement, syn::Stmt::Item(_))).count();
+        block.stmts.splice(items..items, self.handles().map(|handle| syn::parse_quote!(let _ = &#handle;)));
         let doc = format!("Runs `{}` itself: nothing is looked up, and nothing kept.", self.function.name());
         quote!(#(#attributes)* #[doc = #doc] #visibility #signature #block)
     }
@@ -91,10 +93,7 @@ impl<'a> Expansion<'a> {
     fn handles(&self) -> impl Iterator<Item = &'a Ident> {
         let handles: TokenStream =
             [&self.choices.cache, &self.choices.codec].into_iter().map(|of| quote!(#of)).collect();
-        let names = self.function.arguments.iter().flat_map(|argument| match argument.pattern {
-            Some(_) => &argument.names[..],
-            None => std::slice::from_ref(&argument.name),
-        });
+        let names = self.function.arguments.iter().flat_map(Argument::known_as);
         names.filter(move |name| mentions(&handles, &name.to_string()))
     }
 
@@ -407,7 +406,7 @@ impl<'a> Expansion<'a> {
 
     /// Binds the arguments to references.
     fn scope(&self) -> TokenStream {
-        self.function.arguments.iter().map(crate::signature::Argument::borrow).collect()
+        self.function.arguments.iter().map(Argument::borrow).collect()
     }
 
     /// The signature of something beside the function that takes the same arguments.

@@ -81,6 +81,12 @@ async fn unordered_beneath(ids: HashMap<String, hashbrown::HashSet<u64>>) -> usi
     ids.len()
 }
 
+/// What a type of somebody's own makes of it nobody knows.
+#[cached]
+async fn sorted_by_its_type(ids: Sorted<std::collections::HashSet<u64>>) -> usize {
+    ids.len()
+}
+
 /// Entries of maps are written in the order of their keys.
 #[cached]
 async fn sorted(ids: HashMap<String, BTreeSet<u64>>) -> usize {

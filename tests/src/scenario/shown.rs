@@ -155,7 +155,8 @@ fn served(served: &Served<Payload>) -> String {
 }
 
 fn entry(entry: &Entry<Payload>) -> String {
-    format!("{} (age {})", value(&entry.value), age(entry.age, entry.windows.ttl))
+    let doubt = if entry.doubted { ", in doubt" } else { "" };
+    format!("{} (age {}{doubt})", value(&entry.value), age(entry.age, entry.windows.ttl))
 }
 
 fn age(age: Duration, ttl: Option<Duration>) -> String {

@@ -1,5 +1,7 @@
 //! What loaders may say beside a value, and callers beside a key.
 
+use tideover::store::Store;
+use tideover::testing::ScriptedStore;
 use tideover::{CallOptions, Class, EngineKind, Error, LoadContext, LoadError, Loaded, Refusal, Source, Stale};
 use tokio::time::{Instant, sleep};
 
@@ -56,6 +58,26 @@ pub(super) async fn what_is_still_true_is_young_again(engine: EngineKind) {
     assert_eq!(known(&cache, "k").await.expect("a hit"), "v");
     let broken = origin.ask(&cache, "other", Ok(Loaded::not_modified())).await.expect("no panic");
     assert_eq!(broken.expect_err("no value").load_error().map(LoadError::class), Some(Class::Panicked));
+}
+
+pub(super) async fn what_a_loader_is_told_of_the_value_it_refreshes(engine: EngineKind) {
+    let store = ScriptedStore::default();
+    // What loads took is kept for whoever wants to refresh early.
+    let cache =
+        built(builder(engine).store(store.clone()).ttl(ms(60_000)).set("early_refresh", "1").expect("an option"));
+    let load = |context: LoadContext| async move {
+        sleep(ms(50)).await;
+        let told = context.previous.map(|older| (older.value.len(), older.load_time, older.doubted));
+        Ok(Loaded::new(format!("{told:?}")))
+    };
+    let ask = async |options| cache.get_or_load_with("k", options, load).await.expect("a value").value;
+    assert_eq!(ask(CallOptions::new()).await, "None");
+    settle().await;
+    // Somebody else clears the store, and nobody can say what else he has done.
+    store.clear().await.expect("a change");
+    settle().await;
+    assert_eq!(ask(CallOptions::new()).await, "Some((4, 50ms, true))");
+    assert_eq!(ask(CallOptions::new().max_age(ms(0))).await, "Some((21, 50ms, false))");
 }
 
 pub(super) async fn who_wants_something_newer_waits_for_it(engine: EngineKind) {

@@ -113,6 +113,8 @@ stories! {
     #[tokio::test(start_paused = true)]
     what_is_still_true_is_young_again;
     #[tokio::test(start_paused = true)]
+    what_a_loader_is_told_of_the_value_it_refreshes;
+    #[tokio::test(start_paused = true)]
     who_wants_something_newer_waits_for_it;
     #[tokio::test(start_paused = true)]
     a_failure_is_remembered_where_the_policy_says_so;

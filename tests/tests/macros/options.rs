@@ -261,3 +261,30 @@ async fn an_error_that_is_no_home_for_the_caches_is_made_by_a_function() {
     assert_eq!(fails(&db, 0).await.expect_err("nobody").0, "own: NoSuchUser");
     assert_eq!(fails(&db, 7).await.expect("a user"), 7);
 }
+
+/// The body below is what the attribute makes of it: items that come first stay first.
+#[deny(clippy::items_after_statements)]
+mod of_a_part {
+    use super::*;
+
+    #[derive(Clone)]
+    pub(super) struct State {
+        pub(super) cache: Cache,
+    }
+
+    #[cached(key = "part:{id}", cache = cache)]
+    pub(super) async fn counted(State { cache }: &State, id: u64) -> u64 {
+        const ONE: u64 = 1;
+        id + ONE
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_of_an_argument_is_the_cache() {
+    use of_a_part::{State, counted};
+
+    let state = State { cache: exact(EngineKind::Native, &[]).build().expect("a cache") };
+    assert_eq!([counted(&state, 1).await, counted(&state, 1).await], [2, 2]);
+    let health = counted::health(&state).await.expect("its cache answers");
+    assert_eq!(health.stats.hits, 1);
+}

@@ -3,10 +3,10 @@
 use proc_macro2::TokenStream;
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{FnArg, Signature, Type};
+use syn::{FnArg, Pat, Signature, Type};
 
 use super::{Expansion, Home, Place, optional};
-use crate::signature::mentions;
+use crate::signature::{Argument, mentions};
 
 impl Expansion<'_> {
     pub(super) fn beside(&self) -> TokenStream {
@@ -142,11 +142,16 @@ impl Expansion<'_> {
         let output = quote!(::core::result::Result<::tideover::FunctionHealth, ::tideover::Error>);
         let mut signature = self.signature(&self.named("health"), &output);
         let cache = self.cache();
-        let named = |argument: &FnArg| match argument {
+        let is_named =
+            |argument: &&Argument| argument.known_as().iter().any(|name| mentions(&cache, &name.to_string()));
+        let named: Vec<_> = self.function.arguments.iter().filter(is_named).collect();
+        let is_taken = |input: &FnArg| match input {
             FnArg::Receiver(_) => mentions(&cache, "self"),
-            FnArg::Typed(argument) => mentions(&cache, &argument.pat.to_token_stream().to_string()),
+            FnArg::Typed(input) => named
+                .iter()
+                .any(|argument| matches!(&*input.pat, Pat::Ident(pattern) if pattern.ident == argument.name)),
         };
-        signature.inputs = signature.inputs.into_iter().filter(named).collect();
+        signature.inputs = signature.inputs.into_iter().filter(is_taken).collect();
         let all = signature.inputs.len() == self.function.item.sig.inputs.len();
         if !all {
             // What is left may not mention them.
@@ -155,7 +160,8 @@ impl Expansion<'_> {
         let doc = "How it and its cache are.\n\n# Errors\n\nThose of the cache.";
         let function = self.plain_call("function");
         let health = self.asked("health", None, &quote!(#function(), __cache));
-        self.offer(doc, &signature, &quote!(let __cache = ::tideover::function::cache_of(&(#cache)); #health))
+        let scope: TokenStream = named.into_iter().map(Argument::borrow).collect();
+        self.offer(doc, &signature, &quote!(#scope let __cache = ::tideover::function::cache_of(&(#cache)); #health))
     }
 
     /// What is asked of the cache: with `async`, or by a function that blocks. What can be wrong with it is the type of the
