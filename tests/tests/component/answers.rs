@@ -77,6 +77,7 @@ pub(super) async fn what_a_loader_is_told_of_the_value_it_refreshes(engine: Engi
     store.clear().await.expect("a change");
     settle().await;
     assert_eq!(ask(CallOptions::new()).await, "Some((4, 50ms, true))");
+    settle().await;
     assert_eq!(ask(CallOptions::new().max_age(ms(0))).await, "Some((21, 50ms, false))");
 }
 
