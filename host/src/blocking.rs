@@ -37,6 +37,7 @@ mod typed;
 
 use std::fmt;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -160,14 +161,22 @@ impl AsyncCache {
 ///
 /// [`Error::Threads`] when no threads can be started.
 pub fn wait<T>(future: impl Future<Output = T>) -> Result<T, Error> {
-    Ok(wait_on(&Parked::here(), &runtime::handle()?, future))
+    Ok(wait_on(&Parked::here(), &runtime::handle()?, || future))
 }
 
-fn wait_on<T>(thread: &Arc<Parked>, runtime: &Handle, future: impl Future<Output = T>) -> T {
+fn wait_on<F: Future>(thread: &Arc<Parked>, runtime: &Handle, make: impl FnOnce() -> F) -> F::Output {
+    let future = on_heap(make);
     runtime::beside(|| {
         let _inside = runtime.enter();
         thread.block_on(future)
     })
+}
+
+/// What is waited for, some kilobytes, not on the stack: loaders that ask the cache again, and are run by the thread that
+/// waits, lie there one above the other. Not inlined, for whoever waits would have room for it on the stack all the same.
+#[inline(never)]
+fn on_heap<F>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
+    Box::pin(make())
 }
 
 impl Cache {
@@ -229,14 +238,14 @@ impl Cache {
     /// # }
     /// ```
     pub fn wait<T>(&self, future: impl Future<Output = T>) -> T {
-        wait_on(&Parked::here(), &self.runtime, future)
+        wait_on(&Parked::here(), &self.runtime, || future)
     }
 
     /// Waits for what is under `key`.
     fn fetch<T, E: From<Error>>(&self, key: &str, call: impl Future<Output = Result<T, E>>) -> Result<T, E> {
         let thread = Parked::here();
         let _waiting = self.loaders.waits(&thread, key);
-        wait_on(&thread, &self.runtime, self.limited(call))
+        wait_on(&thread, &self.runtime, || self.limited(call))
     }
 
     /// Waits for anything else of the cache.
