@@ -1,13 +1,17 @@
 //! One connection: what leaves when, which answer belongs to whom, and when the connection counts as broken.
 //!
 //! A task owns the socket; callers hand it requests through a queue. With nothing on the wire a request leaves at
-//! once. Otherwise requests gather while [`BATCHES_MAX`] batches are unanswered (of a crowd, near the server,
-//! [`NEAR_BATCHES_MAX`]), and leave together: the `GET`s
+//! once, unless several callers were answered just now, who may ask again together. Otherwise requests gather while
+//! [`BATCHES_MAX`] batches are unanswered (of a crowd, near the server, [`NEAR_BATCHES_MAX`]), and leave together: the `GET`s
 //! of a batch as one `MGET` at its end (where the deployment allows it), before them runs of the same script as one, and all
 //! else before that, in the order in which it came. All
 //! of a batch was asked for before any of it was answered, so readers cannot tell the difference. A request whose
 //! caller left before it was sent is not sent; an answer whose caller left is discarded. Behind the requests of a batch
 //! that heed the log its end is asked for, once, and their answers wait for it: by then it is as new as they are.
+//!
+//! Callers that wait together ask again together, and would go on as one batch, with the server idle while they work and they
+//! while it does. So a crowd is answered in two halves when the server has nothing else to do: what the first asks for next
+//! is on its way before the second is woken, and from then on each works at one while the other works at the other.
 //!
 //! It does not know of deployments, retries or deadlines.
 
@@ -44,7 +48,7 @@ const BATCHES_MAX: usize = 4;
 /// batch has its price at both ends, which is more there than the wait for the answer. One is served while another is made.
 const NEAR_BATCHES_MAX: usize = 2;
 const NEAR: Duration = Duration::from_millis(1);
-const GATHER_FROM: usize = 16;
+const GATHER_FROM: usize = 8;
 
 /// Requests and bytes in one batch, and keys in one command: others get a turn at the server in between.
 const BATCH_MAX: usize = 512;
@@ -124,7 +128,7 @@ struct Wire {
     keeping: Keeping,
     gathered: Vec<Op>,
     gathered_bytes: usize,
-    /// Others of this turn have had their chance to join.
+    /// Others of this turn have had their chance to join, or will have had it when this task is polled next.
     yielded: bool,
     out: BytesMut,
     unflushed: bool,
@@ -133,6 +137,8 @@ struct Wire {
     awaited: VecDeque<Awaited>,
     /// Answers that wait for the end of the log.
     held: Vec<(Answer, Reply)>,
+    /// Answers whose callers are to be woken.
+    due: VecDeque<(Answer, Answered)>,
     /// The latest answer about the end of the log, as it came and what it says: most of the time the next is the same.
     head: (Bytes, u64),
     batches: usize,
@@ -170,6 +176,7 @@ impl Wire {
             decoder: Decoder::default(),
             awaited: VecDeque::new(),
             held: Vec::new(),
+            due: VecDeque::new(),
             head: (Bytes::new(), 0),
             batches: 0,
             unanswered: 0,
@@ -190,6 +197,7 @@ impl Wire {
     /// Serves until the connection ends, or nobody wants it any more.
     async fn run(mut self) {
         let loss = std::future::poll_fn(|context| self.poll(context)).await;
+        self.wake(self.due.len());
         self.ops.close();
         let why = loss.clone().unwrap_or(Loss::Retired);
         let lose = |answer: Answer, sent| answer.give(Err(Fault::Lost { sent, why: why.clone() }));
@@ -218,6 +226,7 @@ impl Wire {
         if let Poll::Ready(Err(error)) = self.send(context) {
             return Poll::Ready(Some(Loss::of(&error)));
         }
+        self.hand_over(context);
         if !wanted && self.awaited.is_empty() && self.out.is_empty() {
             return Poll::Ready(None);
         }
@@ -264,7 +273,7 @@ impl Wire {
         }
     }
 
-    /// Gives the next answer to whom it belongs, if all of it has come.
+    /// Finds out to whom the next answer belongs, if all of it has come.
     fn take_in(&mut self) -> Result<bool, Garbage> {
         let is_head = matches!(self.awaited.front(), Some(Awaited::Head(_)));
         if is_head && !self.head.0.is_empty() && self.input.starts_with(&self.head.0) {
@@ -292,7 +301,7 @@ impl Wire {
         Ok(true)
     }
 
-    /// Gives an answer to whom it belongs; `None` if nobody asked for it.
+    /// Finds out to whom an answer belongs; `None` if nobody asked for it.
     fn deliver(&mut self, reply: Reply) -> Option<()> {
         if let Reply::Push(pushed) = reply {
             self.take_push(pushed);
@@ -321,19 +330,33 @@ impl Wire {
         }
     }
 
-    /// Gives an answer, or keeps it until the end of the log is known.
+    /// An answer is due, or held until the end of the log is known.
     fn give(&mut self, answer: Answer, reply: Reply) {
-        if answer.heeds { self.held.push((answer, reply)) } else { answer.give(Ok(reply.into())) }
+        if answer.heeds { self.held.push((answer, reply)) } else { self.due.push_back((answer, reply.into())) }
+    }
+
+    /// Wakes callers: half of a crowd that the server would be idle for meanwhile, all of others. After several it is seen what
+    /// they ask for next before anything leaves.
+    fn hand_over(&mut self, context: &mut Context<'_>) {
+        let due = self.due.len();
+        let in_halves = self.near && due >= 2 * GATHER_FROM && self.unanswered < GATHER_FROM;
+        let now = if in_halves { due / 2 } else { due };
+        self.wake(now);
+        if now >= GATHER_FROM {
+            self.yielded = true;
+            context.waker().wake_by_ref();
+        }
+    }
+
+    fn wake(&mut self, count: usize) {
+        self.due.drain(..count).for_each(|(answer, answered)| answer.give(Ok(answered)));
     }
 
     fn deliver_head(&mut self, head: &Head) {
         let Some(Awaited::Head(answers)) = self.awaited.pop_front() else { return };
-        for (answer, reply) in self.held.drain(..) {
-            answer.give(Ok(Answered { reply, head: Some(head.clone()) }));
-        }
-        for answer in answers {
-            answer.give(Ok(Answered { reply: Reply::Nil, head: Some(head.clone()) }));
-        }
+        let alone = answers.into_iter().map(|answer| (answer, Reply::Nil));
+        let all = self.held.drain(..).chain(alone);
+        self.due.extend(all.map(|(answer, reply)| (answer, Answered { reply, head: Some(head.clone()) })));
         self.end_batches();
     }
 
@@ -380,6 +403,7 @@ impl Wire {
         while self.may_leave() && self.out.len() < BATCH_BYTES_MAX {
             let open = self.collect(context);
             if self.gathered.is_empty() {
+                self.yielded = false;
                 return open != Collected::Closed;
             }
             if self.batches > 0 && !self.yielded && open == Collected::All && self.gathered.len() < CROWD {

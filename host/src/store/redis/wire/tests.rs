@@ -129,6 +129,80 @@ async fn a_crowd_gathers_sooner_near_the_server() {
     assert_eq!(batches_under_way(Duration::ZERO, 1).await, BATCHES_MAX, "a few gain nothing");
 }
 
+/// So many callers, who read one after another for as long as they get answers, and the other end.
+fn readers(count: usize) -> DuplexStream {
+    let (link, far) = connected(keeping());
+    let by = Instant::now() + Duration::from_secs(60);
+    for _ in 0..count {
+        let link = Arc::clone(&link);
+        tokio::spawn(async move { while link.ask(Request::get("key"), false, by).await.is_ok() {} });
+    }
+    far
+}
+
+/// How many reads are in each batch that has come by now, and the answers to all of them.
+async fn batches(far: &mut DuplexStream, input: &mut BytesMut) -> (Vec<usize>, String) {
+    far.read_buf(input).await.expect("it is open");
+    let (mut decoder, mut sizes, mut answers) = (Decoder::default(), Vec::new(), String::new());
+    while let Ok(Some(Reply::List(words))) = decoder.next(input) {
+        let keys = words.len() - 1;
+        if keys > 1 {
+            answers += &format!("*{keys}\r\n");
+        }
+        answers += &"$-1\r\n".repeat(keys);
+        sizes.push(keys);
+    }
+    (sizes, answers)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crowd_near_the_server_goes_on_in_two_halves() {
+    let (mut far, mut input, mut all) = (readers(64), BytesMut::new(), Vec::new());
+    while all.len() < 20 {
+        let (sizes, answers) = batches(&mut far, &mut input).await;
+        // The callers have a turn, as they would if the server were a process of its own.
+        tokio::task::yield_now().await;
+        answer(&mut far, &answers).await;
+        all.extend(sizes);
+    }
+    assert_eq!(all[10..20], [32; 10], "{all:?}");
+}
+
+/// On a worker of its own: there the task that was woken last runs first, so that the connection would be asked by one caller
+/// before the others have had their turn.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn callers_that_were_answered_together_ask_again_together() {
+    let (mut far, mut input) = (tokio::spawn(async { readers(GATHER_FROM) }).await.expect("no panic"), BytesMut::new());
+    let mut rounds = Vec::new();
+    for _ in 0..10 {
+        let (mut round, mut all) = (Vec::new(), String::new());
+        while round.iter().sum::<usize>() < GATHER_FROM {
+            let (sizes, answers) = batches(&mut far, &mut input).await;
+            round.extend(sizes);
+            all += &answers;
+        }
+        answer(&mut far, &all).await;
+        rounds.push(round);
+    }
+    assert!(rounds[1..].iter().all(|round| round[..] == [GATHER_FROM]), "{rounds:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_came_before_the_end_of_the_connection_are_given() {
+    let (link, mut far) = connected(keeping());
+    let first = get(&link, "first");
+    assert_eq!(arrived(&mut far).await.len(), 1);
+    answer(&mut far, "$-1\r\n").await;
+    outcome(first).await.expect("answered");
+    let crowd: Vec<Asked> = (0..64).map(|_| get(&link, "crowd")).collect();
+    assert_eq!(arrived(&mut far).await.len(), 1);
+    answer(&mut far, &["*64\r\n", &"$-1\r\n".repeat(64)].concat()).await;
+    drop(far);
+    for asked in crowd {
+        assert_eq!(outcome(asked).await.expect("answered"), Reply::Nil);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn callers_that_left_are_left_out_if_they_can_be_and_their_answers_are_discarded() {
     let (link, mut far) = connected(keeping());
