@@ -1,8 +1,8 @@
 //! `cargo bench -p tideover-benches --bench redis_store`: the Redis store beside a plain client, on a server that this
 //! starts on a free port. Keys of 24 bytes, values of 100 bytes, all present; one runtime with one worker.
 //!
-//! The store is measured with nobody who listens to its log; with somebody, as a cache does; without sleeping for the answers
-//! of a crowd (`RedisConfig::busy_poll`); and writes with and without comparing.
+//! The store is measured with nobody who listens to its log; with somebody, as a cache does; and writes with and without
+//! comparing.
 //!
 //! Candidates take turns in rounds, and what is shown is the median over the rounds, with the ratio to the first
 //! candidate of the row. Smaller is better; "64 callers" is the time of one read when 64 are under way.
@@ -35,8 +35,6 @@ struct Peers {
     multiplexed: MultiplexedConnection,
     /// Nobody listens to its log.
     store: Arc<RedisStore>,
-    /// Nor to this one's, and it does not sleep for the answers of a crowd.
-    busy: Arc<RedisStore>,
     heeding: Arc<RedisStore>,
     ear: Arc<dyn Ear>,
 }
@@ -81,9 +79,8 @@ async fn peers(url: &str) -> Result<Peers, Box<dyn std::error::Error>> {
     let heeding = RedisStore::connect(RedisConfig::new(url)).await?;
     heeding.note(1, Note::Invalidated(Tag(1), Invalidation::Remove), WallTime::default()).await?;
     heeding.listen(&ear);
-    let busy = RedisStore::connect(RedisConfig { busy_poll: true, ..RedisConfig::new(url) }).await?;
-    let [store, busy, heeding] = [store, busy, heeding].map(Arc::new);
-    Ok(Peers { manager, multiplexed, store, busy, heeding, ear })
+    let [store, heeding] = [store, heeding].map(Arc::new);
+    Ok(Peers { manager, multiplexed, store, heeding, ear })
 }
 
 fn key(number: u64) -> String {
@@ -136,7 +133,7 @@ fn writes(handle: &Handle, calls: u64, peers: &Peers) {
 }
 
 fn concurrent(handle: &Handle, calls: u64, peers: &Peers) {
-    let Peers { manager, multiplexed, store, busy, heeding, .. } = peers;
+    let Peers { manager, multiplexed, store, heeding, .. } = peers;
     compare(
         "GET, 64 callers",
         calls / CALLERS * CALLERS,
@@ -147,7 +144,6 @@ fn concurrent(handle: &Handle, calls: u64, peers: &Peers) {
                 Box::new(|n| all(handle, |caller| ask(multiplexed.clone(), caller, n / CALLERS))),
             ),
             ("tideover", Box::new(|n| all(handle, |caller| read(Arc::clone(store), caller, n / CALLERS)))),
-            ("tideover, busy", Box::new(|n| all(handle, |caller| read(Arc::clone(busy), caller, n / CALLERS)))),
             ("tideover, log", Box::new(|n| all(handle, |caller| read(Arc::clone(heeding), caller, n / CALLERS)))),
         ],
     );
@@ -155,12 +151,11 @@ fn concurrent(handle: &Handle, calls: u64, peers: &Peers) {
 
 /// How long client and server were at work for one read of 64 callers.
 fn processor(handle: &Handle, calls: u64, peers: &Peers, server: u32) {
-    let Peers { manager, store, busy, heeding, .. } = peers;
+    let Peers { manager, store, heeding, .. } = peers;
     let calls_each = calls / CALLERS;
-    let candidates: [(&str, &dyn Fn()); 4] = [
+    let candidates: [(&str, &dyn Fn()); 3] = [
         ("ConnectionManager", &|| all(handle, |caller| ask(manager.clone(), caller, calls_each))),
         ("tideover", &|| all(handle, |caller| read(Arc::clone(store), caller, calls_each))),
-        ("tideover, busy", &|| all(handle, |caller| read(Arc::clone(busy), caller, calls_each))),
         ("tideover, log", &|| all(handle, |caller| read(Arc::clone(heeding), caller, calls_each))),
     ];
     let at_work = || [std::process::id(), server].map(|process| ticks(process).unwrap_or(0) as f64);

@@ -38,11 +38,6 @@ pub(super) const OPTIONS: &[RedisOption] = &[
     option("redis.close_timeout", "1s", "How long closing waits for calls under way."),
     option("redis.queue_max", "65536", "How many operations may be without an answer on one connection."),
     option(
-        "redis.busy_poll",
-        "false",
-        "Whether answers for a crowd near the server are looked for instead of slept for: sooner, for more work.",
-    ),
-    option(
         "redis.read_from_replicas",
         "false",
         "Whether replicas, which lag behind, may answer reads; Cluster and Sentinel only.",
@@ -98,7 +93,6 @@ mod reading {
             "redis.reconnect_wait_max" => config.reconnect_wait_max = duration(text)?,
             "redis.close_timeout" => config.close_timeout = duration(text)?,
             "redis.queue_max" => config.queue_max = text.parse().map_err(|_| "expected a whole number")?,
-            "redis.busy_poll" => config.busy_poll = truth(text)?,
             "redis.read_from_replicas" => config.read_from_replicas = truth(text)?,
             "redis.compare" => config.compare = truth(text)?,
             "redis.log" => config.log = truth(text)?,

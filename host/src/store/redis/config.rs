@@ -87,11 +87,6 @@ pub struct RedisConfig {
     /// How many operations may be without an answer on one connection, sent or not; default 65 536. Past it they are
     /// refused with [`StoreError::Overloaded`](crate::store::StoreError::Overloaded).
     pub queue_max: usize,
-    /// Whether a connection's task looks for answers instead of sleeping until they come, while 16 requests or more wait for a
-    /// server that answers within 1 ms; default `false`. Where cores are idle, to be woken takes longer than the server does:
-    /// such a crowd then waits a sixth less, for a quarter more of this process's work. Never for longer than 1 ms without a
-    /// word from the server.
-    pub busy_poll: bool,
     /// How long closing waits for calls under way; default 1 s. Zero: not at all.
     pub close_timeout: Duration,
 }
@@ -135,7 +130,6 @@ impl RedisConfig {
             backplane: RedisBackplane::default(),
             backplane_grace: Duration::from_secs(5),
             queue_max: 65_536,
-            busy_poll: false,
             close_timeout: Duration::from_secs(1),
         }
     }
@@ -226,7 +220,6 @@ impl fmt::Debug for RedisConfig {
             .field("backplane", &self.backplane)
             .field("backplane_grace", &self.backplane_grace)
             .field("queue_max", &self.queue_max)
-            .field("busy_poll", &self.busy_poll)
             .field("close_timeout", &self.close_timeout)
             .finish_non_exhaustive()
     }

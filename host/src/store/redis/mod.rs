@@ -299,7 +299,6 @@ impl Deployment {
             ping_max: config.connect_timeout,
             doubt_after: config.response_timeout.min(config.silence_max) / 4,
             merges: !matches!(target.place, Place::Cluster(_)),
-            busy_poll: config.busy_poll,
             head: log.head_command(),
         };
         let dialer = Dialer { tls, keeping, connect_timeout: config.connect_timeout };

@@ -86,8 +86,6 @@ pub(super) struct Keeping {
     pub(super) doubt_after: Duration,
     /// Whether several `GET`s may become one `MGET`.
     pub(super) merges: bool,
-    /// Whether answers for a crowd near the server are looked for instead of waited for.
-    pub(super) busy_poll: bool,
     /// The command that asks for the end of the log.
     pub(super) head: Bytes,
 }
@@ -230,16 +228,7 @@ impl Wire {
         if !wanted && self.awaited.is_empty() && self.out.is_empty() {
             return Poll::Ready(None);
         }
-        if self.is_due() {
-            context.waker().wake_by_ref();
-        }
         self.keep_time(context).map(Some)
-    }
-
-    /// Whether an answer is to be looked for at once: to be woken would take about as long as it takes to come. A server that
-    /// is no longer near is waited for.
-    fn is_due(&self) -> bool {
-        self.keeping.busy_poll && self.is_near_crowd() && self.heard_at.elapsed() < NEAR
     }
 
     /// Takes in what has come, until there is no more for now.
@@ -419,11 +408,8 @@ impl Wire {
 
     /// Whether the next batch leaves now, if there is one.
     fn may_leave(&self) -> bool {
-        self.batches < if self.is_near_crowd() { NEAR_BATCHES_MAX } else { BATCHES_MAX }
-    }
-
-    fn is_near_crowd(&self) -> bool {
-        self.near && self.unanswered >= GATHER_FROM
+        let gathers = self.near && self.unanswered >= GATHER_FROM;
+        self.batches < if gathers { NEAR_BATCHES_MAX } else { BATCHES_MAX }
     }
 
     fn collect(&mut self, context: &mut Context<'_>) -> Collected {

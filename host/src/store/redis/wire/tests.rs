@@ -21,7 +21,6 @@ fn keeping() -> Keeping {
         ping_max: hour,
         doubt_after: hour,
         merges: true,
-        busy_poll: false,
         head: "*1\r\n$4\r\nHEAD\r\n".into(),
     }
 }
@@ -423,34 +422,4 @@ async fn where_keys_may_not_be_merged_each_run_is_for_one() {
     answer(&mut far, "*1\r\n:1\r\n-NOPERM not this one\r\n").await;
     assert_eq!(outcome(a).await.expect("answered"), Reply::Int(1));
     assert_eq!(outcome(b).await.expect_err("refused").code(), Some("NOPERM"));
-}
-
-/// Knows whether the task would be polled again at once.
-#[derive(Default)]
-struct Woken(AtomicBool);
-
-impl std::task::Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_crowd_near_the_server_is_not_slept_for_where_that_is_chosen() {
-    for busy_poll in [false, true] {
-        let (stream, _far) = duplex(1_024);
-        let (_asks, ops) = mpsc::unbounded_channel();
-        let mut wire = Wire::new(Box::new(stream), ops, Keeping { busy_poll, ..keeping() }, Box::new(drop));
-        let mut is_polled_on = |near, unanswered| {
-            (wire.near, wire.unanswered) = (near, unanswered);
-            let woken = Arc::new(Woken::default());
-            assert!(wire.poll(&mut Context::from_waker(&Arc::clone(&woken).into())).is_pending());
-            woken.0.load(Ordering::Relaxed)
-        };
-        assert_eq!(is_polled_on(true, GATHER_FROM), busy_poll);
-        assert!(!is_polled_on(true, GATHER_FROM - 1), "nobody has to hurry");
-        assert!(!is_polled_on(false, GATHER_FROM), "it would be for long");
-        tokio::time::advance(NEAR).await;
-        assert!(!is_polled_on(true, GATHER_FROM), "it is not as near as it was");
-    }
 }
