@@ -486,7 +486,8 @@ impl Cache {
         self.shared.store.as_ref().map(|store| store.name())
     }
 
-    /// What holds across the processes that share the store, by what that can do at present; `None` if there is none.
+    /// What holds across the processes that share the store, by what that can do at present and by the options; `None` if there
+    /// is none.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -494,14 +495,17 @@ impl Cache {
     /// use tideover::Cache;
     /// use tideover::store::{MemoryStore, Reach};
     ///
-    /// let cache = Cache::builder().store(MemoryStore::new(10_000)).build()?;
-    /// assert_eq!(cache.guarantees().map(|holds| holds.changed_keys), Some(Reach::AtOnce));
+    /// let cache = Cache::builder().store(MemoryStore::new(10_000)).set("lease", "false")?.build()?;
+    /// let holds = cache.guarantees().expect("it has a store");
+    /// assert_eq!((holds.changed_keys, holds.loads_are_leased), (Reach::AtOnce, false));
     /// # Ok(())
     /// # }
     /// ```
     #[must_use]
     pub fn guarantees(&self) -> Option<Guarantees> {
-        self.shared.store.as_ref().map(|store| store.abilities().into())
+        let store = self.shared.store.as_ref()?;
+        let holds = Guarantees::from(store.abilities());
+        Some(Guarantees { loads_are_leased: holds.loads_are_leased && self.policy().lease, ..holds })
     }
 
     /// Whether the shared store answers within a second; `None` if there is none.

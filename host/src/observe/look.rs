@@ -107,16 +107,12 @@ impl Cache {
         let now = self.clock().now();
         let fresh = Report::fresh();
         let report = looked.report.as_ref().unwrap_or(&fresh);
-        let guarantees = self.guarantees().map(|mut holds| {
-            holds.loads_are_leased &= self.policy().lease;
-            holds
-        });
         let findings = Findings {
             cache: observed.name(),
             engine: self.engine(),
             store: self.store(),
             store_answers,
-            guarantees,
+            guarantees: self.guarantees(),
             circuits: self.circuits(report),
             opened_at: &looked.opened_at,
             rates: looked.rates(now),

@@ -393,7 +393,7 @@ pub const METRICS: &[Metric] = &[
         "tideover.direct.failures",
         "{operation}",
         "direct_failures",
-        "Operations of the store for direct operations that failed.",
+        "Operations of the store for direct operations that failed or were refused.",
     ),
     Metric::gauge(
         "tideover.direct.owed",

@@ -53,7 +53,7 @@ pub struct Guarantees {
     /// An invalidated tag and a clear reach what all processes have put into the store. Otherwise what bears tags is not
     /// shared, and a clear goes from key to key.
     pub invalidations_are_shared: bool,
-    /// Of all processes one loads a key at a time, if the option `lease` is on.
+    /// Of all processes one loads a key at a time: the store can lease, and the option `lease` is on.
     pub loads_are_leased: bool,
     /// When a process's memory lets go of a key that another has put or removed.
     pub changed_keys: Reach,

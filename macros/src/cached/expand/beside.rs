@@ -3,7 +3,7 @@
 use proc_macro2::TokenStream;
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{FnArg, Pat, Signature, Type};
+use syn::{FnArg, Signature, Type};
 
 use super::{Expansion, Home, Place, optional};
 use crate::signature::{Argument, mentions};
@@ -144,12 +144,11 @@ impl Expansion<'_> {
         let cache = self.cache();
         let is_named =
             |argument: &&Argument| argument.known_as().iter().any(|name| mentions(&cache, &name.to_string()));
-        let named: Vec<_> = self.function.arguments.iter().filter(is_named).collect();
+        // The inputs but for the receiver, in the same order.
+        let mut arguments = self.function.arguments.iter();
         let is_taken = |input: &FnArg| match input {
             FnArg::Receiver(_) => mentions(&cache, "self"),
-            FnArg::Typed(input) => named
-                .iter()
-                .any(|argument| matches!(&*input.pat, Pat::Ident(pattern) if pattern.ident == argument.name)),
+            FnArg::Typed(_) => arguments.next().is_some_and(|argument| is_named(&argument)),
         };
         signature.inputs = signature.inputs.into_iter().filter(is_taken).collect();
         let all = signature.inputs.len() == self.function.item.sig.inputs.len();
@@ -160,7 +159,7 @@ impl Expansion<'_> {
         let doc = "How it and its cache are.\n\n# Errors\n\nThose of the cache.";
         let function = self.plain_call("function");
         let health = self.asked("health", None, &quote!(#function(), __cache));
-        let scope: TokenStream = named.into_iter().map(Argument::borrow).collect();
+        let scope: TokenStream = self.function.arguments.iter().filter(is_named).map(Argument::borrow).collect();
         self.offer(doc, &signature, &quote!(#scope let __cache = ::tideover::function::cache_of(&(#cache)); #health))
     }
 
