@@ -8,6 +8,7 @@ use tideover::direct::Answer;
 use tideover::store::{Cursor, RedisConfig, RedisStore, Remaining, Store, StoreError};
 use tideover::testing::{self, ScriptedStore, Weather};
 use tideover::{Direct, Error};
+use tideover_core::entropy::Entropy;
 use tideover_tests::embedder::generated::tideover::cache::direct_types::{Lifetime, Page, Unanswered, When};
 use tideover_tests::embedder::generated::tideover::cache::types;
 use tideover_tests::embedder::{Instance, embed};
@@ -46,13 +47,12 @@ enum Ask {
 
 const KEYS: [&str; 4] = ["a", "b", "ab", "n"];
 
-/// Draws from a seed (the generator of Numerical Recipes).
-struct Draw(u64);
+/// What happens, drawn from a seed.
+struct Draw(Entropy);
 
 impl Draw {
     fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % limit
+        self.0.bits() % limit
     }
 
     fn of<T: Copy>(&mut self, all: &[T]) -> T {
@@ -96,7 +96,7 @@ impl Draw {
 
 /// The script of a seed: the store goes and comes, and is fair in the end.
 fn script(seed: u64) -> Vec<Line> {
-    let mut draw = Draw(seed);
+    let mut draw = Draw(Entropy::from_seed(seed));
     let mut script: Vec<_> = (0..100).map(|_| draw.line()).collect();
     script.extend([Line::Weather(Weather::Fair), Line::After(Duration::from_secs(70))]);
     script.extend(KEYS.map(|key| Line::Ask(Ask::Get(key))));

@@ -1,18 +1,19 @@
 //! For one process an outage is as if nothing had happened: it gets the answers of a store that was never away, and
 //! that is what is in the store when it is back.
 
+use tideover_core::entropy::Entropy;
+
 use super::*;
 use crate::store::{MemoryStore, Store, When};
 
 const KEYS: [&str; 4] = ["a", "b", "ab", "n"];
 
-/// Draws from a seed (the generator of Numerical Recipes).
-struct Draw(u64);
+/// What happens, drawn from a seed.
+struct Draw(Entropy);
 
 impl Draw {
     fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % limit
+        self.0.bits() % limit
     }
 
     fn key(&mut self) -> &'static str {
@@ -66,7 +67,7 @@ async fn operate(draw: &mut Draw, direct: &Direct, model: &MemoryStore) -> (Stri
 }
 
 async fn story(seed: u64) {
-    let (mut draw, store, model) = (Draw(seed), ScriptedStore::default(), MemoryStore::new(100));
+    let (mut draw, store, model) = (Draw(Entropy::from_seed(seed)), ScriptedStore::default(), MemoryStore::new(100));
     let direct = direct(&store);
     let mut history = Vec::new();
     for _ in 0..120 {
