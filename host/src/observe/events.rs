@@ -61,7 +61,7 @@ pub enum Happened {
     StoreBack {
         /// How many operations failed meanwhile.
         failures: u64,
-        /// From the first failure to the last one.
+        /// From the first failure to the first success after the last one, as far as looks now and then tell.
         lasted: Duration,
     },
     /// What is owed to the store is more than its journal holds: the store's namespace will be cleared when it is back.

@@ -132,7 +132,7 @@ enum Line {
     Begins,
     /// So many failures since the last line.
     GoesOn(u64),
-    /// So many failures in all, over that time.
+    /// So many failures in all, and how long it took until something went well; until the last failure, where nobody says so.
     Over(u64, Duration),
 }
 
@@ -165,8 +165,8 @@ struct Spell {
 struct Ongoing {
     began_at: Instant,
     failed_at: Instant,
-    /// Something has gone well since.
-    is_calm: bool,
+    /// When something first went well since.
+    well_at: Option<Instant>,
     failures: u64,
     /// A line of it was written.
     is_told: bool,
@@ -176,10 +176,10 @@ impl Spell {
     fn failed(&mut self, times: u64, now: Instant) -> Turn {
         self.untold += times;
         let began = self.ongoing.is_none();
-        let fresh = Ongoing { began_at: now, failed_at: now, is_calm: false, failures: 0, is_told: false };
+        let fresh = Ongoing { began_at: now, failed_at: now, well_at: None, failures: 0, is_told: false };
         let ongoing = self.ongoing.get_or_insert(fresh);
         ongoing.failures += times;
-        (ongoing.failed_at, ongoing.is_calm) = (now, false);
+        (ongoing.failed_at, ongoing.well_at) = (now, None);
         Turn { began, over: None, line: self.summary(now) }
     }
 
@@ -196,21 +196,22 @@ impl Spell {
         Some(if is_first { Line::Begins } else { Line::GoesOn(untold) })
     }
 
-    fn went_well(&mut self) {
+    fn went_well(&mut self, now: Instant) {
         if let Some(ongoing) = &mut self.ongoing {
-            ongoing.is_calm = true;
+            ongoing.well_at.get_or_insert(now);
         }
     }
 
     fn look(&mut self, is_known_to_end: bool, now: Instant) -> Turn {
         let is_over = |ongoing: &Ongoing| {
             let quiet = now - ongoing.failed_at;
-            if is_known_to_end { ongoing.is_calm && quiet >= CALM } else { quiet >= SILENCE }
+            if is_known_to_end { ongoing.well_at.is_some() && quiet >= CALM } else { quiet >= SILENCE }
         };
         let Some(ended) = self.ongoing.take_if(|ongoing| is_over(ongoing)) else {
             return Turn { line: self.summary(now), ..Turn::default() };
         };
-        let over = Over { failures: ended.failures, lasted: ended.failed_at - ended.began_at };
+        let ended_at = ended.well_at.unwrap_or(ended.failed_at);
+        let over = Over { failures: ended.failures, lasted: ended_at - ended.began_at };
         let line = ended.is_told.then(|| {
             (self.told_at, self.untold) = (Some(now), 0);
             Line::Over(over.failures, over.lasted)
@@ -243,7 +244,7 @@ impl Troubles {
     /// It went well once.
     pub(super) fn went_well(&self, trouble: Trouble) {
         if self.goes_on(trouble) {
-            self.spell(trouble).went_well();
+            self.spell(trouble).went_well(Instant::now());
         }
     }
 
@@ -254,7 +255,7 @@ impl Troubles {
 
     /// Whether the last that is known of it is a failure, of the last minute.
     pub(super) fn is_acute(&self, trouble: Trouble) -> bool {
-        let acute = |ongoing: &Ongoing| !ongoing.is_calm && ongoing.failed_at.elapsed() < SILENCE;
+        let acute = |ongoing: &Ongoing| ongoing.well_at.is_none() && ongoing.failed_at.elapsed() < SILENCE;
         self.goes_on(trouble) && self.spell(trouble).ongoing.as_ref().is_some_and(acute)
     }
 
@@ -300,7 +301,7 @@ mod tests {
         for millis in 0..=end {
             let now = began + Duration::from_millis(millis);
             if successes.contains(&millis) {
-                spell.went_well();
+                spell.went_well(now);
             }
             let failed = failures.contains(&millis).then(|| spell.failed(1, now));
             let looked = (millis % 500 == 0).then(|| spell.look(is_known_to_end, now));
@@ -314,7 +315,7 @@ mod tests {
     fn trouble_is_told_when_it_begins_now_and_then_and_when_it_is_over() {
         let failures: Vec<u64> = (0..700).map(|number| number * 100 + 1).collect();
         let told = lines(&failures, &[71_000], 100_000, true);
-        let lasted = Duration::from_millis(69_900);
+        let lasted = Duration::from_millis(70_999);
         let expected = [
             (1, Line::Begins),
             (30_001, Line::GoesOn(300)),
@@ -331,6 +332,12 @@ mod tests {
         let told = lines(&failures, &successes, 600_000, true);
         assert!(told.len() <= 2 * 600 / 30, "{told:?}");
         assert_eq!(told.iter().filter(|(_, line)| *line == Line::Begins).count(), told.len() / 2);
+    }
+
+    #[test]
+    fn a_circuit_that_was_open_once_was_open_until_it_closed() {
+        let over = Line::Over(1, Duration::from_secs(7));
+        assert_eq!(lines(&[1], &[7_001, 8_000], 20_000, true), [(1, Line::Begins), (7_500, over)]);
     }
 
     #[test]
