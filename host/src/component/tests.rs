@@ -80,7 +80,7 @@ async fn when_the_cache_breaks_its_callers_hear_of_it_and_the_next_ones_are_serv
     assert!(matches!(load(&cache, "k", "v").await, Err(Error::Closed)));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_cache_that_nobody_holds_lets_its_flights_end() {
     let cache = embedding();
     let (landed, mut load_ended) = mpsc::channel(1);

@@ -48,6 +48,8 @@ const BATCHES_MAX: usize = 4;
 /// batch has its price at both ends, which is more there than the wait for the answer. One is served while another is made.
 const NEAR_BATCHES_MAX: usize = 2;
 const NEAR: Duration = Duration::from_millis(1);
+
+/// So many requests under way gather sooner near the server, and so many callers that are answered together may ask again together.
 const GATHER_FROM: usize = 8;
 
 /// Requests and bytes in one batch, and keys in one command: others get a turn at the server in between.

@@ -189,10 +189,6 @@ async fn callers_that_were_answered_together_ask_again_together() {
 #[tokio::test(start_paused = true)]
 async fn answers_that_came_before_the_end_of_the_connection_are_given() {
     let (link, mut far) = connected(keeping());
-    let first = get(&link, "first");
-    assert_eq!(arrived(&mut far).await.len(), 1);
-    answer(&mut far, "$-1\r\n").await;
-    outcome(first).await.expect("answered");
     let crowd: Vec<Asked> = (0..64).map(|_| get(&link, "crowd")).collect();
     assert_eq!(arrived(&mut far).await.len(), 1);
     answer(&mut far, &["*64\r\n", &"$-1\r\n".repeat(64)].concat()).await;
